@@ -1,0 +1,103 @@
+use crate::{Role, Token};
+
+/// What went wrong, as a sentence.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A source without a single token was given.
+    #[error("the source is empty: a generation needs at least one source token")]
+    EmptySource,
+    /// The source is longer than the settings allow.
+    #[error(
+        "the source has {length} tokens, the limit is {limit} (`max_source_tokens`): shorten it, raise the limit, or let it be truncated"
+    )]
+    SourceTooLong {
+        /// Tokens in the source.
+        length: usize,
+        /// The limit that was set.
+        limit: usize,
+    },
+    /// A token lies outside the vocabulary of the model that was given it.
+    #[error("token {token} {place} is outside the model's vocabulary of {size} tokens")]
+    TokenOutOfRange {
+        /// The token.
+        token: Token,
+        /// Where it stood, as in "at position 3 of the source".
+        place: String,
+        /// The size of the vocabulary.
+        size: usize,
+    },
+    /// A setting has a value that makes no sense.
+    #[error("{name} is {found}, expected {expected}")]
+    Setting {
+        /// The name of the setting.
+        name: &'static str,
+        /// The value that was found.
+        found: String,
+        /// What would have been right.
+        expected: &'static str,
+    },
+    /// A row of logits holds a NaN or +∞, or nothing but −∞.
+    #[error("a row of logits holds NaN or no finite maximum: its weights or its input are broken")]
+    NotFinite,
+    /// As [`Error::NotFinite`], found while decoding.
+    #[error(
+        "the {role} model gave logits that hold NaN or no finite maximum, at position {at} of the output: its weights are broken"
+    )]
+    NotFiniteAt {
+        /// The model that gave them.
+        role: Role,
+        /// The number of tokens generated until then.
+        at: usize,
+    },
+    /// Two models that cannot decode together were made a pair.
+    #[error("the two models cannot decode together: {what} of the draft model is {draft}, of the verifier {verifier}")]
+    PairMismatch {
+        /// What differs.
+        what: &'static str,
+        /// What the draft model has.
+        draft: String,
+        /// What the verifier has.
+        verifier: String,
+    },
+    /// A policy decided something that cannot be carried out.
+    #[error("the policy returned a verdict that accepts {accepted} of {drafts} drafts")]
+    Verdict {
+        /// How many drafts it accepted.
+        accepted: usize,
+        /// How many there were.
+        drafts: usize,
+    },
+    /// A verifier did not return one row a token.
+    #[error("the verifier returned {found} rows for {expected} tokens")]
+    Rows {
+        /// Tokens that were given.
+        expected: usize,
+        /// Rows that came back.
+        found: usize,
+    },
+    /// The output was asked for after the generation had failed.
+    #[error("the generation has failed before: the iterator of its events returned the error")]
+    AlreadyFailed,
+    /// A model failed in its own way.
+    #[error(transparent)]
+    Model(Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl Error {
+    /// Wraps the error of a model.
+    pub fn model(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Model(error.into())
+    }
+
+    /// Says which model failed and where, for errors that a row alone cannot place.
+    pub(crate) fn during(self, role: Role, at: usize) -> Self {
+        match self {
+            Self::NotFinite => Self::NotFiniteAt { role, at },
+            other => other,
+        }
+    }
+}
+
+/// A result with this crate's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;

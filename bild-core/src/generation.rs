@@ -1,0 +1,309 @@
+use std::time::{Duration, Instant};
+
+use tracing::trace_span;
+
+use crate::{
+    CancelToken, Context, Draft, Drafted, Error, Event, Finish, Output, Pair, PairSession, Policy, PolicyState, Result,
+    Role, Settings, Source, Statistics, Then, Token, Wants,
+};
+
+/// One generation under way: the decode loop of the paper (Algorithm 1), as an iterator of [`Event`]s.
+///
+/// Each step is one pass of one model. The iterator ends after [`Event::Finished`] or after an error;
+/// [`finish`](Self::finish) runs it to the end and returns the [`Output`].
+pub struct Generation<S> {
+    session: S,
+    policy: Box<dyn PolicyState>,
+    wants: Wants,
+    source: Source,
+    limits: Limits,
+    /// The start token, then every generated token; the last `drafts.len()` wait for the verifier.
+    tokens: Vec<Token>,
+    drafts: Vec<Drafted>,
+    /// How many of `tokens` each model has taken in.
+    draft_seen: usize,
+    verifier_seen: usize,
+    speaker: Role,
+    /// One entry for each committed token.
+    log_probs: Vec<f32>,
+    writers: Vec<Role>,
+    statistics: Statistics,
+    finish: Option<Finish>,
+    failed: bool,
+    trace: bool,
+    /// Whether anyone wants the events: the output or the one who iterates.
+    keep_events: bool,
+    events: Vec<Event>,
+    /// How many of `events` the iterator has returned.
+    returned: usize,
+}
+
+struct Limits {
+    max_new_tokens: usize,
+    end: Vec<Token>,
+    stop: Vec<Token>,
+    begun: Instant,
+    deadline: Option<Duration>,
+    cancel: Option<CancelToken>,
+}
+
+impl<S: PairSession> Generation<S> {
+    pub(crate) fn begin<P: Pair<Session = S>>(
+        pair: &P,
+        policy: &dyn Policy,
+        source: &Source,
+        settings: &Settings,
+    ) -> Result<Self> {
+        let begun = Instant::now();
+        settings.check()?;
+        let vocabulary = pair.vocabulary();
+        let end = settings.end_tokens.as_ref().unwrap_or(&vocabulary.end).clone();
+        let source = source.limited(settings, &vocabulary.end)?;
+        let session = trace_span!("encode", tokens = source.tokens().len())
+            .in_scope(|| pair.begin(&source, settings.max_new_tokens + 1))?;
+        let policy_state = policy.begin(settings.seed);
+        let mut generation = Self {
+            speaker: policy_state.first(),
+            session,
+            policy: policy_state,
+            wants: policy.wants(),
+            source,
+            limits: Limits {
+                max_new_tokens: settings.max_new_tokens,
+                end,
+                stop: settings.stop_tokens.clone(),
+                begun,
+                deadline: settings.deadline,
+                cancel: settings.cancel.clone(),
+            },
+            tokens: vec![vocabulary.start],
+            drafts: Vec::new(),
+            draft_seen: 0,
+            verifier_seen: 0,
+            log_probs: Vec::new(),
+            writers: Vec::new(),
+            statistics: Statistics::default(),
+            finish: None,
+            failed: false,
+            trace: settings.trace,
+            keep_events: settings.trace,
+            events: Vec::new(),
+            returned: 0,
+        };
+        generation.statistics.encode_time = begun.elapsed();
+        Ok(generation)
+    }
+
+    /// One pass of the model whose turn it is.
+    fn step(&mut self) -> Result<()> {
+        if let Some(finish) = self.limits.interrupted() {
+            self.end(finish);
+            return Ok(());
+        }
+        match self.speaker {
+            Role::Draft => self.draft(),
+            Role::Verifier => self.verify(),
+        }
+    }
+
+    /// The draft model proposes one token; the policy keeps it or falls back.
+    fn draft(&mut self) -> Result<()> {
+        let at = self.generated();
+        let begun = Instant::now();
+        let row = trace_span!("draft", at)
+            .in_scope(|| self.session.propose(&self.tokens[self.draft_seen..], self.wants.draft))
+            .map_err(|error| error.during(Role::Draft, at))?;
+        self.statistics.draft_time += begun.elapsed();
+        self.draft_seen = self.tokens.len();
+        let Some(row) = row else {
+            self.speaker = Role::Verifier;
+            return Ok(());
+        };
+        self.statistics.draft_steps += 1;
+
+        let context = Context { source: &self.source, tokens: &self.tokens[1..], drafts: self.drafts.len() };
+        let (token, last) = match self.policy.drafted(&context, &row) {
+            Draft::Keep(token) => (token, false),
+            Draft::KeepLast(token) => (token, true),
+            Draft::FallBack => {
+                self.speaker = Role::Verifier;
+                self.statistics.fallbacks += 1;
+                self.emit(Event::Fallback { at, token: row.argmax, log_prob: row.log_prob(row.argmax) });
+                return Ok(());
+            }
+        };
+        self.emit(Event::Drafted { at, token, log_prob: row.log_prob(token) });
+        self.tokens.push(token);
+        self.drafts.push(Drafted { token, row });
+        match self.limits.reached(token, self.generated()) {
+            Some(finish) if !self.policy.verify_before_end() => {
+                self.commit_drafts(self.drafts.len());
+                self.end(finish);
+            }
+            None if !last => {}
+            _ => self.speaker = Role::Verifier,
+        }
+        Ok(())
+    }
+
+    /// The verifier scores all drafts in one pass; the policy lets some stand and says what comes next.
+    fn verify(&mut self) -> Result<()> {
+        let drafts = self.drafts.len();
+        let at = self.generated() - drafts;
+        let begun = Instant::now();
+        let new = &self.tokens[self.verifier_seen..];
+        let rows = trace_span!("verify", at, drafts)
+            .in_scope(|| self.session.score(new, self.wants.verifier))
+            .map_err(|error| error.during(Role::Verifier, at))?;
+        self.statistics.verifier_time += begun.elapsed();
+        self.statistics.verifier_calls += 1;
+        self.verifier_seen = self.tokens.len();
+        if rows.len() != drafts + 1 {
+            return Err(Error::Rows { expected: drafts + 1, found: rows.len() });
+        }
+
+        let context = Context { source: &self.source, tokens: &self.tokens[1..], drafts };
+        let verdict = self.policy.verified(&context, &self.drafts, &rows);
+        let accepted = verdict.accepted;
+        if accepted > drafts {
+            return Err(Error::Verdict { accepted, drafts });
+        }
+        self.statistics.judged += drafts;
+        self.statistics.accepted += accepted;
+        self.emit(Event::Verified { at, drafts, accepted });
+        self.commit_drafts(accepted);
+        if accepted < drafts {
+            self.roll_back(drafts - accepted);
+        } else if let Some(finish) = self.drafts.last().and_then(|d| self.limits.reached(d.token, self.generated())) {
+            self.end(finish); // on a verified draft: nothing comes after it
+            return Ok(());
+        }
+        self.drafts.clear();
+
+        let next = verdict.next;
+        self.tokens.push(next);
+        self.commit(next, Role::Verifier, rows[accepted].log_prob(next));
+        self.statistics.verifier_tokens += 1;
+        self.speaker = if verdict.then == Then::Draft { Role::Draft } else { Role::Verifier };
+        match self.limits.reached(next, self.generated()) {
+            Some(Finish::EndOfSequence | Finish::StopToken)
+                if verdict.then == Then::VerifyPastEnd && self.generated() < self.limits.max_new_tokens => {}
+            Some(finish) => self.end(finish),
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// Takes back the last `dropped` drafts: each model forgets what it has seen of them.
+    fn roll_back(&mut self, dropped: usize) {
+        let length = self.tokens.len() - dropped;
+        self.tokens.truncate(length);
+        self.session.truncate(length);
+        self.draft_seen = self.draft_seen.min(length);
+        self.verifier_seen = self.verifier_seen.min(length);
+        self.statistics.rollbacks += 1;
+        self.statistics.rolled_back += dropped;
+        self.emit(Event::Rollback { at: length - 1, dropped });
+    }
+
+    /// Makes the first `count` drafts final; they stay in `drafts`.
+    fn commit_drafts(&mut self, count: usize) {
+        for i in 0..count {
+            let Drafted { token, ref row } = self.drafts[i];
+            let log_prob = row.log_prob(token);
+            self.commit(token, Role::Draft, log_prob);
+        }
+    }
+
+    fn commit(&mut self, token: Token, by: Role, log_prob: f32) {
+        let at = self.log_probs.len();
+        self.log_probs.push(log_prob);
+        self.writers.push(by);
+        self.emit(Event::Committed { at, token, by, log_prob });
+    }
+
+    fn end(&mut self, finish: Finish) {
+        self.finish = Some(finish);
+        self.statistics.tokens = self.log_probs.len();
+        self.statistics.total_time = self.limits.begun.elapsed();
+        self.emit(Event::Finished { finish });
+    }
+
+    fn emit(&mut self, event: Event) {
+        if self.keep_events {
+            self.events.push(event);
+        }
+    }
+
+    /// How many tokens there are, drafts included.
+    fn generated(&self) -> usize {
+        self.tokens.len() - 1
+    }
+
+    /// Runs to the end and returns what was written; events that were not taken are passed over.
+    ///
+    /// # Errors
+    ///
+    /// If a model or the policy fails; [`Error::AlreadyFailed`] if the iterator has returned that error before.
+    pub fn finish(mut self) -> Result<Output> {
+        if self.failed {
+            return Err(Error::AlreadyFailed);
+        }
+        self.keep_events = self.trace;
+        let finish = loop {
+            match self.finish {
+                Some(finish) => break finish,
+                None => self.step()?,
+            }
+        };
+        if !self.trace {
+            self.events.clear();
+        }
+        let (log_probs, writers) = (self.log_probs, self.writers);
+        self.tokens.truncate(1 + log_probs.len());
+        self.tokens.remove(0);
+        Ok(Output { tokens: self.tokens, log_probs, writers, finish, statistics: self.statistics, events: self.events })
+    }
+}
+
+impl<S: PairSession> Iterator for Generation<S> {
+    type Item = Result<Event>;
+
+    fn next(&mut self) -> Option<Result<Event>> {
+        self.keep_events = true;
+        loop {
+            if let Some(event) = self.events.get(self.returned) {
+                self.returned += 1;
+                return Some(Ok(event.clone()));
+            }
+            if self.finish.is_some() || self.failed {
+                return None;
+            }
+            if let Err(error) = self.step() {
+                self.failed = true;
+                return Some(Err(error));
+            }
+        }
+    }
+}
+
+impl Limits {
+    /// Why the generation ends on `token`, the last of `generated` tokens.
+    fn reached(&self, token: Token, generated: usize) -> Option<Finish> {
+        if self.end.contains(&token) {
+            Some(Finish::EndOfSequence)
+        } else if self.stop.contains(&token) {
+            Some(Finish::StopToken)
+        } else {
+            (generated >= self.max_new_tokens).then_some(Finish::MaxNewTokens)
+        }
+    }
+
+    fn interrupted(&self) -> Option<Finish> {
+        if self.cancel.as_ref().is_some_and(CancelToken::is_cancelled) {
+            Some(Finish::Cancelled)
+        } else {
+            self.deadline.is_some_and(|deadline| self.begun.elapsed() >= deadline).then_some(Finish::Deadline)
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! What drafting and verifying mean, without any model and without any policy.
+//!
+//! A little model drafts tokens one by one, a big model verifies many of them in one pass, and a policy decides when the
+//! little one hands over (fallback) and which of its tokens are taken back (rollback): Kim et al., "Speculative Decoding
+//! with Big Little Decoder", NeurIPS 2023, arXiv 2302.07863. This crate holds
+//!
+//! - what a model must do to take part: [`DraftModel`], [`VerifierModel`], [`Pair`] and their sessions;
+//! - what a policy is asked and may decide: [`Policy`], [`PolicyState`];
+//! - the decode loop: [`Generation`], an iterator of [`Event`]s, begun by a [`Generator`];
+//! - what comes out: [`Output`], [`Statistics`], [`Event`], [`Error`].
+//!
+//! Nothing here depends on a tensor library: whatever can tell a distribution over the next token can draft or verify.
+//! Decoding follows the most likely token (greedy) unless a policy chooses otherwise; there is no beam search.
+//!
+//! # Should I be using this crate?
+//!
+//! To translate with a pair of T5 checkpoints, use the `bild` crate. Depend on this one to write a model or a policy of
+//! your own.
+#![forbid(unsafe_code)]
+#![warn(missing_docs, unreachable_pub)]
+
+mod error;
+mod event;
+mod generation;
+mod generator;
+mod model;
+mod output;
+mod pair;
+mod policy;
+mod row;
+mod seconds;
+mod settings;
+mod softmax;
+mod source;
+mod statistics;
+mod vocabulary;
+
+pub use error::{Error, Result};
+pub use event::{Event, Role};
+pub use generation::Generation;
+pub use generator::Generator;
+pub use model::{DraftModel, DraftSession, NoDraft, VerifierModel, VerifierSession};
+pub use output::{Finish, Output};
+pub use pair::{Pair, PairSession};
+pub use policy::{Context, Draft, Drafted, Policy, PolicyState, Then, Verdict, Wants};
+pub use row::{Row, Want};
+pub use settings::{CancelToken, Overflow, Settings};
+pub use source::Source;
+pub use statistics::Statistics;
+pub use vocabulary::Vocabulary;
+
+/// The number of a piece of text in a vocabulary.
+pub type Token = u32;

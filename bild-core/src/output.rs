@@ -1,0 +1,39 @@
+use serde::Serialize;
+
+use crate::{Event, Role, Statistics, Token};
+
+/// Why a generation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Finish {
+    /// An end-of-sequence token was committed; it is the last of the output.
+    EndOfSequence,
+    /// A token of [`Settings::stop_tokens`](crate::Settings::stop_tokens) was committed; it is the last of the output.
+    StopToken,
+    /// As many tokens as [`Settings::max_new_tokens`](crate::Settings::max_new_tokens) allows were committed.
+    MaxNewTokens,
+    /// A [`CancelToken`](crate::CancelToken) was cancelled; drafts not yet verified are left out.
+    Cancelled,
+    /// The [`Settings::deadline`](crate::Settings::deadline) passed; drafts not yet verified are left out.
+    Deadline,
+}
+
+/// What a generation wrote, and how.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Output {
+    /// The committed tokens: without the decoder's start token, with the end-of-sequence token if one was written.
+    pub tokens: Vec<Token>,
+    /// For each token, the natural logarithm of its probability under the model that wrote it
+    /// ([`Row::log_prob`](crate::Row::log_prob)).
+    pub log_probs: Vec<f32>,
+    /// For each token, the model that wrote it. An accepted draft was written by the draft model.
+    pub writers: Vec<Role>,
+    /// Why it ended.
+    pub finish: Finish,
+    /// What the two models did.
+    pub statistics: Statistics,
+    /// Everything that happened, if [`Settings::trace`](crate::Settings::trace) asked for it.
+    pub events: Vec<Event>,
+}

@@ -1,0 +1,107 @@
+use crate::{
+    DraftModel, DraftSession, Error, Result, Row, Source, Token, VerifierModel, VerifierSession, Vocabulary, Want,
+};
+
+/// Two models that decode together, seen as one.
+///
+/// Any `(draft, verifier)` is a pair, `(NoDraft, verifier)` too. A model that drafts with a part of itself is one by
+/// itself, because one session then holds the state that both roles share.
+pub trait Pair: Send + Sync {
+    /// What one generation needs.
+    type Session: PairSession;
+
+    /// The vocabulary of the verifier.
+    fn vocabulary(&self) -> &Vocabulary;
+
+    /// Whether the two models speak the same tokens; looked at once, when a [`Generator`](crate::Generator) is made.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::PairMismatch`] if they do not.
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Reads the source. The session will hold at most `limit` tokens, the decoder's start token included.
+    ///
+    /// # Errors
+    ///
+    /// If the source cannot be read, or a model fails.
+    fn begin(&self, source: &Source, limit: usize) -> Result<Self::Session>;
+}
+
+/// One generation's state of a [`Pair`]. The two roles take in tokens independently of each other.
+pub trait PairSession: Send {
+    /// As [`DraftSession::propose`].
+    ///
+    /// # Errors
+    ///
+    /// If a token is not one of the vocabulary, or the model fails.
+    fn propose(&mut self, new: &[Token], want: Want) -> Result<Option<Row>>;
+
+    /// As [`VerifierSession::score`].
+    ///
+    /// # Errors
+    ///
+    /// If a token is not one of the vocabulary, or the model fails.
+    fn score(&mut self, new: &[Token], want: Want) -> Result<Vec<Row>>;
+
+    /// Forgets, in both roles, all but the first `length` tokens, in O(1).
+    fn truncate(&mut self, length: usize);
+}
+
+impl<D: DraftModel, V: VerifierModel> Pair for (D, V) {
+    type Session = (D::Session, V::Session);
+
+    fn vocabulary(&self) -> &Vocabulary {
+        self.1.vocabulary()
+    }
+
+    fn check(&self) -> Result<()> {
+        let Some(draft) = self.0.vocabulary() else { return Ok(()) };
+        let verifier = self.1.vocabulary();
+        let mismatch = |what, draft: String, verifier: String| Err(Error::PairMismatch { what, draft, verifier });
+        if draft.size != verifier.size {
+            return mismatch("the vocabulary size", draft.size.to_string(), verifier.size.to_string());
+        }
+        if draft.start != verifier.start {
+            return mismatch("the decoder's start token", draft.start.to_string(), verifier.start.to_string());
+        }
+        let sorted = |tokens: &[Token]| {
+            let mut tokens = tokens.to_vec();
+            tokens.sort_unstable();
+            tokens.dedup();
+            tokens
+        };
+        if sorted(&draft.end) != sorted(&verifier.end) {
+            let text = |tokens: &[Token]| format!("{tokens:?}");
+            return mismatch("the end-of-sequence tokens", text(&draft.end), text(&verifier.end));
+        }
+        if let (Some(draft), Some(verifier)) = (draft.pieces, verifier.pieces)
+            && draft != verifier
+        {
+            let text = |pieces| format!("{pieces:016x}");
+            return mismatch("the fingerprint of the tokenizer's pieces", text(draft), text(verifier));
+        }
+        Ok(())
+    }
+
+    fn begin(&self, source: &Source, limit: usize) -> Result<Self::Session> {
+        Ok((self.0.begin(source, limit)?, self.1.begin(source, limit)?))
+    }
+}
+
+impl<D: DraftSession, V: VerifierSession> PairSession for (D, V) {
+    fn propose(&mut self, new: &[Token], want: Want) -> Result<Option<Row>> {
+        self.0.propose(new, want)
+    }
+
+    fn score(&mut self, new: &[Token], want: Want) -> Result<Vec<Row>> {
+        self.1.score(new, want)
+    }
+
+    fn truncate(&mut self, length: usize) {
+        self.0.truncate(length);
+        self.1.truncate(length);
+    }
+}

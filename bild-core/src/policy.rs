@@ -1,0 +1,160 @@
+use std::sync::Arc;
+
+use crate::{Role, Row, Source, Token, Want};
+
+/// When to hand over and when to take back.
+///
+/// A policy is a value with named thresholds; what one generation must remember lives in the [`PolicyState`] it makes.
+/// It is handed facts and decides; it never touches a model or a cache. Every method of the state has a default, and the
+/// defaults together are lossless greedy decoding: draft without end, let stand what the verifier would have written.
+///
+/// This policy hands over after every third draft, and stays lossless:
+///
+/// ```
+/// use bild_core::{Context, Draft, Policy, PolicyState, Row};
+///
+/// #[derive(Clone)]
+/// struct Threes;
+///
+/// impl Policy for Threes {
+///     fn begin(&self, _seed: u64) -> Box<dyn PolicyState> {
+///         Box::new(self.clone())
+///     }
+/// }
+///
+/// impl PolicyState for Threes {
+///     fn drafted(&mut self, at: &Context, row: &Row) -> Draft {
+///         if at.drafts < 2 { Draft::Keep(row.argmax) } else { Draft::KeepLast(row.argmax) }
+///     }
+/// }
+/// ```
+pub trait Policy: Send + Sync {
+    /// What the policy wants to know of the rows of each model.
+    fn wants(&self) -> Wants {
+        Wants::default()
+    }
+
+    /// The state of one generation; `seed` is [`Settings::seed`](crate::Settings::seed).
+    fn begin(&self, seed: u64) -> Box<dyn PolicyState>;
+}
+
+/// One generation's state of a [`Policy`].
+pub trait PolicyState: Send {
+    /// Which model speaks first; the draft model unless said otherwise.
+    fn first(&self) -> Role {
+        Role::Draft
+    }
+
+    /// The draft model proposed `row`: keep a token, or hand over.
+    fn drafted(&mut self, at: &Context<'_>, row: &Row) -> Draft {
+        let _ = at;
+        Draft::Keep(row.argmax)
+    }
+
+    /// The verifier scored `drafts`: `rows[i]` is its distribution where `drafts[i]` stands, and the last row is what
+    /// comes after all of them, so there is one row more than drafts.
+    fn verified(&mut self, at: &Context<'_>, drafts: &[Drafted], rows: &[Row]) -> Verdict {
+        let _ = at;
+        Verdict::first_refused(drafts, rows, |draft, row| draft.token != row.argmax)
+    }
+
+    /// Whether drafts are verified before the generation ends on one (end-of-sequence, a stop token, the limit). What is
+    /// lossless must.
+    fn verify_before_end(&self) -> bool {
+        true
+    }
+}
+
+impl<P: Policy + ?Sized> Policy for Box<P> {
+    fn wants(&self) -> Wants {
+        (**self).wants()
+    }
+
+    fn begin(&self, seed: u64) -> Box<dyn PolicyState> {
+        (**self).begin(seed)
+    }
+}
+
+impl<P: Policy + ?Sized> Policy for Arc<P> {
+    fn wants(&self) -> Wants {
+        (**self).wants()
+    }
+
+    fn begin(&self, seed: u64) -> Box<dyn PolicyState> {
+        (**self).begin(seed)
+    }
+}
+
+/// What a policy wants to know of the rows of each model.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wants {
+    /// Of the draft model's rows.
+    pub draft: Want,
+    /// Of the verifier's rows.
+    pub verifier: Want,
+}
+
+/// Where a generation stands when its policy is asked.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Context<'a> {
+    /// What the generation started from.
+    pub source: &'a Source,
+    /// The tokens generated so far, the drafts that wait for the verifier last.
+    pub tokens: &'a [Token],
+    /// How many drafts wait for the verifier.
+    pub drafts: usize,
+}
+
+/// A draft that waits for the verifier.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Drafted {
+    /// The token that was kept.
+    pub token: Token,
+    /// The draft model's distribution it was taken from.
+    pub row: Row,
+}
+
+/// What becomes of a draft model's proposal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Draft {
+    /// Keep this token and draft on.
+    Keep(Token),
+    /// Keep this token and hand over: the draft is long enough.
+    KeepLast(Token),
+    /// Keep nothing and hand over.
+    FallBack,
+}
+
+/// What becomes of the drafts that a verifier scored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// How many of the drafts stand; those after them are rolled back.
+    pub accepted: usize,
+    /// The token that comes next. It is left out where the generation ends on the last accepted draft.
+    pub next: Token,
+    /// Who speaks then.
+    pub then: Then,
+}
+
+/// Who speaks after a verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Then {
+    /// The draft model.
+    Draft,
+    /// The verifier, without drafts.
+    Verify,
+    /// The verifier, without drafts, even if [`Verdict::next`] is an end-of-sequence or stop token (as in the program of
+    /// the paper's authors, after a rollback).
+    VerifyPastEnd,
+}
+
+impl Verdict {
+    /// Lets the drafts before the first refused one stand and continues with the verifier's most likely token there, or
+    /// after all of them if none is refused. The draft model speaks next.
+    pub fn first_refused(drafts: &[Drafted], rows: &[Row], refuse: impl Fn(&Drafted, &Row) -> bool) -> Self {
+        let accepted = drafts.iter().zip(rows).position(|(draft, row)| refuse(draft, row)).unwrap_or(drafts.len());
+        Self { accepted, next: rows[accepted].argmax, then: Then::Draft }
+    }
+}

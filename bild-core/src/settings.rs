@@ -1,0 +1,155 @@
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result, Token};
+
+/// What to do with a source over its limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Overflow {
+    /// Refuse it: [`Error::SourceTooLong`].
+    #[default]
+    Error,
+    /// Cut it to the limit, keeping a closing end-of-sequence token.
+    Truncate,
+}
+
+/// The limits of a generation. Start from [`Settings::default`] and change what you need:
+///
+/// ```
+/// use bild_core::Settings;
+///
+/// let settings = Settings::default().max_new_tokens(64).trace(true);
+/// assert_eq!(settings.max_source_tokens, 2048);
+/// ```
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Settings {
+    /// The most tokens to generate, end-of-sequence included; at least 1, 128 by default.
+    pub max_new_tokens: usize,
+    /// The most tokens a source may have; 2048 by default.
+    pub max_source_tokens: usize,
+    /// What happens to a longer source.
+    pub overflow: Overflow,
+    /// The tokens that end a sequence, in place of the model's own; empty: nothing but a limit ends it.
+    pub end_tokens: Option<Vec<Token>>,
+    /// Further tokens that end the generation when they are committed.
+    pub stop_tokens: Vec<Token>,
+    /// How long after its beginning a generation ends, looked at between steps; in seconds in JSON.
+    #[serde(with = "crate::seconds::optional")]
+    pub deadline: Option<Duration>,
+    /// Ends the generation from outside, looked at between steps.
+    #[serde(skip)]
+    pub cancel: Option<CancelToken>,
+    /// The seed of a policy that draws random numbers.
+    pub seed: u64,
+    /// Whether [`Output::events`](crate::Output::events) is kept.
+    pub trace: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            max_new_tokens: 128,
+            max_source_tokens: 2048,
+            overflow: Overflow::Error,
+            end_tokens: None,
+            stop_tokens: Vec::new(),
+            deadline: None,
+            cancel: None,
+            seed: 0,
+            trace: false,
+        }
+    }
+}
+
+impl Settings {
+    /// Sets the most tokens to generate.
+    pub fn max_new_tokens(mut self, tokens: usize) -> Self {
+        self.max_new_tokens = tokens;
+        self
+    }
+
+    /// Sets the most tokens a source may have, and what happens to a longer one.
+    pub fn max_source_tokens(mut self, tokens: usize, overflow: Overflow) -> Self {
+        (self.max_source_tokens, self.overflow) = (tokens, overflow);
+        self
+    }
+
+    /// Sets the tokens that end a sequence, in place of the model's own.
+    pub fn end_tokens(mut self, tokens: impl Into<Vec<Token>>) -> Self {
+        self.end_tokens = Some(tokens.into());
+        self
+    }
+
+    /// Sets further tokens that end the generation.
+    pub fn stop_tokens(mut self, tokens: impl Into<Vec<Token>>) -> Self {
+        self.stop_tokens = tokens.into();
+        self
+    }
+
+    /// Sets how long after its beginning a generation ends.
+    pub fn deadline(mut self, after: Duration) -> Self {
+        self.deadline = Some(after);
+        self
+    }
+
+    /// Sets the token by which a generation is ended from outside.
+    pub fn cancel(mut self, token: CancelToken) -> Self {
+        self.cancel = Some(token);
+        self
+    }
+
+    /// Sets the seed of a policy that draws random numbers.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// Sets whether the output keeps its events.
+    pub fn trace(mut self, trace: bool) -> Self {
+        self.trace = trace;
+        self
+    }
+
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.max_new_tokens == 0 {
+            return Err(Error::Setting { name: "max_new_tokens", found: "0".into(), expected: "at least 1" });
+        }
+        if self.max_new_tokens > MOST_NEW_TOKENS {
+            return Err(Error::Setting {
+                name: "max_new_tokens",
+                found: self.max_new_tokens.to_string(),
+                expected: "at most 65536",
+            });
+        }
+        Ok(())
+    }
+}
+
+/// What a session's cache is laid out for at most; far beyond what a T5 can write sensibly.
+const MOST_NEW_TOKENS: usize = 65_536;
+
+/// Ends generations from another thread. Clones share one state.
+#[derive(Clone, Debug, Default)]
+pub struct CancelToken(Arc<AtomicBool>);
+
+impl CancelToken {
+    /// Ends every generation that was given this token before its next step.
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it was cancelled.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
