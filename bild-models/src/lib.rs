@@ -1,1 +1,27 @@
+//! Models that draft and verify: the T5 family on [Burn](https://burn.dev), generic over its backends.
+//!
+//! - [`Checkpoint`] opens a directory as Hugging Face's transformers writes it: configuration, weights, tokenizer.
+//! - [`T5`] is the model on a Burn backend: T5 1.0, T5 1.1 and FLAN-T5, mT5. One value is shared by any number of
+//!   generations; each owns its [`T5Session`], which rolls back in O(1).
+//! - [`TextGenerator`] goes from text to text with a pair and a tokenizer.
+//!
+//! Decoding is greedy unless a policy says otherwise; there is no beam search.
+#![forbid(unsafe_code)]
+#![warn(missing_docs, unreachable_pub)]
 
+mod checkpoint;
+mod config;
+mod error;
+#[cfg(feature = "flex")]
+mod flex;
+mod safetensors;
+mod t5;
+mod text;
+mod tokenizer;
+
+pub use checkpoint::Checkpoint;
+pub use config::{Activation, T5Config};
+pub use error::LoadError;
+pub use t5::{T5, T5Session};
+pub use text::{TextGenerator, TextOutput, TextStream};
+pub use tokenizer::Tokenizer;

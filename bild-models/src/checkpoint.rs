@@ -1,0 +1,172 @@
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use serde_json::Value;
+
+use crate::{
+    T5Config, Tokenizer,
+    error::{LoadError, Result},
+    safetensors::SafetensorsFile,
+};
+
+/// A directory as Hugging Face's transformers writes it: `config.json`, `generation_config.json` where there is one,
+/// `model.safetensors` or its shards with `model.safetensors.index.json`, `tokenizer.json` where there is one.
+///
+/// Opening reads the configuration, the tokenizer and the headers of the weights; [`T5::load`](crate::T5::load) reads
+/// the weights.
+#[derive(Debug)]
+pub struct Checkpoint {
+    directory: PathBuf,
+    config: T5Config,
+    tokenizer: Option<Tokenizer>,
+    /// The files of the weights, and which of them holds each tensor.
+    files: Vec<SafetensorsFile>,
+    tensors: BTreeMap<String, usize>,
+}
+
+impl Checkpoint {
+    /// Opens a directory.
+    ///
+    /// # Errors
+    ///
+    /// If a file is missing, empty, cut off or makes no sense, or the model is not a T5 that can be decoded; the sentence
+    /// names the file and the field.
+    pub fn open(directory: impl AsRef<Path>) -> Result<Self> {
+        let directory = directory.as_ref();
+        let listing = fs::metadata(directory).and_then(|_| fs::read_dir(directory));
+        listing.map_err(|source| LoadError::Read { path: directory.into(), source })?;
+        let path = directory.join("config.json");
+        if !path.exists() {
+            return Err(missing(directory, "no config.json: a checkpoint of transformers has one"));
+        }
+        let config = read_json(&path)?;
+        let generation_path = directory.join("generation_config.json");
+        let generation = generation_path.exists().then(|| read_json(&generation_path)).transpose()?;
+        let generation = generation.as_ref().map(|values| (&*generation_path, values));
+        let config = T5Config::from_json((&path, &config), generation)?;
+        let tokenizer_path = directory.join("tokenizer.json");
+        let tokenizer = tokenizer_path.exists().then(|| Tokenizer::open(&tokenizer_path)).transpose()?;
+        let (files, tensors) = open_weights(directory)?;
+        Ok(Self { directory: directory.into(), config, tokenizer, files, tensors })
+    }
+
+    /// The shape of the model.
+    pub fn config(&self) -> &T5Config {
+        &self.config
+    }
+
+    /// The tokenizer.
+    ///
+    /// # Errors
+    ///
+    /// If the directory has no `tokenizer.json`.
+    pub fn tokenizer(&self) -> Result<Tokenizer> {
+        let none = || missing(&self.directory, "no tokenizer.json");
+        self.tokenizer.clone().ok_or_else(none)
+    }
+
+    pub(crate) fn pieces(&self) -> Option<u64> {
+        self.tokenizer.as_ref().map(Tokenizer::fingerprint)
+    }
+
+    /// The name of every tensor.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
+    pub(crate) fn contains(&self, name: &str) -> bool {
+        self.tensors.contains_key(name)
+    }
+
+    /// The file that holds a tensor, or the first of all.
+    pub(crate) fn path_of(&self, name: &str) -> &Path {
+        self.files[self.tensors.get(name).copied().unwrap_or(0)].path()
+    }
+
+    /// The values of a tensor of this shape, row-major.
+    pub(crate) fn read(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        self.files[self.tensors.get(name).copied().unwrap_or(0)].read(name, shape)
+    }
+}
+
+fn missing(directory: &Path, what: &str) -> LoadError {
+    LoadError::Missing { path: directory.into(), missing: what.into() }
+}
+
+fn read_json(path: &Path) -> Result<Value> {
+    let bytes = fs::read(path).map_err(|source| LoadError::Read { path: path.into(), source })?;
+    let broken = |reason: String| LoadError::Broken { path: path.into(), reason };
+    if bytes.is_empty() {
+        return Err(broken("it is empty".into()));
+    }
+    let value: Value = serde_json::from_slice(&bytes).map_err(|error| broken(format!("it is not JSON: {error}")))?;
+    if value.is_object() { Ok(value) } else { Err(broken("it is not a JSON object".into())) }
+}
+
+fn open_weights(directory: &Path) -> Result<(Vec<SafetensorsFile>, BTreeMap<String, usize>)> {
+    let single = directory.join("model.safetensors");
+    if single.exists() {
+        let file = SafetensorsFile::open(&single)?;
+        let tensors = file.names().into_iter().map(|name| (name, 0)).collect();
+        return Ok((vec![file], tensors));
+    }
+    let index = directory.join("model.safetensors.index.json");
+    if !index.exists() {
+        let what = if directory.join("pytorch_model.bin").exists() {
+            "pytorch_model.bin but no model.safetensors: only safetensors are read, save the model with \
+             `save_pretrained(..., safe_serialization=True)`"
+        } else {
+            "neither model.safetensors nor model.safetensors.index.json"
+        };
+        return Err(missing(directory, what));
+    }
+    open_shards(directory, &index)
+}
+
+fn open_shards(directory: &Path, index: &Path) -> Result<(Vec<SafetensorsFile>, BTreeMap<String, usize>)> {
+    let json = read_json(index)?;
+    let field = |field: &str, found: String, expected: &str| LoadError::Field {
+        path: index.into(),
+        field: field.into(),
+        found,
+        expected: expected.into(),
+    };
+    let Some(map) = json.get("weight_map").and_then(Value::as_object).filter(|map| !map.is_empty()) else {
+        let found = json.get("weight_map").map_or("missing".into(), Value::to_string);
+        return Err(field("weight_map", found, "an object from tensor to file"));
+    };
+    let mut files: Vec<SafetensorsFile> = Vec::new();
+    let mut tensors = BTreeMap::new();
+    for (name, shard) in map {
+        // A shard stands beside its index: a path that leads elsewhere is not followed.
+        let plain = |shard: &&str| Path::new(shard).file_name().is_some_and(|name| name == *shard);
+        let Some(shard) = shard.as_str().filter(plain) else {
+            return Err(field(
+                &format!("weight_map.{name}"),
+                shard.to_string(),
+                "the name of a file in the same folder",
+            ));
+        };
+        let path = directory.join(shard);
+        let file = match files.iter().position(|file| file.path() == path) {
+            Some(file) => file,
+            None => {
+                if !path.exists() {
+                    let found = format!("\"{shard}\", which does not exist");
+                    return Err(field(&format!("weight_map.{name}"), found, "a file of the folder"));
+                }
+                files.push(SafetensorsFile::open(&path)?);
+                files.len() - 1
+            }
+        };
+        if !files[file].contains(name) {
+            let problem = format!("is missing, though {} says it is there", index.display());
+            return Err(LoadError::Tensor { path, name: name.clone(), problem });
+        }
+        tensors.insert(name.clone(), file);
+    }
+    Ok((files, tensors))
+}

@@ -1,0 +1,66 @@
+use std::path::PathBuf;
+
+/// Why a checkpoint could not be loaded, as a sentence that names the file.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// A file or directory could not be read.
+    #[error("{path} cannot be read: {source}", path = path.display())]
+    Read {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A directory holds none of the files that one of is needed.
+    #[error("{path} holds {missing}", path = path.display())]
+    Missing {
+        /// The directory.
+        path: PathBuf,
+        /// What it lacks, as in "no config.json".
+        missing: String,
+    },
+    /// A file is not what its name says.
+    #[error("{path} is broken: {reason}", path = path.display())]
+    Broken {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A field of a configuration is missing or makes no sense.
+    #[error("{path}: `{field}` is {found}, expected {expected}", path = path.display())]
+    Field {
+        /// The file.
+        path: PathBuf,
+        /// The field.
+        field: String,
+        /// What was found.
+        found: String,
+        /// What was expected.
+        expected: String,
+    },
+    /// The checkpoint is of a model that this crate does not decode.
+    #[error("{path} describes {model}, which is not supported: {supported}", path = path.display())]
+    Unsupported {
+        /// The file that says so.
+        path: PathBuf,
+        /// The model.
+        model: String,
+        /// What is supported.
+        supported: &'static str,
+    },
+    /// A tensor is missing or not as the configuration says.
+    #[error("{path}: tensor `{name}` {problem}", path = path.display())]
+    Tensor {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+/// A result with this crate's [`LoadError`].
+pub(crate) type Result<T, E = LoadError> = std::result::Result<T, E>;

@@ -1,0 +1,49 @@
+use burn::tensor::{Tensor, activation, backend::Backend};
+
+use super::{loader::Loader, norm::RmsNorm, projection::Projection};
+use crate::{Activation, T5Config, error::Result};
+
+/// Norm, two projections with a non-linearity between them, and the residual.
+pub(super) struct FeedForward<B: Backend> {
+    norm: RmsNorm<B>,
+    inner: Inner<B>,
+    outer: Projection<B>,
+}
+
+enum Inner<B: Backend> {
+    Relu(Projection<B>),
+    GatedGelu { gate: Projection<B>, up: Projection<B> },
+}
+
+impl<B: Backend> FeedForward<B> {
+    /// `name` as in `encoder.block.0.layer.1`.
+    pub(super) fn load(loader: &Loader<'_, B>, name: &str, config: &T5Config) -> Result<Self> {
+        let (d_model, d_ff) = (config.d_model, config.d_ff);
+        let projection = |part: &str, shape| {
+            loader.tensor(&format!("{name}.DenseReluDense.{part}.weight"), shape).map(Projection::new)
+        };
+        Ok(Self {
+            norm: RmsNorm::load(loader, &format!("{name}.layer_norm"), config)?,
+            inner: match config.activation {
+                Activation::Relu => Inner::Relu(projection("wi", [d_ff, d_model])?),
+                Activation::GatedGelu => Inner::GatedGelu {
+                    gate: projection("wi_0", [d_ff, d_model])?,
+                    up: projection("wi_1", [d_ff, d_model])?,
+                },
+            },
+            outer: projection("wo", [d_model, d_ff])?,
+        })
+    }
+
+    /// `[rows, d_model]` to `[rows, d_model]`.
+    pub(super) fn forward(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
+        let normed = self.norm.forward(x.clone());
+        let inner = match &self.inner {
+            Inner::Relu(projection) => activation::relu(projection.forward(normed)),
+            Inner::GatedGelu { gate, up } => {
+                activation::gelu_approximate(gate.forward(normed.clone())) * up.forward(normed)
+            }
+        };
+        x + self.outer.forward(inner)
+    }
+}

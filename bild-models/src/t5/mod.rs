@@ -1,0 +1,147 @@
+//! The T5 family: an encoder that reads the source once and a decoder with a cache that can be taken back.
+//!
+//! One sequence at a time, so hidden states are `[tokens, d_model]` without a batch dimension.
+
+mod attention;
+mod cache;
+mod feed_forward;
+mod loader;
+mod norm;
+mod position;
+mod projection;
+mod reduce;
+mod session;
+mod stack;
+
+use std::sync::Arc;
+
+use bild_core::{DraftModel, Error, Result, Source, Token, VerifierModel, Vocabulary};
+use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
+
+use crate::{Checkpoint, LoadError, T5Config};
+use loader::Loader;
+use projection::Projection;
+pub use session::T5Session;
+use stack::{DecoderStack, EncoderStack};
+
+/// A T5 on a Burn backend: T5 1.0, T5 1.1 and FLAN-T5, mT5.
+///
+/// The weights are immutable and shared: cloning is cheap, and any number of generations run at once on one value. It
+/// drafts ([`DraftModel`]) and verifies ([`VerifierModel`]) alike.
+#[derive(Clone)]
+pub struct T5<B: Backend> {
+    weights: Arc<Weights<B>>,
+    vocabulary: Vocabulary,
+}
+
+pub(crate) struct Weights<B: Backend> {
+    config: T5Config,
+    device: B::Device,
+    /// `[vocab, d_model]`
+    embedding: Tensor<B, 2>,
+    encoder: EncoderStack<B>,
+    decoder: DecoderStack<B>,
+    head: Projection<B>,
+}
+
+impl<B: Backend> T5<B> {
+    /// Reads the weights of a checkpoint onto a device, as f32 whatever they are stored as.
+    ///
+    /// # Errors
+    ///
+    /// If a tensor is missing, has another shape than the configuration says, or holds NaN or ∞; the sentence names the
+    /// file and the tensor.
+    pub fn load(checkpoint: &Checkpoint, device: &B::Device) -> Result<Self, LoadError> {
+        let config = checkpoint.config().clone();
+        let span = tracing::info_span!("load", layers = config.encoder_layers + config.decoder_layers);
+        let _entered = span.enter();
+        let loader = Loader::new(checkpoint, device);
+        loader.check_layers(&config)?;
+        let shape = [config.vocab_size, config.d_model];
+        let embedding_names = ["shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight"];
+        let embedding_name = embedding_names.into_iter().find(|name| checkpoint.contains(name));
+        let embedding = loader.tensor(embedding_name.unwrap_or(embedding_names[0]), shape)?;
+        let head = if checkpoint.contains("lm_head.weight") && !config.tied_head {
+            Projection::new(loader.tensor("lm_head.weight", shape)?)
+        } else {
+            Projection::new(embedding.clone())
+        };
+        let vocabulary = Vocabulary {
+            size: config.vocab_size,
+            start: config.start,
+            end: config.end.clone(),
+            pieces: checkpoint.pieces(),
+        };
+        let weights = Weights {
+            encoder: EncoderStack::load(&loader, &config)?,
+            decoder: DecoderStack::load(&loader, &config)?,
+            embedding,
+            head,
+            device: device.clone(),
+            config,
+        };
+        Ok(Self { weights: Arc::new(weights), vocabulary })
+    }
+
+    /// The shape of the model.
+    pub fn config(&self) -> &T5Config {
+        &self.weights.config
+    }
+
+    /// The encoder's hidden states of a source, `[tokens, d_model]`, after its final norm.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::EmptySource`], or [`Error::TokenOutOfRange`] if a token is not one of the vocabulary.
+    pub fn encode(&self, source: &Source) -> Result<Tensor<B, 2>> {
+        if source.tokens().is_empty() {
+            return Err(Error::EmptySource);
+        }
+        let embedded = self.weights.embed(source.tokens(), |at| format!("at position {at} of the source"))?;
+        Ok(self.weights.encoder.forward(embedded))
+    }
+}
+
+impl<B: Backend> Weights<B> {
+    /// `[tokens, d_model]`; `place` says where the token at an index stood.
+    fn embed(&self, tokens: &[Token], place: impl Fn(usize) -> String) -> Result<Tensor<B, 2>> {
+        let size = self.config.vocab_size;
+        if let Some(at) = tokens.iter().position(|&token| token as usize >= size) {
+            return Err(Error::TokenOutOfRange { token: tokens[at], place: place(at), size });
+        }
+        let indices: Vec<i32> = tokens.iter().map(|&token| token as i32).collect();
+        let indices = TensorData::new(indices, [tokens.len()]);
+        Ok(self.embedding.clone().select(0, Tensor::<B, 1, Int>::from_data(indices, &self.device)))
+    }
+
+    /// Logits `[tokens, vocab]` of the decoder's hidden states `[tokens, d_model]`.
+    fn logits(&self, hidden: Tensor<B, 2>) -> Tensor<B, 2> {
+        let scaled =
+            if self.config.scaled_head { hidden.mul_scalar((self.config.d_model as f32).powf(-0.5)) } else { hidden };
+        self.head.forward(scaled)
+    }
+}
+
+impl<B: Backend> DraftModel for T5<B> {
+    type Session = T5Session<B>;
+
+    fn vocabulary(&self) -> Option<&Vocabulary> {
+        Some(&self.vocabulary)
+    }
+
+    fn begin(&self, source: &Source, limit: usize) -> Result<T5Session<B>> {
+        Ok(T5Session::new(self.weights.clone(), self.encode(source)?, limit))
+    }
+}
+
+impl<B: Backend> VerifierModel for T5<B> {
+    type Session = T5Session<B>;
+
+    fn vocabulary(&self) -> &Vocabulary {
+        &self.vocabulary
+    }
+
+    fn begin(&self, source: &Source, limit: usize) -> Result<T5Session<B>> {
+        DraftModel::begin(self, source, limit)
+    }
+}

@@ -1,0 +1,69 @@
+use std::sync::Arc;
+
+use bild_core::{DraftSession, Error, Result, Row, Token, VerifierSession, Want};
+use burn::tensor::{Tensor, backend::Backend};
+
+use super::{Weights, reduce, stack::DecoderState};
+
+/// One generation's state of a [`T5`](crate::T5): the keys and values of the source, computed once, and a self-attention
+/// cache laid out once for the limit. Rolling back sets a length.
+pub struct T5Session<B: Backend> {
+    weights: Arc<Weights<B>>,
+    state: DecoderState<B>,
+    length: usize,
+    limit: usize,
+}
+
+impl<B: Backend> T5Session<B> {
+    pub(super) fn new(weights: Arc<Weights<B>>, encoded: Tensor<B, 2>, limit: usize) -> Self {
+        let state = weights.decoder.begin(encoded, limit, &weights.config);
+        Self { weights, state, length: 0, limit }
+    }
+
+    /// How many tokens it has taken in, the decoder's start token included.
+    pub fn length(&self) -> usize {
+        self.length
+    }
+
+    /// Takes in new tokens in one pass and returns their hidden states, `[tokens, d_model]`.
+    fn pass(&mut self, new: &[Token]) -> Result<Tensor<B, 2>> {
+        let length = self.length + new.len();
+        if new.is_empty() || length > self.limit {
+            let found = format!("{} new tokens after {}", new.len(), self.length);
+            let expected = "at least one, and no more in all than the session was begun for";
+            return Err(Error::Setting { name: "a pass of a T5 session", found, expected });
+        }
+        let first = self.length;
+        let embedded = self.weights.embed(new, |at| format!("at position {} of the output", first + at))?;
+        let hidden = self.weights.decoder.forward(&mut self.state, embedded, first);
+        self.length = length;
+        Ok(hidden)
+    }
+
+    fn cut(&mut self, length: usize) {
+        self.length = self.length.min(length);
+    }
+}
+
+impl<B: Backend> DraftSession for T5Session<B> {
+    fn propose(&mut self, new: &[Token], want: Want) -> Result<Option<Row>> {
+        let hidden = self.pass(new)?;
+        let last = hidden.narrow(0, new.len() - 1, 1);
+        Ok(reduce::rows(self.weights.logits(last), want, &[])?.pop())
+    }
+
+    fn truncate(&mut self, length: usize) {
+        self.cut(length);
+    }
+}
+
+impl<B: Backend> VerifierSession for T5Session<B> {
+    fn score(&mut self, new: &[Token], want: Want) -> Result<Vec<Row>> {
+        let hidden = self.pass(new)?;
+        reduce::rows(self.weights.logits(hidden), want, &new[1..])
+    }
+
+    fn truncate(&mut self, length: usize) {
+        self.cut(length);
+    }
+}

@@ -1,0 +1,111 @@
+use burn::tensor::{Tensor, backend::Backend};
+
+use super::{
+    attention::{Attention, KeysValues},
+    cache::Cache,
+    feed_forward::FeedForward,
+    loader::Loader,
+    norm::RmsNorm,
+    position::{CausalBias, PositionBias},
+};
+use crate::{T5Config, error::Result};
+
+/// The encoder: layers of self-attention and feed-forward, and a final norm.
+pub(super) struct EncoderStack<B: Backend> {
+    layers: Vec<(Attention<B>, FeedForward<B>)>,
+    bias: PositionBias<B>,
+    norm: RmsNorm<B>,
+}
+
+impl<B: Backend> EncoderStack<B> {
+    pub(super) fn load(loader: &Loader<'_, B>, config: &T5Config) -> Result<Self> {
+        let layer = |i: usize| {
+            let name = format!("encoder.block.{i}.layer");
+            let attention = Attention::load(loader, &format!("{name}.0"), "SelfAttention", config)?;
+            Ok((attention, FeedForward::load(loader, &format!("{name}.1"), config)?))
+        };
+        Ok(Self {
+            layers: (0..config.encoder_layers).map(layer).collect::<Result<_>>()?,
+            bias: PositionBias::load(loader, "encoder", config)?,
+            norm: RmsNorm::load(loader, "encoder.final_layer_norm", config)?,
+        })
+    }
+
+    /// `[tokens, d_model]` to `[tokens, d_model]`.
+    pub(super) fn forward(&self, mut x: Tensor<B, 2>) -> Tensor<B, 2> {
+        let bias = self.bias.square(x.dims()[0]);
+        for (attention, feed_forward) in &self.layers {
+            let normed = attention.normed(x.clone());
+            let memory = attention.keys_values(normed.clone());
+            x = feed_forward.forward(x + attention.attend(normed, memory, Some(bias.clone())));
+        }
+        self.norm.forward(x)
+    }
+}
+
+/// The decoder: layers of self-attention, attention to the source and feed-forward, and a final norm.
+pub(super) struct DecoderStack<B: Backend> {
+    layers: Vec<DecoderLayer<B>>,
+    bias: PositionBias<B>,
+    norm: RmsNorm<B>,
+}
+
+struct DecoderLayer<B: Backend> {
+    own: Attention<B>,
+    cross: Attention<B>,
+    feed_forward: FeedForward<B>,
+}
+
+/// What one generation needs of a decoder.
+pub(super) struct DecoderState<B: Backend> {
+    layers: Vec<LayerState<B>>,
+    bias: CausalBias<B>,
+}
+
+struct LayerState<B: Backend> {
+    cache: Cache<B>,
+    /// The keys and values of the source, `[source, heads, d_kv]` each.
+    source: KeysValues<B>,
+}
+
+impl<B: Backend> DecoderStack<B> {
+    pub(super) fn load(loader: &Loader<'_, B>, config: &T5Config) -> Result<Self> {
+        let layer = |i: usize| {
+            let name = format!("decoder.block.{i}.layer");
+            Ok(DecoderLayer {
+                own: Attention::load(loader, &format!("{name}.0"), "SelfAttention", config)?,
+                cross: Attention::load(loader, &format!("{name}.1"), "EncDecAttention", config)?,
+                feed_forward: FeedForward::load(loader, &format!("{name}.2"), config)?,
+            })
+        };
+        Ok(Self {
+            layers: (0..config.decoder_layers).map(layer).collect::<Result<_>>()?,
+            bias: PositionBias::load(loader, "decoder", config)?,
+            norm: RmsNorm::load(loader, "decoder.final_layer_norm", config)?,
+        })
+    }
+
+    /// The state of a generation of at most `limit` tokens, from the encoder's hidden states `[source, d_model]`.
+    pub(super) fn begin(&self, encoded: Tensor<B, 2>, limit: usize, config: &T5Config) -> DecoderState<B> {
+        let device = encoded.device();
+        let layer = |layer: &DecoderLayer<B>| LayerState {
+            cache: Cache::new(limit, config.num_heads, config.d_kv, &device),
+            source: layer.cross.keys_values(encoded.clone()),
+        };
+        DecoderState { layers: self.layers.iter().map(layer).collect(), bias: self.bias.causal(limit) }
+    }
+
+    /// One pass over new tokens, `[tokens, d_model]` to the same, of which the first stands at position `at`.
+    pub(super) fn forward(&self, state: &mut DecoderState<B>, mut x: Tensor<B, 2>, at: usize) -> Tensor<B, 2> {
+        let bias = state.bias.rows(at, x.dims()[0]);
+        for (layer, state) in self.layers.iter().zip(&mut state.layers) {
+            let normed = layer.own.normed(x.clone());
+            let memory = state.cache.extend(layer.own.keys_values(normed.clone()), at);
+            x = x + layer.own.attend(normed, memory, Some(bias.clone()));
+            let normed = layer.cross.normed(x.clone());
+            x = x + layer.cross.attend(normed, state.source.clone(), None);
+            x = layer.feed_forward.forward(x);
+        }
+        self.norm.forward(x)
+    }
+}

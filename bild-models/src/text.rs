@@ -1,0 +1,186 @@
+use std::sync::Arc;
+
+use bild_core::{
+    Error, Event, Generation, Generator, Output, Pair, PairSession, Policy, Result, Settings, Source, Token,
+};
+
+use crate::Tokenizer;
+
+/// Goes from text to text: a pair of models, the policy that steers them, and their tokenizer.
+///
+/// ```no_run
+/// use bild_models::{Checkpoint, T5, TextGenerator};
+/// use bild_policies::Bild;
+/// use burn_flex::Flex;
+///
+/// let (big, little) = (Checkpoint::open("models/de-en/big")?, Checkpoint::open("models/de-en/little")?);
+/// let device = Default::default();
+/// let pair = (T5::<Flex>::load(&little, &device)?, T5::<Flex>::load(&big, &device)?);
+/// let generator = TextGenerator::new(big.tokenizer()?, pair, Bild::default())?;
+/// println!("{}", generator.generate("Ich habe heute leider keine Zeit.")?.text);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct TextGenerator<P> {
+    tokenizer: Tokenizer,
+    generator: Generator<P>,
+    prefix: Arc<str>,
+}
+
+/// What was written, as text and as tokens.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct TextOutput {
+    /// The text of the committed tokens, special ones left out.
+    pub text: String,
+    /// The tokens, and how they came about.
+    pub output: Output,
+}
+
+impl<P: Pair> TextGenerator<P> {
+    /// Puts a tokenizer, a pair and a policy together, with the default [`Settings`] and no prefix.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::PairMismatch`] if the two models do not speak the same tokens.
+    pub fn new(tokenizer: Tokenizer, pair: P, policy: impl Policy + 'static) -> Result<Self> {
+        Ok(Self { tokenizer, generator: Generator::new(pair, policy)?, prefix: "".into() })
+    }
+
+    /// Replaces the settings.
+    pub fn with_settings(mut self, settings: Settings) -> Self {
+        self.generator = self.generator.with_settings(settings);
+        self
+    }
+
+    /// Puts this before every text, as in `"translate English to German: "`.
+    pub fn with_prefix(mut self, prefix: impl Into<Arc<str>>) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    /// The generator behind it, which takes and gives tokens.
+    pub fn generator(&self) -> &Generator<P> {
+        &self.generator
+    }
+
+    /// The tokenizer.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// The source of a text: prefix and text as tokens.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::EmptySource`] if there is nothing but white space in `text`; an error of the tokenizer.
+    pub fn source(&self, text: &str) -> Result<Source> {
+        if text.trim().is_empty() {
+            return Err(Error::EmptySource);
+        }
+        let tokens = if self.prefix.is_empty() {
+            self.tokenizer.encode(text)?
+        } else {
+            self.tokenizer.encode(&format!("{}{text}", self.prefix))?
+        };
+        Ok(Source::new(tokens))
+    }
+
+    /// Generates to the end.
+    ///
+    /// # Errors
+    ///
+    /// If the text is empty or too long, a setting makes no sense, or a model, the policy or the tokenizer fails.
+    pub fn generate(&self, text: &str) -> Result<TextOutput> {
+        let output = self.generator.generate(&self.source(text)?)?;
+        Ok(TextOutput { text: self.tokenizer.decode(&output.tokens)?, output })
+    }
+
+    /// Begins a generation whose text is taken piece by piece.
+    ///
+    /// # Errors
+    ///
+    /// As [`generate`](Self::generate), as far as it shows before the first step.
+    pub fn stream(&self, text: &str) -> Result<TextStream<P::Session>> {
+        let generation = self.generator.stream(&self.source(text)?)?;
+        Ok(TextStream { generation, text: PartialText::new(self.tokenizer.clone()) })
+    }
+}
+
+/// A generation under way as an iterator over pieces of its text: whole characters, of committed tokens only. All pieces
+/// together are the text of the output.
+pub struct TextStream<S> {
+    generation: Generation<S>,
+    text: PartialText,
+}
+
+impl<S: PairSession> TextStream<S> {
+    /// Runs to the end and returns the whole text with its tokens.
+    ///
+    /// # Errors
+    ///
+    /// As [`Generation::finish`].
+    pub fn finish(self) -> Result<TextOutput> {
+        let output = self.generation.finish()?;
+        Ok(TextOutput { text: self.text.tokenizer.decode(&output.tokens)?, output })
+    }
+}
+
+impl<S: PairSession> Iterator for TextStream<S> {
+    type Item = Result<String>;
+
+    fn next(&mut self) -> Option<Result<String>> {
+        loop {
+            let piece = match self.generation.next()? {
+                Ok(Event::Committed { token, .. }) => self.text.push(token),
+                Ok(Event::Finished { .. }) => self.text.rest(),
+                Ok(_) => continue,
+                Err(error) => return Some(Err(error)),
+            };
+            match piece {
+                Ok(piece) if piece.is_empty() => continue,
+                piece => return Some(piece),
+            }
+        }
+    }
+}
+
+/// Text that grows with its tokens. A token is not a piece of text by itself: a space may belong to the next one, and a
+/// character may be spread over several. So a window of tokens is decoded, from before the last piece that was given
+/// out, and a piece is what the window's text has grown by, once its last character is whole.
+struct PartialText {
+    tokenizer: Tokenizer,
+    tokens: Vec<Token>,
+    /// The window begins here; its text up to `read` has been given out.
+    window: usize,
+    read: usize,
+}
+
+impl PartialText {
+    fn new(tokenizer: Tokenizer) -> Self {
+        Self { tokenizer, tokens: Vec::new(), window: 0, read: 0 }
+    }
+
+    fn push(&mut self, token: Token) -> Result<String> {
+        self.tokens.push(token);
+        self.grown(false)
+    }
+
+    /// What is left when no token follows.
+    fn rest(&mut self) -> Result<String> {
+        self.grown(true)
+    }
+
+    fn grown(&mut self, last: bool) -> Result<String> {
+        let before = self.tokenizer.decode(&self.tokens[self.window..self.read])?;
+        let text = self.tokenizer.decode(&self.tokens[self.window..])?;
+        let unfinished = text.ends_with(char::REPLACEMENT_CHARACTER) && !last;
+        match text.strip_prefix(&before) {
+            Some(piece) if !piece.is_empty() && !unfinished => {
+                (self.window, self.read) = (self.read, self.tokens.len());
+                Ok(piece.to_owned())
+            }
+            _ => Ok(String::new()),
+        }
+    }
+}
