@@ -1,1 +1,23 @@
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+#![warn(missing_docs, unreachable_pub)]
 
+pub use bild_core::*;
+pub use bild_models::{
+    Activation, Checkpoint, LoadError, T5, T5Config, T5Session, TextGenerator, TextOutput, TextStream, Tokenizer,
+};
+pub use bild_policies::{Bild, FallbackRule, HighCrossEntropy, Lossless, LowProbability, RollbackRule, Variant};
+
+/// The tensor library below, for its `Backend` trait and its devices.
+pub use burn;
+
+#[cfg(feature = "cuda")]
+pub use burn_cuda::Cuda;
+#[cfg(feature = "flex")]
+pub use burn_flex::Flex;
+#[cfg(feature = "ndarray")]
+pub use burn_ndarray::NdArray;
+#[cfg(feature = "tch")]
+pub use burn_tch::LibTorch;
+#[cfg(feature = "wgpu")]
+pub use burn_wgpu::Wgpu;

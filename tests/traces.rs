@@ -1,0 +1,45 @@
+//! Recorded generations of the default pair: the same tokens and the same events. Those of the released variant were
+//! checked against the program of the paper's authors when they were recorded.
+
+use std::{num::NonZeroUsize, path::Path};
+
+use bild::{Bild, Checkpoint, Event, Flex, Generator, Settings, Source, T5, Token, Variant};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+#[derive(Deserialize)]
+struct Trace {
+    source_ids: Vec<Token>,
+    variant: Variant,
+    fallback: f32,
+    rollback: f32,
+    max_draft: NonZeroUsize,
+    max_new_tokens: usize,
+    tokens: Vec<Token>,
+    events: Vec<Value>,
+    /// How far the closest of its decisions was from falling the other way.
+    margin: f64,
+}
+
+fn model(role: &str) -> T5<Flex> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/de-en").join(role);
+    T5::load(&Checkpoint::open(directory).unwrap(), &Default::default()).unwrap()
+}
+
+#[test]
+fn every_trace_gives_the_same_tokens_and_events() {
+    let traces: Vec<Trace> = serde_json::from_str(include_str!("fixtures/traces.json")).unwrap();
+    assert_eq!(traces.len(), 200);
+    let (little, big) = (model("little"), model("big"));
+    for (i, trace) in traces.iter().enumerate() {
+        let policy =
+            Bild::new(trace.fallback, trace.rollback).unwrap().variant(trace.variant).max_draft(trace.max_draft);
+        let settings = Settings::default().max_new_tokens(trace.max_new_tokens).trace(true);
+        let generator = Generator::new((little.clone(), big.clone()), policy).unwrap().with_settings(settings);
+        let output = generator.generate(&Source::new(trace.source_ids.clone())).unwrap();
+        let recorded = |event: &&Event| matches!(event, Event::Fallback { .. } | Event::Rollback { .. });
+        let events: Vec<Value> = output.events.iter().filter(recorded).map(|event| json!(event)).collect();
+        assert_eq!(output.tokens, trace.tokens, "trace {i} (margin {})", trace.margin);
+        assert_eq!(events, trace.events, "trace {i} (margin {})", trace.margin);
+    }
+}
