@@ -189,11 +189,10 @@ fn check_model(fields: &Fields<'_>) -> Result<()> {
         return refused("a T5 without a decoder".into());
     }
     if let Some(Value::Array(architectures)) = fields.get("architectures") {
-        let decodes = |name: &Value| {
-            name.as_str().is_some_and(|name| name.contains("ConditionalGeneration") || name.contains("LMHead"))
-        };
-        if !architectures.is_empty() && !architectures.iter().any(decodes) {
-            return refused(format!("{}, a T5 without a language model head", fields.values["architectures"]));
+        let names: Vec<_> = architectures.iter().filter_map(Value::as_str).collect();
+        let decodes = |name: &&str| name.contains("ConditionalGeneration") || name.contains("LMHead");
+        if !names.is_empty() && !names.iter().any(decodes) {
+            return refused(format!("{}, a T5 without a language model head", names.join(" and ")));
         }
     }
     Ok(())

@@ -1,0 +1,288 @@
+//! Broken checkpoints: each gives a sentence that names the file, and the field or tensor, and nothing panics.
+
+mod common;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use bild_core::{Generator, NoDraft, Source};
+use bild_models::{Checkpoint, T5, Tokenizer};
+use bild_policies::Lossless;
+use common::{TestBackend, config, fixture, write_checkpoint};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// The sentence of an error that opening or loading a folder gives.
+fn sentence(directory: &Path) -> String {
+    let model = Checkpoint::open(directory).and_then(|c| T5::<TestBackend>::load(&c, &Default::default()).map(drop));
+    model.expect_err("the checkpoint is broken").to_string()
+}
+
+/// A sound checkpoint to break.
+fn sound() -> TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    write_checkpoint(directory.path(), &config(json!({})), 1, |_| {});
+    common::load(directory.path());
+    directory
+}
+
+fn assert_says(found: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(found.contains(part), "expected \"{part}\" in: {found}");
+    }
+}
+
+#[test]
+fn folders_and_files_that_are_missing() {
+    assert_says(&sentence(Path::new("/no/such/folder")), &["/no/such/folder", "cannot be read"]);
+    let directory = sound();
+    assert_says(&sentence(&directory.path().join("config.json")), &["config.json", "cannot be read"]);
+    for (file, says) in [("config.json", "no config.json"), ("model.safetensors", "neither model.safetensors nor")] {
+        let directory = sound();
+        fs::remove_file(directory.path().join(file)).unwrap();
+        assert_says(&sentence(directory.path()), &[says, directory.path().to_str().unwrap()]);
+    }
+    let directory = sound();
+    let weights = directory.path().join("model.safetensors");
+    fs::rename(&weights, directory.path().join("pytorch_model.bin")).unwrap();
+    assert_says(&sentence(directory.path()), &["pytorch_model.bin but no model.safetensors"]);
+    let checkpoint = Checkpoint::open(sound().path()).unwrap();
+    assert_says(&checkpoint.tokenizer().unwrap_err().to_string(), &["no tokenizer.json"]);
+}
+
+#[test]
+fn files_that_are_empty_or_cut_off() {
+    for file in ["config.json", "generation_config.json", "model.safetensors", "tokenizer.json"] {
+        let directory = sound();
+        let path = directory.path().join(file);
+        fs::write(&path, "").unwrap();
+        assert_says(&sentence(directory.path()), &[path.to_str().unwrap(), "broken"]);
+        fs::write(&path, "{\"model_type\": \"t5\", ").unwrap();
+        assert_says(&sentence(directory.path()), &[path.to_str().unwrap(), "broken"]);
+    }
+    let directory = sound();
+    let path = directory.path().join("model.safetensors");
+    let whole = fs::read(&path).unwrap();
+    for keep in [7, 8, 100, whole.len() / 2, whole.len() - 1] {
+        fs::write(&path, &whole[..keep]).unwrap();
+        assert_says(&sentence(directory.path()), &["model.safetensors is broken"]);
+    }
+    fs::write(&path, [&whole[..], &[0]].concat()).unwrap();
+    assert_says(&sentence(directory.path()), &["model.safetensors is broken", "promises"]);
+    fs::write(&path, [&u64::MAX.to_le_bytes()[..], &whole[8..]].concat()).unwrap();
+    assert_says(&sentence(directory.path()), &["its header has 18446744073709551615 bytes"]);
+    fs::write(directory.path().join("config.json"), "[]").unwrap();
+    assert_says(&sentence(directory.path()), &["config.json is broken", "not a JSON object"]);
+}
+
+/// What a configuration with these fields says; null leaves the field out.
+fn config_sentence(with: Value) -> String {
+    let directory = tempfile::tempdir().unwrap();
+    let mut config = config(with);
+    config.as_object_mut().unwrap().retain(|_, value| !value.is_null());
+    fs::write(directory.path().join("config.json"), config.to_string()).unwrap();
+    sentence(directory.path())
+}
+
+#[test]
+fn configurations_that_lack_a_field_or_make_no_sense() {
+    for field in ["model_type", "vocab_size", "d_model", "d_kv", "d_ff", "num_layers", "num_heads"] {
+        assert_says(&config_sentence(json!({ field: null })), &["config.json", &format!("`{field}` is missing")]);
+    }
+    for field in ["vocab_size", "d_model", "d_kv", "d_ff", "num_layers", "num_decoder_layers", "num_heads"] {
+        for (nonsense, shown) in [(json!(0), "0"), (json!(-3), "-3"), (json!(1.5), "1.5"), (json!("four"), "\"four\"")]
+        {
+            let found = config_sentence(json!({ field: nonsense }));
+            assert_says(&found, &["config.json", &format!("`{field}` is {shown}"), "expected a whole number"]);
+        }
+        assert_says(&config_sentence(json!({ field: 1u64 << 60 })), &[&format!("`{field}` is"), "to 16777216"]);
+    }
+    for (with, says) in [
+        (json!({"relative_attention_num_buckets": 3}), "`relative_attention_num_buckets` is 3"),
+        (json!({"relative_attention_max_distance": 4}), "`relative_attention_max_distance` is 4"),
+        (json!({"feed_forward_proj": "gated-silu"}), "expected \"relu\" or \"gated-gelu\""),
+        (json!({"feed_forward_proj": "swish"}), "`feed_forward_proj` is \"swish\""),
+        (json!({"layer_norm_epsilon": -1.0}), "`layer_norm_epsilon` is -1.0"),
+        (json!({"tie_word_embeddings": "yes"}), "`tie_word_embeddings` is \"yes\", expected true or false"),
+        (json!({"decoder_start_token_id": 37}), "`decoder_start_token_id` is 37, expected tokens below 37"),
+        (json!({"eos_token_id": [1, "two"]}), "`eos_token_id` is [1,\"two\"]"),
+    ] {
+        assert_says(&config_sentence(with), &["config.json", says]);
+    }
+}
+
+#[test]
+fn relatives_are_refused_by_name() {
+    for (with, name) in [
+        (json!({"model_type": "longt5"}), "LongT5"),
+        (json!({"model_type": "umt5"}), "UMT5"),
+        (json!({"model_type": "bart"}), "BART"),
+        (json!({"model_type": "switch_transformers"}), "Switch Transformers"),
+        (json!({"model_type": "llama"}), "a model of type \"llama\""),
+        (json!({"tokenizer_class": "ByT5Tokenizer"}), "ByT5"),
+        (json!({"is_encoder_decoder": false}), "a T5 without a decoder"),
+        (json!({"architectures": ["T5EncoderModel"]}), "T5EncoderModel"),
+    ] {
+        assert_says(&config_sentence(with), &[&format!("describes {name}"), "which is not supported: T5 1.0"]);
+    }
+}
+
+type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
+
+/// What a checkpoint with changed tensors says.
+fn tensor_sentence(change: impl FnOnce(&mut Tensors)) -> String {
+    let directory = tempfile::tempdir().unwrap();
+    write_checkpoint(directory.path(), &config(json!({"tie_word_embeddings": false})), 1, change);
+    sentence(directory.path())
+}
+
+#[test]
+fn tensors_that_are_missing_or_wrong() {
+    for name in common::tensors(&config(json!({}))).keys() {
+        let found = tensor_sentence(|tensors| drop(tensors.remove(name)));
+        assert_says(&found, &["model.safetensors", &format!("tensor `{name}` is missing")]);
+    }
+    let key = "decoder.block.1.layer.1.EncDecAttention.k.weight";
+    let found = tensor_sentence(|tensors| drop(tensors.insert(key.into(), (vec![16, 12], vec![0.0; 192]))));
+    assert_says(&found, &[key, "has the shape [16, 12], expected [12, 16]"]);
+    let found = tensor_sentence(|tensors| {
+        let (_, values) = tensors.remove(key).unwrap();
+        tensors.insert("decoder.block.1.layer.1.EncDecAttention.key.weight".into(), (vec![12, 16], values));
+    });
+    assert_says(&found, &[key, "is missing"]);
+    for bad in [f32::NAN, f32::INFINITY] {
+        let found = tensor_sentence(|tensors| tensors.get_mut("lm_head.weight").unwrap().1[5] = bad);
+        assert_says(&found, &["`lm_head.weight` holds", "at entry 5"]);
+    }
+    let found = tensor_sentence(|tensors| {
+        tensors.insert("encoder.block.2.layer.0.layer_norm.weight".into(), (vec![16], vec![1.0; 16]));
+    });
+    assert_says(&found, &["encoder.block.2", "is of a layer that config.json does not have: its encoder has 2"]);
+}
+
+#[test]
+fn a_tensor_of_another_type() {
+    let directory = sound();
+    let path = directory.path().join("model.safetensors");
+    let bytes = fs::read(&path).unwrap();
+    let size = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let header = String::from_utf8(bytes[8..8 + size].to_vec()).unwrap().replacen("F32", "I32", 1);
+    fs::write(&path, [&bytes[..8], header.as_bytes(), &bytes[8 + size..]].concat()).unwrap();
+    assert_says(&sentence(directory.path()), &["tensor `", "has the type I32, expected F32, F16 or BF16"]);
+}
+
+#[test]
+fn an_index_that_points_nowhere() {
+    let with_index = |change: &dyn Fn(&mut Value)| {
+        let directory = tempfile::tempdir().unwrap();
+        for entry in fs::read_dir(fixture("t5-v1_1")).unwrap() {
+            let path: PathBuf = entry.unwrap().path();
+            fs::copy(&path, directory.path().join(path.file_name().unwrap())).unwrap();
+        }
+        let path = directory.path().join("model.safetensors.index.json");
+        let mut index: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        change(&mut index);
+        fs::write(&path, index.to_string()).unwrap();
+        sentence(directory.path())
+    };
+    let point_to = |shard: &'static str| with_index(&move |index| index["weight_map"]["lm_head.weight"] = json!(shard));
+    assert_says(&point_to("model-00003-of-00002.safetensors"), &["index.json", "lm_head.weight", "does not exist"]);
+    assert_says(&point_to("model-00001-of-00002.safetensors"), &["tensor `lm_head.weight` is missing", "00001"]);
+    for outside in ["../model.safetensors", "/etc/passwd", "..", "", "a/../b"] {
+        assert_says(&point_to(outside), &["lm_head.weight", "the name of a file in the same folder"]);
+    }
+    assert_says(&with_index(&|index| index["weight_map"] = json!({})), &["`weight_map` is {}"]);
+    assert_says(&with_index(&|index| drop(index.as_object_mut().unwrap().remove("weight_map"))), &["is missing"]);
+    let forgotten = with_index(&|index| drop(index["weight_map"].as_object_mut().unwrap().remove("shared.weight")));
+    assert_says(&forgotten, &["`shared.weight` is missing"]);
+}
+
+#[test]
+fn a_tokenizer_that_is_none() {
+    let directory = sound();
+    let path = directory.path().join("tokenizer.json");
+    fs::write(&path, "{\"version\": \"1.0\"}").unwrap();
+    assert_says(&Tokenizer::open(&path).unwrap_err().to_string(), &["tokenizer.json is broken", "not a tokenizer"]);
+    assert_says(&sentence(directory.path()), &["tokenizer.json is broken"]);
+}
+
+#[test]
+fn vocabularies_that_differ() {
+    let pair = |little: Value| {
+        let models = (common::random_model(little, 1), common::random_model(json!({}), 2));
+        Generator::new(models, Lossless::default()).map(drop).unwrap_err().to_string()
+    };
+    assert_says(&pair(json!({"vocab_size": 38})), &["vocabulary size of the draft model is 38, of the verifier 37"]);
+    assert_says(&pair(json!({"eos_token_id": [1, 2]})), &["end-of-sequence", "[1, 2]", "[1]"]);
+    assert_says(&pair(json!({"decoder_start_token_id": 3})), &["start token of the draft model is 3"]);
+}
+
+/// Finite weights may still overflow: the row is refused and the model named.
+#[test]
+fn weights_that_overflow() {
+    let directory = tempfile::tempdir().unwrap();
+    write_checkpoint(directory.path(), &config(json!({})), 1, |tensors| {
+        tensors.get_mut("decoder.final_layer_norm.weight").unwrap().1.fill(f32::MAX);
+    });
+    let generator = Generator::new((NoDraft, common::load(directory.path())), Lossless::default()).unwrap();
+    let found = generator.generate(&Source::new([3, 1])).unwrap_err().to_string();
+    assert_says(&found, &["verifier model gave logits that hold NaN", "position 0"]);
+}
+
+/// The end-of-sequence tokens of generation_config.json go before those of config.json.
+#[test]
+fn generation_config_goes_first() {
+    let directory = sound();
+    fs::write(directory.path().join("generation_config.json"), r#"{"eos_token_id": [1, 5]}"#).unwrap();
+    assert_eq!(Checkpoint::open(directory.path()).unwrap().config().end, [1, 5]);
+    fs::write(directory.path().join("generation_config.json"), r#"{"eos_token_id": 99}"#).unwrap();
+    assert_says(&sentence(directory.path()), &["generation_config.json", "`eos_token_id` is 99"]);
+}
+
+/// The embedding under another name, and a head beside a tied embedding that transformers would not read.
+#[test]
+fn aliased_embeddings_load_to_the_same_model() {
+    let greedy = |change: &dyn Fn(&mut Tensors)| {
+        let directory = tempfile::tempdir().unwrap();
+        write_checkpoint(directory.path(), &config(json!({})), 5, change);
+        let generator = Generator::new((NoDraft, common::load(directory.path())), Lossless::default()).unwrap();
+        generator.generate(&Source::new([3, 9, 1])).unwrap().tokens
+    };
+    let expected = greedy(&|_| {});
+    for alias in ["encoder.embed_tokens.weight", "decoder.embed_tokens.weight"] {
+        assert_eq!(greedy(&|tensors| drop(tensors.insert(alias.into(), tensors["shared.weight"].clone()))), expected);
+        let renamed = greedy(&|tensors| {
+            let embedding = tensors.remove("shared.weight").unwrap();
+            tensors.insert(alias.into(), embedding);
+        });
+        assert_eq!(renamed, expected);
+    }
+    let with_head = greedy(&|tensors| drop(tensors.insert("lm_head.weight".into(), (vec![37, 16], vec![0.5; 592]))));
+    assert_eq!(with_head, expected);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+    /// Any byte of any file may be any other: an error or a model that runs, never a panic.
+    #[test]
+    fn no_mutation_panics(file in 0..2usize, at in 0.0..1.0f64, byte in any::<u8>()) {
+        let directory = sound();
+        let path = directory.path().join(["config.json", "model.safetensors"][file]);
+        let mut bytes = fs::read(&path).unwrap();
+        // Most of a file is weights: half of the mutations go to its first kilobyte, where the header is.
+        let reach = if at < 0.5 { bytes.len().min(1024) } else { bytes.len() };
+        let at = ((at * 2.0) % 1.0 * reach as f64) as usize;
+        bytes[at] = byte;
+        fs::write(&path, bytes).unwrap();
+        if let Ok(model) = Checkpoint::open(directory.path()).and_then(|c| T5::<TestBackend>::load(&c, &Default::default())) {
+            let settings = bild_core::Settings::default().max_new_tokens(3);
+            let generator = Generator::new((NoDraft, model), Lossless::default()).unwrap().with_settings(settings);
+            let _ = generator.generate(&Source::new([3, 1]));
+        }
+    }
+}

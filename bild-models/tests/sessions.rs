@@ -1,0 +1,172 @@
+//! A session's cache: what it gives is what a computation without one gives, whatever was taken in and taken back
+//! before; and a model value serves any number of sessions at once.
+
+mod common;
+
+use bild_core::{DraftSession, Error, Generator, Source, Token, VerifierModel, VerifierSession, Want};
+use bild_models::{T5, T5Session};
+use bild_policies::{Bild, Lossless};
+use common::{Numbers, TestBackend, fixture, load, random_model};
+use proptest::prelude::*;
+use serde_json::json;
+
+fn begin(model: &T5<TestBackend>, source: &Source, limit: usize) -> T5Session<TestBackend> {
+    VerifierModel::begin(model, source, limit).unwrap()
+}
+
+/// The logits after each of `new`.
+fn logits(session: &mut T5Session<TestBackend>, new: &[Token]) -> Vec<Vec<f32>> {
+    let rows = session.score(new, Want::default().logits()).unwrap();
+    rows.into_iter().map(|row| row.logits.unwrap().to_vec()).collect()
+}
+
+fn assert_close(found: &[Vec<f32>], expected: &[Vec<f32>]) {
+    assert_eq!(found.len(), expected.len());
+    for (found, expected) in found.iter().zip(expected) {
+        let magnitude = expected.iter().fold(1.0f32, |max, x| max.max(x.abs()));
+        let difference = found.iter().zip(expected).fold(0.0f32, |max, (a, b)| max.max((a - b).abs()));
+        assert!(difference <= 1e-4 * magnitude, "{difference} at magnitude {magnitude}");
+    }
+}
+
+/// What may happen to a session: tokens are taken in, in one pass, or all but some are taken back.
+#[derive(Clone, Debug)]
+enum Step {
+    Pass(Vec<Token>),
+    Truncate(usize),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let pass = prop::collection::vec(0..503u32, 1..8).prop_map(Step::Pass);
+    prop::collection::vec(prop_oneof![3 => pass, 1 => (0..20usize).prop_map(Step::Truncate)], 1..10)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_warm_cache_equals_single_passes_and_no_cache(
+        steps in steps(),
+        last in prop::collection::vec(0..503u32, 1..8),
+        source in prop::collection::vec(0..503u32, 1..30),
+        variant in 0..4usize,
+    ) {
+        let model = load(&fixture(["t5-v1_0", "t5-v1_1", "t5-buckets", "t5-f16"][variant]));
+        let source = Source::new(source);
+        let limit = 100;
+        let (mut session, mut tokens) = (begin(&model, &source, limit), Vec::new());
+        for step in steps {
+            match step {
+                Step::Pass(new) => {
+                    session.score(&new, Want::default()).unwrap();
+                    tokens.extend(new);
+                }
+                Step::Truncate(length) => {
+                    VerifierSession::truncate(&mut session, length);
+                    tokens.truncate(length);
+                }
+            }
+            prop_assert_eq!(session.length(), tokens.len());
+        }
+        let warm = logits(&mut session, &last);
+
+        let mut single = begin(&model, &source, limit);
+        for token in &tokens {
+            single.score(&[*token], Want::default()).unwrap();
+        }
+        let one_by_one: Vec<_> = last.iter().flat_map(|token| logits(&mut single, &[*token])).collect();
+        assert_close(&warm, &one_by_one);
+
+        let whole = [&tokens[..], &last].concat();
+        let fresh = logits(&mut begin(&model, &source, limit), &whole);
+        assert_close(&warm, &fresh[tokens.len()..]);
+    }
+}
+
+#[test]
+fn a_draft_step_is_the_last_row_of_a_pass() {
+    let model = load(&fixture("t5-v1_1"));
+    let source = Source::new([7, 8, 1]);
+    let (mut a, mut b) = (begin(&model, &source, 9), begin(&model, &source, 9));
+    for new in [&[0][..], &[5, 6], &[9]] {
+        let want = Want::default().entropy().logits();
+        let proposed = a.propose(new, want).unwrap().unwrap();
+        let scored = b.score(new, want).unwrap().pop().unwrap();
+        assert_eq!(proposed.argmax, scored.argmax);
+        assert_close(&[proposed.logits.unwrap().to_vec()], &[scored.logits.unwrap().to_vec()]);
+    }
+}
+
+#[test]
+fn a_session_holds_what_it_was_begun_for_and_no_more() {
+    let model = load(&fixture("t5-v1_0"));
+    let mut session = begin(&model, &Source::new([3, 1]), 4);
+    session.score(&[0, 5, 6, 7], Want::default()).unwrap();
+    let full = session.score(&[8], Want::default()).unwrap_err().to_string();
+    assert!(full.contains("1 new tokens after 4"), "{full}");
+    VerifierSession::truncate(&mut session, 9); // more than there are: nothing happens
+    assert_eq!(session.length(), 4);
+    VerifierSession::truncate(&mut session, 3);
+    session.score(&[8], Want::default()).unwrap();
+    assert!(session.score(&[], Want::default()).is_err());
+}
+
+#[test]
+fn tokens_outside_the_vocabulary_are_errors() {
+    let model = load(&fixture("t5-v1_0"));
+    let found = model.encode(&Source::new([3, 503])).unwrap_err().to_string();
+    assert!(found.contains("token 503 at position 1 of the source") && found.contains("503 tokens"), "{found}");
+    let found = begin(&model, &Source::new([3]), 9).score(&[0, 7, 600], Want::default()).unwrap_err().to_string();
+    assert!(found.contains("token 600 at position 2 of the output"), "{found}");
+    assert!(matches!(model.encode(&Source::new([])), Err(Error::EmptySource)));
+}
+
+#[test]
+fn eight_threads_share_one_pair() {
+    let (little, big) = (load(&fixture("t5-v1_0")), load(&fixture("t5-f16")));
+    let generator = Generator::new((little, big), Bild::new(0.1, 3.0).unwrap()).unwrap();
+    let sources: Vec<_> = (0..24).map(|i| Source::new(Numbers(i).tokens(3 + i as usize, 503))).collect();
+    let expected: Vec<_> = sources.iter().map(|source| generator.generate(source).unwrap().tokens).collect();
+    std::thread::scope(|scope| {
+        for thread in 0..8 {
+            let (generator, sources, expected) = (&generator, &sources, &expected);
+            scope.spawn(move || {
+                for i in (0..sources.len()).map(|i| (i + 3 * thread) % sources.len()) {
+                    assert_eq!(generator.generate(&sources[i]).unwrap().tokens, expected[i], "source {i}");
+                }
+            });
+        }
+    });
+}
+
+/// Random pairs agree on next to nothing, so this is mostly refusals; a big model that drafts for itself is all
+/// acceptance; a copy with some noise is between.
+#[test]
+fn lossless_equals_greedy_for_random_pairs() {
+    let mut near_ties = 0;
+    for seed in 0..200u64 {
+        let shape = |numbers: &mut Numbers| {
+            json!({
+                "d_model": 8 + 4 * numbers.below(4), "num_heads": 1 + numbers.below(3), "num_layers": 1 + numbers.below(2),
+                "num_decoder_layers": 1 + numbers.below(3), "tie_word_embeddings": numbers.below(2) == 0,
+                "feed_forward_proj": (["relu", "gated-gelu"][numbers.below(2)]),
+            })
+        };
+        let mut numbers = Numbers(seed);
+        let (big_shape, little_shape) = (shape(&mut numbers), shape(&mut numbers));
+        let big = random_model(big_shape.clone(), seed);
+        let little = if seed % 4 == 0 { big.clone() } else { random_model(little_shape, seed + 1000) };
+        let source_length = 1 + numbers.below(12);
+        let source = Source::new(numbers.tokens(source_length, 37));
+        let settings = bild_core::Settings::default().max_new_tokens(24);
+        let alone = Generator::new((bild_core::NoDraft, big.clone()), Lossless::default()).unwrap();
+        let greedy = alone.with_settings(settings.clone()).generate(&source).unwrap().tokens;
+        for max_draft in 1..=16 {
+            let policy = Lossless { fallback: None, max_draft: std::num::NonZeroUsize::new(max_draft) };
+            let generator = Generator::new((little.clone(), big.clone()), policy).unwrap();
+            let generator = generator.with_settings(settings.clone());
+            near_ties += usize::from(common::assert_lossless(&generator, &big, &source, &greedy));
+        }
+    }
+    eprintln!("{near_ties} near-ties in 3,200 generations");
+}

@@ -1,0 +1,37 @@
+//! How fast the machine reads memory: the floor under decoding, which reads every weight once a token.
+
+use std::{hint::black_box, thread, time::Instant};
+
+use crate::support::median;
+
+const MIB: usize = 1 << 20;
+/// Well beyond the last-level cache of common machines.
+const BUFFER: usize = 512 * MIB;
+const PASSES: usize = 9;
+
+/// The median of several passes over a buffer that no cache holds, by as many threads as decode.
+pub(crate) fn read_gb_per_s() -> f64 {
+    let buffer = vec![1.0f32; BUFFER / size_of::<f32>()];
+    let threads = rayon::current_num_threads();
+    let pass = || {
+        let begun = Instant::now();
+        thread::scope(|scope| {
+            for part in buffer.chunks(buffer.len().div_ceil(threads)) {
+                scope.spawn(|| black_box(sum(part)));
+            }
+        });
+        BUFFER as f64 / begun.elapsed().as_secs_f64() / 1e9
+    };
+    median((0..PASSES).map(|_| pass()).collect())
+}
+
+/// Adds in many independent lanes, so that memory is what limits it.
+fn sum(values: &[f32]) -> f32 {
+    let mut lanes = [0.0; 64];
+    for chunk in values.as_chunks::<64>().0 {
+        for (lane, value) in lanes.iter_mut().zip(chunk) {
+            *lane += value;
+        }
+    }
+    lanes.iter().sum()
+}

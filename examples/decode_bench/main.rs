@@ -1,0 +1,152 @@
+//! Times decoding with one checkpoint or a pair: a source of fixed ids, a fixed number of new tokens, end-of-sequence
+//! ignored.
+//!
+//! cargo run --release --example decode_bench -- --model models/de-en/big
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod bandwidth;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use bild::{Checkpoint, Generator, Lossless, NoDraft, Output, Pair, Settings, Source, Token};
+use clap::Parser;
+use serde_json::json;
+use support::{
+    Error, median,
+    policy::{Mode, PolicyArgs},
+};
+
+/// Time decoding with one checkpoint or a pair: a source of fixed ids, a fixed number of new tokens, end-of-sequence
+/// ignored.
+#[derive(Parser)]
+#[command(name = "decode_bench")]
+struct Args {
+    /// The folder of the model; with --little, of the big one
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// The folder of the little model, for a policy of two models
+    #[arg(long, value_name = "DIR")]
+    little: Option<PathBuf>,
+    #[command(flatten)]
+    policy: PolicyArgs,
+    /// Tokens in the source
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    source_len: usize,
+    /// Tokens to write
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    new_tokens: usize,
+    /// Threads; 0 for one a core
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    threads: usize,
+    /// How often to measure, after one run that warms up
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    runs: u32,
+    /// One JSON object on standard output, and nothing else
+    #[arg(long)]
+    json: bool,
+}
+
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<(), Error> {
+    rayon::ThreadPoolBuilder::new().num_threads(args.threads).build_global()?;
+    let model = support::load(&Checkpoint::open(&args.model)?, "the model")?;
+    // Fixed, spread over the vocabulary, without the lowest ids, which are special.
+    let most = model.config().vocab_size.min(32_000).saturating_sub(3).max(1);
+    let source: Vec<Token> = (0..args.source_len).map(|i| (3 + i * 7919 % most) as Token).collect();
+    let (source, settings) = (
+        Source::new(source),
+        Settings::default()
+            .max_new_tokens(args.new_tokens)
+            .max_source_tokens(args.source_len, bild::Overflow::Error)
+            .end_tokens([]),
+    );
+    let outputs = match (&args.little, args.policy.policy) {
+        (Some(little), Mode::Bild | Mode::Lossless) => {
+            let little = support::load(&Checkpoint::open(little)?, "the little model")?;
+            measure(
+                &Generator::new((little, model), args.policy.policy()?)?.with_settings(settings),
+                &source,
+                args.runs,
+            )?
+        }
+        (Some(little), Mode::Little) => {
+            let little = support::load(&Checkpoint::open(little)?, "the little model")?;
+            measure(
+                &Generator::new((NoDraft, little), Lossless::default())?.with_settings(settings),
+                &source,
+                args.runs,
+            )?
+        }
+        _ => measure(
+            &Generator::new((NoDraft, model), Lossless::default())?.with_settings(settings),
+            &source,
+            args.runs,
+        )?,
+    };
+    let peak_rss_mib = peak_rss_mib(); // before the buffer of the bandwidth
+    let read_gb_per_s = bandwidth::read_gb_per_s();
+    report(args, &outputs, peak_rss_mib, read_gb_per_s);
+    Ok(())
+}
+
+fn measure<P: Pair>(generator: &Generator<P>, source: &Source, runs: u32) -> Result<Vec<Output>, Error> {
+    let progress = support::bar(u64::from(runs) + 1, "Measuring");
+    let mut outputs = Vec::new();
+    for _ in 0..=runs {
+        outputs.push(generator.generate(source)?);
+        progress.inc(1);
+    }
+    progress.finish_and_clear();
+    outputs.remove(0);
+    Ok(outputs)
+}
+
+fn report(args: &Args, outputs: &[Output], peak_rss_mib: Option<f64>, read_gb_per_s: f64) {
+    let of = |value: fn(&Output) -> f64| outputs.iter().map(value).collect::<Vec<_>>();
+    let encoder = of(|output| output.statistics.encode_time.as_secs_f64() * 1e3);
+    let token = of(|output| {
+        let decoding = output.statistics.total_time - output.statistics.encode_time;
+        decoding.as_secs_f64() * 1e3 / output.tokens.len() as f64
+    });
+    let least = |values: &[f64]| values.iter().copied().fold(f64::INFINITY, f64::min);
+    let most = |values: &[f64]| values.iter().copied().fold(0.0, f64::max);
+    if args.json {
+        let object = json!({
+            "encoder_ms": median(encoder.clone()), "encoder_ms_min": least(&encoder), "encoder_ms_max": most(&encoder),
+            "ms_per_token": median(token.clone()), "ms_per_token_min": least(&token), "ms_per_token_max": most(&token),
+            "peak_rss_mib": peak_rss_mib, "read_gb_per_s": read_gb_per_s,
+            "model": args.model, "little": args.little, "source_len": args.source_len, "new_tokens": args.new_tokens,
+            "threads": rayon::current_num_threads(), "runs": args.runs, "stats": outputs[0].statistics,
+        });
+        println!("{object}");
+        return;
+    }
+    let line = |name: &str, values: &[f64]| {
+        println!("{name:<16} {:>9.3} ms ({:.3} to {:.3})", median(values.to_vec()), least(values), most(values));
+    };
+    line("encoder", &encoder);
+    line("a token", &token);
+    if let Some(peak) = peak_rss_mib {
+        println!("{:<16} {peak:>9.1} MiB", "peak memory");
+    }
+    println!("{:<16} {read_gb_per_s:>9.1} GB/s", "read bandwidth");
+    println!("{:<16} {}", "the first run", outputs[0].statistics);
+}
+
+/// The most memory this process has held, where the system tells (Linux).
+fn peak_rss_mib() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.split_whitespace().next()?.parse::<f64>().ok().map(|kib| kib / 1024.0)
+}

@@ -1,0 +1,42 @@
+//! What the examples share.
+#![allow(dead_code)] // each example uses its part
+
+pub mod policy;
+
+use std::{path::Path, time::Duration};
+
+use bild::{Checkpoint, Flex, T5};
+use indicatif::{ProgressBar, ProgressStyle};
+
+pub type Error = Box<dyn std::error::Error>;
+
+/// Loads a model, with a spinner if that takes a while.
+pub fn load(checkpoint: &Checkpoint, name: &str) -> Result<T5<Flex>, Error> {
+    let spinner = spinner(format!("Loading {name}"));
+    let model = T5::load(checkpoint, &Default::default())?;
+    spinner.finish_and_clear();
+    Ok(model)
+}
+
+pub fn spinner(message: String) -> ProgressBar {
+    let spinner = ProgressBar::new_spinner().with_message(message);
+    spinner.enable_steady_tick(Duration::from_millis(200));
+    spinner
+}
+
+pub fn bar(length: u64, message: &'static str) -> ProgressBar {
+    let style = ProgressStyle::with_template("{msg} {bar:30} {pos}/{len}, {eta} left").expect("the template is valid");
+    ProgressBar::new(length).with_style(style).with_message(message)
+}
+
+/// The pair that the repository carries.
+pub fn default_pair(role: &str) -> std::path::PathBuf {
+    let relative = Path::new("models/de-en").join(role);
+    if relative.exists() { relative } else { Path::new(env!("CARGO_MANIFEST_DIR")).join(relative) }
+}
+
+/// The middle of the values, the lower one of two.
+pub fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[(values.len() - 1) / 2]
+}

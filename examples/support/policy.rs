@@ -1,0 +1,81 @@
+//! The policy on a command line, shared by the examples.
+
+use std::num::NonZeroUsize;
+
+use bild::{Bild, Lossless, Policy, Variant};
+use clap::{Args, ValueEnum};
+
+/// What decodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Mode {
+    /// Both models, by fallback and rollback: fast, nearly the big model's text
+    Bild,
+    /// Both models, token for token the big model's text
+    Lossless,
+    /// The big model alone
+    Big,
+    /// The little model alone
+    Little,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum VariantArg {
+    /// The paper's Algorithm 1
+    Paper,
+    /// The program its authors released
+    Released,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct PolicyArgs {
+    /// What decodes
+    #[arg(long, value_enum, default_value = "bild", help_heading = "Policy")]
+    pub policy: Mode,
+    /// Whose decoding `--policy bild` follows
+    #[arg(long, value_enum, default_value = "paper", help_heading = "Policy")]
+    pub variant: VariantArg,
+    /// The big model is asked where the little one's probability is below this, in [0, 1] [default: 0.5]
+    #[arg(long, value_name = "ALPHA", help_heading = "Policy")]
+    pub fallback: Option<f32>,
+    /// A draft is taken back where its cross-entropy under the big model is above this, in nats, "inf" for never; for
+    /// `--policy bild` [default: 2]
+    #[arg(long, value_name = "ALPHA", help_heading = "Policy")]
+    pub rollback: Option<f32>,
+    /// The most tokens to draft before the big model is asked, or "none" for no limit
+    #[arg(long, value_name = "N|none", default_value = "10", value_parser = draft_length, help_heading = "Policy")]
+    pub max_draft: DraftLength,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct DraftLength(pub Option<NonZeroUsize>);
+
+fn draft_length(text: &str) -> Result<DraftLength, String> {
+    match text {
+        "none" => Ok(DraftLength(None)),
+        number => number.parse().map(|n| DraftLength(Some(n))).map_err(|_| "expected a positive number or none".into()),
+    }
+}
+
+impl PolicyArgs {
+    pub fn policy(&self) -> bild::Result<Box<dyn Policy>> {
+        let max_draft = self.max_draft.0;
+        Ok(match self.policy {
+            Mode::Bild => {
+                let default = Bild::default();
+                let fallback = self.fallback.unwrap_or(default.fallback.alpha());
+                let rollback = self.rollback.unwrap_or(default.rollback.alpha());
+                let variant = match self.variant {
+                    VariantArg::Paper => Variant::Paper,
+                    VariantArg::Released => Variant::Released,
+                };
+                Box::new(Bild::new(fallback, rollback)?.variant(variant).max_draft(max_draft))
+            }
+            Mode::Lossless => {
+                let policy = Lossless::default().max_draft(max_draft);
+                Box::new(self.fallback.map_or(Ok(policy), |alpha| policy.fallback(alpha))?)
+            }
+            // One model alone is what the lossless policy does where nothing is drafted.
+            Mode::Big | Mode::Little => Box::new(Lossless::default()),
+        })
+    }
+}

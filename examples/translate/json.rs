@@ -1,0 +1,22 @@
+//! One object a source, for programs.
+
+use serde_json::{Value, json};
+
+use crate::Translation;
+
+pub(crate) fn object(source: &str, translation: &Translation) -> Value {
+    let output = &translation.output;
+    json!({
+        "source": source,
+        "text": translation.text,
+        "tokens": output.tokens,
+        "finish": output.finish,
+        "stats": output.statistics,
+        "seconds": output.statistics.total_time.as_secs_f64(),
+        "events": output.events,
+    })
+}
+
+pub(crate) fn failure(source: &str, error: &dyn std::error::Error) -> Value {
+    json!({ "source": source, "error": error.to_string() })
+}

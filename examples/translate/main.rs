@@ -1,0 +1,184 @@
+//! Translates with a big and a little T5: a sentence, a file, or standard input, one source a line.
+//!
+//! cargo run --release --example translate -- "Ich habe heute leider keine Zeit."
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod input;
+mod json;
+mod report;
+mod timeline;
+
+use std::{
+    io::{self, IsTerminal, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use bild::{Checkpoint, Flex, Generator, Lossless, NoDraft, Output, Pair, Settings, Source, T5, Token, Tokenizer};
+use clap::Parser;
+use support::{
+    Error,
+    policy::{Mode, PolicyArgs},
+};
+
+/// Translate with a big and a little T5: a sentence, a file, or standard input, one source a line.
+///
+/// Without --big and --little it uses the German-English pair of the repository, which is good at short everyday
+/// sentences.
+#[derive(Parser)]
+#[command(name = "translate")]
+struct Args {
+    /// The sentence; without it and without --file, standard input is read
+    text: Option<String>,
+    /// A file of sources, one a line
+    #[arg(long, conflicts_with = "text")]
+    file: Option<PathBuf>,
+    /// The folder of the big model (config.json, model.safetensors, tokenizer.json)
+    #[arg(long, value_name = "DIR", help_heading = "Models")]
+    big: Option<PathBuf>,
+    /// The folder of the little model
+    #[arg(long, value_name = "DIR", help_heading = "Models")]
+    little: Option<PathBuf>,
+    #[command(flatten)]
+    policy: PolicyArgs,
+    /// The most tokens to write for a source
+    #[arg(long, value_name = "N", default_value_t = 128)]
+    max_new_tokens: usize,
+    /// Put before every source, as in "translate English to German: "
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    prefix: String,
+    /// Sources are space-separated token ids, taken as they are: nothing is appended, no prefix
+    #[arg(long)]
+    ids: bool,
+    /// One JSON object a source on standard output, and nothing else
+    #[arg(long, conflicts_with = "trace")]
+    json: bool,
+    /// Show who wrote each token, how sure it was, and what was taken back
+    #[arg(long)]
+    trace: bool,
+}
+
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether every source was translated.
+fn run(args: &Args) -> Result<bool, Error> {
+    let policy = args.policy.policy()?;
+    let settings = Settings::default().max_new_tokens(args.max_new_tokens).trace(args.json || args.trace);
+    let (big, little) = checkpoints(args)?;
+    let tokenizer = big.as_ref().or(little.as_ref()).and_then(|checkpoint| checkpoint.tokenizer().ok());
+    if tokenizer.is_none() && !args.ids {
+        return Err("the model has no tokenizer.json: give token ids with --ids".into());
+    }
+    let load = |checkpoint: Option<Checkpoint>, name| checkpoint.map(|c| support::load(&c, name)).transpose();
+    let (big, little) = (load(big, "the big model")?, load(little, "the little model")?);
+    let alone = |model: T5<Flex>| Generator::new((NoDraft, model), Lossless::default());
+    match (args.policy.policy, big, little) {
+        (Mode::Big, Some(big), _) => translate(args, &tokenizer, &alone(big)?.with_settings(settings), None),
+        (Mode::Little, _, Some(little)) => translate(args, &tokenizer, &alone(little)?.with_settings(settings), None),
+        (_, Some(big), Some(little)) => {
+            let generator = Generator::new((little, big.clone()), policy)?.with_settings(settings.clone());
+            let baseline = alone(big)?.with_settings(settings.trace(false));
+            translate(args, &tokenizer, &generator, Some(&baseline))
+        }
+        _ => unreachable!("checkpoints() opens what the policy needs"),
+    }
+}
+
+/// The checkpoints that the policy needs: those of the command line, or the repository's pair if it names none.
+fn checkpoints(args: &Args) -> Result<(Option<Checkpoint>, Option<Checkpoint>), Error> {
+    let default =
+        |role| args.big.is_none().then(|| args.little.is_none().then(|| support::default_pair(role))).flatten();
+    let open = |path: Option<PathBuf>, needed: bool, option: &str| match path.filter(|_| needed) {
+        Some(path) => Ok(Some(Checkpoint::open(path)?)),
+        None if needed => Err(Error::from(format!("this policy needs {option} too: name the folder of that model"))),
+        None => Ok(None),
+    };
+    let mode = args.policy.policy;
+    let big = open(args.big.clone().or_else(|| default("big")), mode != Mode::Little, "--big")?;
+    Ok((big, open(args.little.clone().or_else(|| default("little")), mode != Mode::Big, "--little")?))
+}
+
+/// A translated source.
+struct Translation {
+    text: String,
+    output: Output,
+}
+
+/// Goes through the sources; what is shown of each depends on who reads it. One that cannot be translated does not stop
+/// the others.
+fn translate<P: Pair>(
+    args: &Args,
+    tokenizer: &Option<Tokenizer>,
+    generator: &Generator<P>,
+    baseline: Option<&Generator<(NoDraft, T5<Flex>)>>,
+) -> Result<bool, Error> {
+    let sources = input::sources(args.text.as_deref(), args.file.as_deref())?;
+    let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let progress = match sources.count {
+        Some(1) => indicatif::ProgressBar::hidden(),
+        Some(count) => support::bar(count as u64, "Translating"),
+        None => support::spinner("Translating".into()),
+    };
+    let (mut complete, mut report) = (true, report::Report::default());
+    for (number, line) in sources.lines.enumerate() {
+        let line = line?;
+        let shown = source(args, tokenizer, &line).and_then(|source| {
+            let output = generator.generate(&source)?;
+            let text = tokenizer.as_ref().map_or(Ok(String::new()), |t| t.decode(&output.tokens))?;
+            Ok((source, Translation { text, output }))
+        });
+        let mut out = io::stdout().lock();
+        progress.suspend(|| match &shown {
+            Ok((_, translation)) if args.json => writeln!(out, "{}", json::object(&line, translation)),
+            Ok((_, translation)) if tokenizer.is_none() => writeln!(out, "{:?}", translation.output.tokens),
+            Ok((_, translation)) => writeln!(out, "{}", translation.text),
+            Err(error) if args.json => writeln!(out, "{}", json::failure(&line, error.as_ref())),
+            Err(error) => {
+                eprintln!("error: source {}: {error}", number + 1);
+                if sources.count == Some(1) { Ok(()) } else { writeln!(out) } // the lines stay aligned
+            }
+        })?;
+        match shown {
+            Ok((source, translation)) if !args.json => {
+                if args.trace {
+                    timeline::write(&mut out, &translation.output, tokenizer.as_ref(), colour)?;
+                }
+                let rounds = if sources.count == Some(1) { report::ROUNDS } else { 1 };
+                report.add(&translation.output, generator, baseline, &source, rounds)?;
+            }
+            Ok(_) => {}
+            Err(_) => complete = false,
+        }
+        out.flush()?;
+        progress.inc(1);
+    }
+    progress.finish_and_clear();
+    if !args.json && report.sources > 0 {
+        // Under one sentence the report belongs to what was asked for; under many lines it must not mix with them.
+        if sources.count == Some(1) { println!("\n{report}") } else { eprintln!("\n{report}") }
+    }
+    Ok(complete)
+}
+
+fn source(args: &Args, tokenizer: &Option<Tokenizer>, line: &str) -> Result<Source, Error> {
+    if args.ids {
+        let token = |word: &str| word.parse::<Token>().map_err(|_| format!("\"{word}\" is not a token id"));
+        return Ok(Source::new(line.split_whitespace().map(token).collect::<Result<Vec<_>, _>>()?));
+    }
+    if line.trim().is_empty() {
+        return Err(bild::Error::EmptySource.into());
+    }
+    let tokenizer = tokenizer.as_ref().ok_or("the model has no tokenizer")?;
+    Ok(Source::new(tokenizer.encode(&format!("{}{line}", args.prefix))?))
+}
