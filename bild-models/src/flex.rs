@@ -3,8 +3,10 @@
 
 use std::any::{Any, TypeId};
 
-use burn::tensor::{DType, TensorPrimitive, backend::Backend};
+use burn::tensor::{DType, Tensor, TensorData, TensorPrimitive, backend::Backend};
 use burn_flex::FlexTensor;
+
+use crate::kernel::{self, Heads, Panels};
 
 /// Whether tensors of `B` lie in this process's memory, in f32 or convertible without a device.
 pub(crate) fn is_flex<B: Backend>() -> bool {
@@ -25,4 +27,55 @@ pub(crate) fn write_rows<B: Backend>(cache: &mut TensorPrimitive<B>, rows: &Tens
     let (Some(values), Some(storage)) = (rows.as_slice::<f32>(), cache.try_storage_mut::<f32>()) else { return false };
     storage[at * width..][..values.len()].copy_from_slice(values);
     true
+}
+
+/// A weight matrix `[out, in]` laid out for skinny products, or `None` if it is not flex's in f32.
+pub(crate) fn panels<B: Backend>(weight: &Tensor<B, 2>) -> Option<Panels> {
+    let weight = FlexF32::of(weight)?;
+    Some(Panels::new(weight.values(), weight.0.layout().shape()[1]))
+}
+
+/// `x` (`[rows, in]`) times the transpose of a weight matrix, `[rows, out]`.
+pub(crate) fn product<B: Backend>(x: &Tensor<B, 2>, panels: &Panels) -> Option<Tensor<B, 2>> {
+    let product = panels.product(FlexF32::of(x)?.values());
+    Some(tensor(product, [x.dims()[0], panels.outputs()], &x.device()))
+}
+
+/// Attention as [`kernel::attend`] has it: `queries` are `[rows, heads · d_kv]`, keys and values `[keys, heads, d_kv]`,
+/// `bias` is `[heads, rows, keys]`.
+pub(crate) fn attend<B: Backend>(
+    queries: &Tensor<B, 2>,
+    keys: &Tensor<B, 3>,
+    values: &Tensor<B, 3>,
+    bias: Option<&Tensor<B, 3>>,
+) -> Option<Tensor<B, 2>> {
+    let [_, count, d_kv] = keys.dims();
+    let (q, k, v) = (FlexF32::of(queries)?, FlexF32::of(keys)?, FlexF32::of(values)?);
+    let bias = bias.map(FlexF32::of);
+    let bias = match &bias {
+        Some(bias) => Some(bias.as_ref()?.values()),
+        None => None,
+    };
+    let found = kernel::attend(q.values(), k.values(), v.values(), bias, Heads { count, d_kv });
+    Some(tensor(found, queries.dims(), &queries.device()))
+}
+
+/// A tensor of flex in f32 whose values lie in order; a view that does is not copied.
+struct FlexF32(FlexTensor);
+
+impl FlexF32 {
+    fn of<B: Backend, const D: usize>(tensor: &Tensor<B, D>) -> Option<Self> {
+        let TensorPrimitive::Float(primitive) = tensor.clone().into_primitive() else { return None };
+        let tensor = (&primitive as &dyn Any).downcast_ref::<FlexTensor>()?;
+        let ordered = if tensor.is_contiguous() { tensor.clone() } else { tensor.to_contiguous() };
+        (ordered.dtype() == DType::F32).then_some(Self(ordered))
+    }
+
+    fn values(&self) -> &[f32] {
+        self.0.as_slice().expect("it is contiguous and f32")
+    }
+}
+
+fn tensor<B: Backend, const D: usize>(values: Vec<f32>, shape: [usize; D], device: &B::Device) -> Tensor<B, D> {
+    Tensor::from_data(TensorData::new(values, shape), device)
 }

@@ -14,6 +14,8 @@ mod config;
 mod error;
 #[cfg(feature = "flex")]
 mod flex;
+#[cfg(feature = "flex")]
+mod kernel;
 mod safetensors;
 mod t5;
 mod text;

@@ -10,7 +10,7 @@ const TAKEN_BACK: &str = "\x1b[9;31m";
 const QUIET: &str = "\x1b[2m";
 const RESET: &str = "\x1b[0m";
 
-/// A draft on its way: its line is written when it is known what became of it.
+/// A token with its place. The line of a draft is written when it is known what became of it.
 struct Pending {
     at: usize,
     token: Token,
@@ -25,29 +25,31 @@ pub(crate) fn write(
 ) -> io::Result<()> {
     let paint = |style: &'static str, text: String| if colour { format!("{style}{text}{RESET}") } else { text };
     let piece = |token| tokenizer.and_then(|t| t.piece(token)).unwrap_or_else(|| format!("<{token}>"));
-    let mut drafts: Vec<Pending> = Vec::new();
-    let mut line = |at: usize, who: &str, style, token: Token, log_prob: f32, note: &str| {
-        let text = paint(style, format!("{:<18}", piece(token)));
-        let who = paint(style, format!("{who:<6}"));
-        writeln!(out, "{at:>4}  {who}  {text} {:>5.1} %{}", log_prob.exp() * 100.0, paint(QUIET, note.into()))
+    let mut line = |draft: &Pending, who: &str, style, note: &str| {
+        let text = paint(style, format!("{:<18}", piece(draft.token)));
+        let (who, percent) = (paint(style, format!("{who:<6}")), draft.log_prob.exp() * 100.0);
+        writeln!(out, "{:>4}  {who}  {text} {percent:>5.1} %{}", draft.at, paint(QUIET, note.into()))
     };
+    let mut drafts: Vec<Pending> = Vec::new();
+    let mut declined: Option<Pending> = None;
     for event in &output.events {
         match *event {
             Event::Drafted { at, token, log_prob } => drafts.push(Pending { at, token, log_prob }),
-            Event::Fallback { at, token, log_prob } => {
-                line(at, "little", QUIET, token, log_prob, "  not sure enough: asks the big model")?;
-            }
+            Event::Fallback { at, token, log_prob } => declined = Some(Pending { at, token, log_prob }),
             Event::Rollback { at, .. } => {
                 for draft in drafts.drain(..).filter(|draft| draft.at >= at) {
-                    line(draft.at, "little", TAKEN_BACK, draft.token, draft.log_prob, "  taken back")?;
+                    line(&draft, "little", TAKEN_BACK, "  taken back")?;
                 }
             }
             Event::Committed { at, token, by: Role::Draft, log_prob } => {
                 drafts.retain(|draft| draft.at != at);
-                line(at, "little", LITTLE, token, log_prob, "")?;
+                line(&Pending { at, token, log_prob }, "little", LITTLE, "")?;
             }
             Event::Committed { at, token, by: Role::Verifier, log_prob } => {
-                line(at, "big", BIG, token, log_prob, "")?;
+                if let Some(declined) = declined.take() {
+                    line(&declined, "little", QUIET, "  not sure enough: asks the big model")?;
+                }
+                line(&Pending { at, token, log_prob }, "big", BIG, "")?;
             }
             _ => {}
         }

@@ -55,8 +55,13 @@ impl<B: Backend> Attention<B> {
         memory: KeysValues<B>,
         bias: Option<Tensor<B, 3>>,
     ) -> Tensor<B, 2> {
-        let rows = normed.dims()[0];
-        let query = self.split(self.query.forward(normed)).swap_dims(0, 1); // [heads, rows, d_kv]
+        let query = self.query.forward(normed);
+        #[cfg(feature = "flex")]
+        if let Some(found) = crate::flex::attend(&query, &memory.keys, &memory.values, bias.as_ref()) {
+            return self.output.forward(found);
+        }
+        let rows = query.dims()[0];
+        let query = self.split(query).swap_dims(0, 1); // [heads, rows, d_kv]
         let scores = query.matmul(memory.keys.permute([1, 2, 0])); // [heads, rows, keys]
         let scores = match bias {
             Some(bias) => scores + bias,

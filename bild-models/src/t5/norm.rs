@@ -17,7 +17,7 @@ impl<B: Backend> RmsNorm<B> {
     }
 
     pub(super) fn forward(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
-        let mean_square = x.clone().powi_scalar(2).mean_dim(1);
+        let mean_square = (x.clone() * x.clone()).mean_dim(1);
         let root = mean_square.add_scalar(self.epsilon).sqrt();
         x.div(root) * self.weight.clone()
     }

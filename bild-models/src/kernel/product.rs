@@ -1,0 +1,184 @@
+//! A few rows times a weight matrix.
+//!
+//! A general matrix product lays the weights out anew before it multiplies, which pays for many rows and not for the one
+//! row of a draft step or the few of a verification. Here they are laid out once, when a model is loaded, and read once a
+//! product.
+
+use std::array::from_fn;
+
+use pulp::{Arch, Simd, WithSimd};
+use rayon::prelude::*;
+
+use super::SHARED_FROM;
+
+/// Outputs of one panel: a cache line or two of each input's weights, whatever vectors the CPU has.
+const PANEL: usize = 32;
+
+/// A weight matrix cut into panels: `[ceil(outputs / PANEL), width, PANEL]`, the last one filled up with zeros.
+pub(crate) struct Panels {
+    weights: Vec<f32>,
+    width: usize,
+    outputs: usize,
+}
+
+impl Panels {
+    /// From `[outputs, width]`, as checkpoints store it.
+    pub(crate) fn new(weight: &[f32], width: usize) -> Self {
+        let outputs = weight.len() / width;
+        let mut weights = vec![0.0; outputs.div_ceil(PANEL) * PANEL * width];
+        for (panel, rows) in weights.chunks_exact_mut(PANEL * width).zip(weight.chunks(PANEL * width)) {
+            for (lane, row) in rows.chunks_exact(width).enumerate() {
+                for (entry, value) in panel[lane..].iter_mut().step_by(PANEL).zip(row) {
+                    *entry = *value;
+                }
+            }
+        }
+        Self { weights, width, outputs }
+    }
+
+    /// How many rows the matrix has.
+    pub(crate) fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    /// `x` (`[rows, width]`) times the transpose of the matrix: `[rows, outputs]`.
+    pub(crate) fn product(&self, x: &[f32]) -> Vec<f32> {
+        let rows = x.len() / self.width;
+        let count = self.outputs.div_ceil(PANEL);
+        let mut blocks = vec![0.0; count * rows * PANEL];
+        let threads = rayon::current_num_threads();
+        if threads == 1 || rows * self.weights.len() < SHARED_FROM {
+            Arch::new().dispatch(Product { x, weights: &self.weights, width: self.width, blocks: &mut blocks });
+        } else {
+            let share = count.div_ceil(threads);
+            let weights = self.weights.par_chunks(share * PANEL * self.width);
+            weights.zip(blocks.par_chunks_mut(share * rows * PANEL)).for_each(|(weights, blocks)| {
+                Arch::new().dispatch(Product { x, weights, width: self.width, blocks });
+            });
+        }
+        if rows == 1 {
+            blocks.truncate(self.outputs);
+            return blocks;
+        }
+        let mut result = Vec::with_capacity(rows * self.outputs);
+        for row in 0..rows {
+            for (i, block) in blocks.chunks_exact(rows * PANEL).enumerate() {
+                let lanes = PANEL.min(self.outputs - i * PANEL);
+                result.extend_from_slice(&block[row * PANEL..][..lanes]);
+            }
+        }
+        result
+    }
+}
+
+/// Some panels' share of a product, into `blocks` (`[panels, rows, PANEL]`).
+struct Product<'a> {
+    x: &'a [f32],
+    weights: &'a [f32],
+    width: usize,
+    blocks: &'a mut [f32],
+}
+
+impl WithSimd for Product<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        // As many rows at a time as the sums of which fit the registers.
+        match S::F32_LANES {
+            16 => self.panels::<S, 2, 6>(simd),
+            8 => self.panels::<S, 4, 3>(simd),
+            4 => self.panels::<S, 8, 2>(simd),
+            _ => self.panels::<S, PANEL, 1>(simd),
+        }
+    }
+}
+
+impl Product<'_> {
+    /// V vectors make a row of a panel; at most `MOST` rows are summed at a time.
+    #[inline(always)]
+    fn panels<S: Simd, const V: usize, const MOST: usize>(self, simd: S) {
+        let rows = self.x.len() / self.width;
+        let share = rows.div_ceil(rows.div_ceil(MOST));
+        let panels = self.weights.chunks_exact(PANEL * self.width);
+        for (panel, block) in panels.zip(self.blocks.chunks_exact_mut(rows * PANEL)) {
+            let xs = self.x.chunks(share * self.width);
+            for (x, block) in xs.zip(block.chunks_mut(share * PANEL)) {
+                match block.len() / PANEL {
+                    1 => tile::<S, V, 1>(simd, x, panel, block),
+                    2 => tile::<S, V, 2>(simd, x, panel, block),
+                    3 => tile::<S, V, 3>(simd, x, panel, block),
+                    4 => tile::<S, V, 4>(simd, x, panel, block),
+                    5 => tile::<S, V, 5>(simd, x, panel, block),
+                    _ => tile::<S, V, 6>(simd, x, panel, block),
+                }
+            }
+        }
+    }
+}
+
+/// R rows of `x` (`[R, width]`) times one panel (`[width, PANEL]`), into `block` (`[R, PANEL]`).
+#[inline(always)]
+fn tile<S: Simd, const V: usize, const R: usize>(simd: S, x: &[f32], panel: &[f32], block: &mut [f32]) {
+    let width = x.len() / R;
+    let x: [&[f32]; R] = from_fn(|r| &x[r * width..][..width]);
+    let (weights, _) = S::as_simd_f32s(panel);
+    let mut sums = [[simd.splat_f32s(0.0); V]; R];
+    for (i, weights) in weights.chunks_exact(V).enumerate() {
+        for r in 0..R {
+            let x = simd.splat_f32s(x[r][i]);
+            for v in 0..V {
+                sums[r][v] = simd.mul_add_e_f32s(x, weights[v], sums[r][v]);
+            }
+        }
+    }
+    let (block, _) = S::as_mut_simd_f32s(block);
+    for r in 0..R {
+        for v in 0..V {
+            block[r * V + v] = sums[r][v];
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn values(count: usize, seed: usize) -> Vec<f32> {
+        (0..count).map(|i| ((i * 7919 + seed * 104_729) % 1009) as f32 / 504.0 - 1.0).collect()
+    }
+
+    #[test]
+    fn equals_the_plain_product_for_shapes_that_are_multiples_of_nothing() {
+        for rows in 1..=12 {
+            for (width, outputs) in [(1, 1), (3, 5), (16, 8), (17, 9), (48, 23), (100, 37), (192, 101), (1024, 515)] {
+                let (x, weight) = (values(rows * width, 1), values(outputs * width, 2));
+                let found = Panels::new(&weight, width).product(&x);
+                for (r, row) in found.chunks_exact(outputs).enumerate() {
+                    for (o, &found) in row.iter().enumerate() {
+                        let (x, w) = (&x[r * width..][..width], &weight[o * width..][..width]);
+                        let expected: f64 = x.iter().zip(w).map(|(&x, &w)| f64::from(x) * f64::from(w)).sum();
+                        assert!(
+                            (f64::from(found) - expected).abs() < 1e-5 * (width as f64),
+                            "{rows} {width} {outputs}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_row_has_the_same_bits_alone_and_among_others() {
+        for (width, outputs) in [(3, 5), (17, 9), (192, 101), (192, 4001), (1024, 515)] {
+            let (x, weight) = (values(19 * width, 3), values(outputs * width, 4));
+            let panels = Panels::new(&weight, width);
+            let alone: Vec<f32> = x.chunks_exact(width).flat_map(|row| panels.product(row)).collect();
+            for rows in 1..=19 {
+                let together = panels.product(&x[..rows * width]);
+                let same = together.iter().zip(&alone).all(|(a, b)| a.to_bits() == b.to_bits());
+                assert!(same, "{rows} rows of {width} to {outputs}");
+            }
+        }
+    }
+}
