@@ -69,9 +69,9 @@ fn overhead(criterion: &mut Criterion) {
         let generator = generator.with_settings(settings.clone());
         group.bench_function(name, |bencher| bencher.iter(|| generator.generate(&source).expect("nothing fails")));
     };
-    pair("bild, full drafts", Box::new(Bild::default()), 0.9);
-    pair("bild, a fallback each token", Box::new(Bild::default()), 0.1);
-    pair("lossless, full drafts", Box::new(Lossless::default()), 0.9);
+    pair("bild, full drafts", Box::<Bild>::default(), 0.9);
+    pair("bild, a fallback each token", Box::<Bild>::default(), 0.1);
+    pair("lossless, full drafts", Box::<Lossless>::default(), 0.9);
     let refusing = Bild::new(0.5, 0.05).expect("both thresholds are in their ranges");
     pair("bild, a rollback each pass", Box::new(refusing), 0.9);
 
@@ -82,7 +82,9 @@ fn overhead(criterion: &mut Criterion) {
     let generator = generator.with_settings(settings);
     group.bench_function("bild, full drafts, streamed", |bencher| {
         bencher.iter(|| {
-            generator.stream(&source).expect("nothing fails").map(Result::unwrap).for_each(|e| drop(black_box(e)))
+            generator.stream(&source).expect("nothing fails").map(Result::unwrap).for_each(|event| {
+                black_box(event);
+            })
         });
     });
     group.finish();

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use bild::{
     Bild, Checkpoint, Error, Flex, Generator, Lossless, NoDraft, Overflow, Pair, Settings, Source, T5, TextGenerator,
-    Token, Tokenizer, VerifierModel, VerifierSession, Want,
+    Token, Tokenizer, VerifierModel,
 };
 
 fn checkpoint(role: &str) -> Checkpoint {
@@ -55,7 +55,6 @@ fn lossless_equals_greedy_for_a_thousand_sources() {
     let (little, big) = pair();
     let settings = Settings::default().max_new_tokens(32);
     let alone = Generator::new((NoDraft, big.clone()), Lossless::default()).unwrap().with_settings(settings.clone());
-    let mut near_ties = 0;
     for (i, source) in sources.into_iter().enumerate() {
         let source = Source::new(source);
         let greedy = alone.generate(&source).unwrap().tokens;
@@ -63,25 +62,9 @@ fn lossless_equals_greedy_for_a_thousand_sources() {
         let policy = Lossless { fallback: None, max_draft: std::num::NonZeroUsize::new(1 + i % 16) };
         let policy = if i / 16 % 2 == 0 { policy } else { policy.fallback(0.4).unwrap() };
         let generator = Generator::new((little.clone(), big.clone()), policy).unwrap().with_settings(settings.clone());
-        let found = generator.generate(&source).unwrap().tokens;
-        if found != greedy {
-            let at = (0..found.len()).find(|&at| found.get(at) != greedy.get(at)).unwrap();
-            let margin = margin(&big, &source, &greedy[..at]);
-            assert!(margin < 1e-5, "source {i}: {found:?} is not {greedy:?}, margin {margin}");
-            eprintln!("source {i}: a near-tie at {at}, margin {margin}");
-            near_ties += 1;
-        }
+        let policy = if i / 16 % 2 == 0 { "without fallback" } else { "with fallback" };
+        assert_eq!(generator.generate(&source).unwrap().tokens, greedy, "source {i}, {policy}");
     }
-    eprintln!("{near_ties} near-ties");
-}
-
-/// The distance of the two best logits after `tokens`.
-fn margin(model: &T5<Flex>, source: &Source, tokens: &[Token]) -> f32 {
-    let tokens = [&[0], tokens].concat();
-    let mut session = VerifierModel::begin(model, source, tokens.len()).unwrap();
-    let mut logits = session.score(&tokens, Want::default().logits()).unwrap().pop().unwrap().logits.unwrap().to_vec();
-    logits.sort_by(|a, b| b.total_cmp(a));
-    logits[0] - logits[1]
 }
 
 #[test]

@@ -60,6 +60,18 @@ pub(crate) fn attend<B: Backend>(
     Some(tensor(found, queries.dims(), &queries.device()))
 }
 
+/// gelu(`gate`) · `up`.
+pub(crate) fn gated_gelu<B: Backend>(gate: &Tensor<B, 2>, up: &Tensor<B, 2>) -> Option<Tensor<B, 2>> {
+    let product = kernel::gated_gelu(FlexF32::of(gate)?.values(), FlexF32::of(up)?.values());
+    Some(tensor(product, gate.dims(), &gate.device()))
+}
+
+/// The rows of `x` (`[rows, d_model]`) over the roots of their mean squares, times `weight` (`[1, d_model]`).
+pub(crate) fn rms_norm<B: Backend>(x: &Tensor<B, 2>, weight: &Tensor<B, 2>, epsilon: f64) -> Option<Tensor<B, 2>> {
+    let normed = kernel::rms_norm(FlexF32::of(x)?.values(), FlexF32::of(weight)?.values(), epsilon as f32);
+    Some(tensor(normed, x.dims(), &x.device()))
+}
+
 /// A tensor of flex in f32 whose values lie in order; a view that does is not copied.
 struct FlexF32(FlexTensor);
 

@@ -6,7 +6,7 @@ use bild_core::{DraftModel, Generator, NoDraft, Settings, Source, Token, Verifie
 use bild_models::{Checkpoint, T5};
 use bild_policies::Lossless;
 use burn::tensor::backend::Backend;
-use common::{TestBackend, fixture};
+use common::fixture;
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -75,27 +75,18 @@ fn check<B: Backend>(name: &str, what: Check) {
     }
 }
 
-#[test]
-fn t5_1_0() {
-    check::<TestBackend>("t5-v1_0", Check::Everything);
+/// Each fixture on flex, which has paths of its own, and on a backend that takes the plain operations of Burn.
+macro_rules! fixtures {
+    ($($test:ident: $name:literal, $what:ident;)*) => {
+        mod flex { $(#[test] fn $test() { super::check::<burn_flex::Flex>($name, super::Check::$what); })* }
+        mod ndarray { $(#[test] fn $test() { super::check::<burn_ndarray::NdArray>($name, super::Check::$what); })* }
+    };
 }
 
-#[test]
-fn t5_1_1_in_shards() {
-    check::<TestBackend>("t5-v1_1", Check::Everything);
-}
-
-#[test]
-fn other_position_buckets() {
-    check::<TestBackend>("t5-buckets", Check::Everything);
-}
-
-#[test]
-fn weights_in_f16() {
-    check::<TestBackend>("t5-f16", Check::Everything);
-}
-
-#[test]
-fn weights_in_bf16() {
-    check::<TestBackend>("t5-bf16", Check::EncoderOnly);
+fixtures! {
+    t5_1_0: "t5-v1_0", Everything;
+    t5_1_1_in_shards: "t5-v1_1", Everything;
+    other_position_buckets: "t5-buckets", Everything;
+    weights_in_f16: "t5-f16", Everything;
+    weights_in_bf16: "t5-bf16", EncoderOnly;
 }

@@ -6,80 +6,107 @@ mod common;
 use bild_core::{DraftSession, Error, Generator, Source, Token, VerifierModel, VerifierSession, Want};
 use bild_models::{T5, T5Session};
 use bild_policies::{Bild, Lossless};
-use common::{Numbers, TestBackend, fixture, load, random_model};
+use burn::tensor::backend::Backend;
+use burn_flex::Flex;
+use burn_ndarray::NdArray;
+use common::{Numbers, fixture, load, load_on, random_model};
 use proptest::prelude::*;
 use serde_json::json;
 
-fn begin(model: &T5<TestBackend>, source: &Source, limit: usize) -> T5Session<TestBackend> {
+fn begin<B: Backend>(model: &T5<B>, source: &Source, limit: usize) -> T5Session<B> {
     VerifierModel::begin(model, source, limit).unwrap()
 }
 
 /// The logits after each of `new`.
-fn logits(session: &mut T5Session<TestBackend>, new: &[Token]) -> Vec<Vec<f32>> {
+fn logits<B: Backend>(session: &mut T5Session<B>, new: &[Token]) -> Vec<Vec<f32>> {
     let rows = session.score(new, Want::default().logits()).unwrap();
     rows.into_iter().map(|row| row.logits.unwrap().to_vec()).collect()
 }
 
-fn assert_close(found: &[Vec<f32>], expected: &[Vec<f32>]) {
-    assert_eq!(found.len(), expected.len());
-    for (found, expected) in found.iter().zip(expected) {
-        let magnitude = expected.iter().fold(1.0f32, |max, x| max.max(x.abs()));
-        let difference = found.iter().zip(expected).fold(0.0f32, |max, (a, b)| max.max((a - b).abs()));
-        assert!(difference <= 1e-4 * magnitude, "{difference} at magnitude {magnitude}");
-    }
+/// On flex a row does not depend on what else is in the pass, so equal means equal.
+fn same_bits(a: &[Vec<f32>], b: &[Vec<f32>]) -> bool {
+    let bits =
+        |rows: &[Vec<f32>]| rows.iter().map(|row| row.iter().map(|x| x.to_bits()).collect()).collect::<Vec<Vec<_>>>();
+    bits(a) == bits(b)
 }
 
-/// What may happen to a session: tokens are taken in, in one pass, or all but some are taken back.
+fn close(found: &[Vec<f32>], expected: &[Vec<f32>]) -> bool {
+    let close = |(found, expected): (&Vec<f32>, &Vec<f32>)| {
+        let magnitude = expected.iter().fold(1.0f32, |max, x| max.max(x.abs()));
+        found.iter().zip(expected).all(|(a, b)| (a - b).abs() <= 1e-4 * magnitude)
+    };
+    found.len() == expected.len() && found.iter().zip(expected).all(close)
+}
+
+/// What happens to a session, at random: tokens are taken in, in one pass, or all but some are taken back; and then the
+/// last tokens come.
+#[derive(Clone, Debug)]
+struct Story {
+    variant: usize,
+    source: Vec<Token>,
+    steps: Vec<Step>,
+    last: Vec<Token>,
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Pass(Vec<Token>),
     Truncate(usize),
 }
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let pass = prop::collection::vec(0..503u32, 1..8).prop_map(Step::Pass);
-    prop::collection::vec(prop_oneof![3 => pass, 1 => (0..20usize).prop_map(Step::Truncate)], 1..10)
+fn story() -> impl Strategy<Value = Story> {
+    let tokens = |most| prop::collection::vec(0..503u32, 1..most);
+    let step = prop_oneof![3 => tokens(8).prop_map(Step::Pass), 1 => (0..20usize).prop_map(Step::Truncate)];
+    let parts = (0..4usize, tokens(30), prop::collection::vec(step, 1..10), tokens(8));
+    parts.prop_map(|(variant, source, steps, last)| Story { variant, source, steps, last })
+}
+
+/// The logits after the last tokens: in one pass on the warm cache, in passes of one token, and in one pass over
+/// everything without a cache.
+fn three_ways<B: Backend>(story: Story) -> [Vec<Vec<f32>>; 3] {
+    let model = load_on::<B>(&fixture(["t5-v1_0", "t5-v1_1", "t5-buckets", "t5-f16"][story.variant]));
+    let source = Source::new(story.source);
+    let limit = 100;
+    let (mut session, mut tokens) = (begin(&model, &source, limit), Vec::new());
+    for step in story.steps {
+        match step {
+            Step::Pass(new) => {
+                session.score(&new, Want::default()).unwrap();
+                tokens.extend(new);
+            }
+            Step::Truncate(length) => {
+                VerifierSession::truncate(&mut session, length);
+                tokens.truncate(length);
+            }
+        }
+        assert_eq!(session.length(), tokens.len());
+    }
+    let warm = logits(&mut session, &story.last);
+
+    let mut single = begin(&model, &source, limit);
+    for token in &tokens {
+        single.score(&[*token], Want::default()).unwrap();
+    }
+    let one_by_one = story.last.iter().flat_map(|token| logits(&mut single, &[*token])).collect();
+
+    let whole = [&tokens[..], &story.last].concat();
+    let uncached = logits(&mut begin(&model, &source, limit), &whole).split_off(tokens.len());
+    [warm, one_by_one, uncached]
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_warm_cache_equals_single_passes_and_no_cache(
-        steps in steps(),
-        last in prop::collection::vec(0..503u32, 1..8),
-        source in prop::collection::vec(0..503u32, 1..30),
-        variant in 0..4usize,
-    ) {
-        let model = load(&fixture(["t5-v1_0", "t5-v1_1", "t5-buckets", "t5-f16"][variant]));
-        let source = Source::new(source);
-        let limit = 100;
-        let (mut session, mut tokens) = (begin(&model, &source, limit), Vec::new());
-        for step in steps {
-            match step {
-                Step::Pass(new) => {
-                    session.score(&new, Want::default()).unwrap();
-                    tokens.extend(new);
-                }
-                Step::Truncate(length) => {
-                    VerifierSession::truncate(&mut session, length);
-                    tokens.truncate(length);
-                }
-            }
-            prop_assert_eq!(session.length(), tokens.len());
-        }
-        let warm = logits(&mut session, &last);
+    fn a_warm_cache_equals_single_passes_and_no_cache(story in story()) {
+        let [warm, one_by_one, uncached] = three_ways::<Flex>(story);
+        prop_assert!(same_bits(&warm, &one_by_one) && same_bits(&warm, &uncached));
+    }
 
-        let mut single = begin(&model, &source, limit);
-        for token in &tokens {
-            single.score(&[*token], Want::default()).unwrap();
-        }
-        let one_by_one: Vec<_> = last.iter().flat_map(|token| logits(&mut single, &[*token])).collect();
-        assert_close(&warm, &one_by_one);
-
-        let whole = [&tokens[..], &last].concat();
-        let fresh = logits(&mut begin(&model, &source, limit), &whole);
-        assert_close(&warm, &fresh[tokens.len()..]);
+    #[test]
+    fn on_a_backend_without_paths_of_its_own_nearly(story in story()) {
+        let [warm, one_by_one, uncached] = three_ways::<NdArray>(story);
+        prop_assert!(close(&warm, &one_by_one) && close(&warm, &uncached));
     }
 }
 
@@ -93,7 +120,7 @@ fn a_draft_step_is_the_last_row_of_a_pass() {
         let proposed = a.propose(new, want).unwrap().unwrap();
         let scored = b.score(new, want).unwrap().pop().unwrap();
         assert_eq!(proposed.argmax, scored.argmax);
-        assert_close(&[proposed.logits.unwrap().to_vec()], &[scored.logits.unwrap().to_vec()]);
+        assert!(same_bits(&[proposed.logits.unwrap().to_vec()], &[scored.logits.unwrap().to_vec()]));
     }
 }
 
@@ -140,10 +167,9 @@ fn eight_threads_share_one_pair() {
 }
 
 /// Random pairs agree on next to nothing, so this is mostly refusals; a big model that drafts for itself is all
-/// acceptance; a copy with some noise is between.
+/// acceptance. No near-tie is excused: rows are independent.
 #[test]
 fn lossless_equals_greedy_for_random_pairs() {
-    let mut near_ties = 0;
     for seed in 0..200u64 {
         let shape = |numbers: &mut Numbers| {
             json!({
@@ -165,8 +191,7 @@ fn lossless_equals_greedy_for_random_pairs() {
             let policy = Lossless { fallback: None, max_draft: std::num::NonZeroUsize::new(max_draft) };
             let generator = Generator::new((little.clone(), big.clone()), policy).unwrap();
             let generator = generator.with_settings(settings.clone());
-            near_ties += usize::from(common::assert_lossless(&generator, &big, &source, &greedy));
+            assert_eq!(generator.generate(&source).unwrap().tokens, greedy, "pair {seed}, drafts of {max_draft}");
         }
     }
-    eprintln!("{near_ties} near-ties in 3,200 generations");
 }

@@ -41,7 +41,10 @@ impl Case<'_> {
         let mut k = 0;
         let mut verifier_speaks = self.kind == Kind::Released;
         loop {
-            while !verifier_speaks {
+            loop {
+                if verifier_speaks {
+                    break;
+                }
                 let row = Row::from_logits(&(self.draft)(&e.tokens), Want::default(), None).unwrap();
                 e.calls.push(Call::Propose(with_start(&e.tokens)[draft_seen..].to_vec()));
                 draft_seen = e.tokens.len() + 1;

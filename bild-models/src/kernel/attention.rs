@@ -3,7 +3,7 @@
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::SHARED_FROM;
+use super::{SHARED_FROM, dot, elementwise::exp};
 
 /// How a row divides into heads.
 #[derive(Clone, Copy)]
@@ -75,27 +75,15 @@ impl WithSimd for Row<'_> {
     }
 }
 
-#[inline(always)]
-fn dot<S: Simd>(simd: S, x: &[f32], y: &[f32]) -> f32 {
-    let ((x, x_rest), (y, y_rest)) = (S::as_simd_f32s(x), S::as_simd_f32s(y));
-    let mut sums = simd.splat_f32s(0.0);
-    for (x, y) in x.iter().zip(y) {
-        sums = simd.mul_add_e_f32s(*x, *y, sums);
-    }
-    let mut sum = simd.reduce_sum_f32s(sums);
-    for (x, y) in x_rest.iter().zip(y_rest) {
-        sum += x * y;
-    }
-    sum
-}
-
 /// Replaces scores by exp(score − largest score) and returns their sum.
 #[inline(always)]
 fn exponentials(scores: &mut [f32]) -> f32 {
     let largest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    for score in &mut *scores {
+        *score = exp(*score - largest);
+    }
     let mut sum = 0.0;
     for score in scores {
-        *score = (*score - largest).exp();
         sum += *score;
     }
     sum

@@ -7,10 +7,28 @@
 //! are `#[inline(always)]`, and vectors are touched in plain loops, never in closures.
 
 mod attention;
+mod elementwise;
 mod product;
 
+use pulp::Simd;
+
 pub(crate) use attention::{Heads, attend};
+pub(crate) use elementwise::{gated_gelu, rms_norm};
 pub(crate) use product::Panels;
 
 /// From this many multiplications on, work is shared between threads; below, waking them costs more.
 const SHARED_FROM: usize = 1 << 19;
+
+#[inline(always)]
+fn dot<S: Simd>(simd: S, x: &[f32], y: &[f32]) -> f32 {
+    let ((x, x_rest), (y, y_rest)) = (S::as_simd_f32s(x), S::as_simd_f32s(y));
+    let mut sums = simd.splat_f32s(0.0);
+    for (x, y) in x.iter().zip(y) {
+        sums = simd.mul_add_e_f32s(*x, *y, sums);
+    }
+    let mut sum = simd.reduce_sum_f32s(sums);
+    for (x, y) in x_rest.iter().zip(y_rest) {
+        sum += x * y;
+    }
+    sum
+}

@@ -40,10 +40,16 @@ impl<B: Backend> FeedForward<B> {
         let normed = self.norm.forward(x.clone());
         let inner = match &self.inner {
             Inner::Relu(projection) => activation::relu(projection.forward(normed)),
-            Inner::GatedGelu { gate, up } => {
-                activation::gelu_approximate(gate.forward(normed.clone())) * up.forward(normed)
-            }
+            Inner::GatedGelu { gate, up } => gated_gelu(gate.forward(normed.clone()), up.forward(normed)),
         };
         x + self.outer.forward(inner)
     }
+}
+
+fn gated_gelu<B: Backend>(gate: Tensor<B, 2>, up: Tensor<B, 2>) -> Tensor<B, 2> {
+    #[cfg(feature = "flex")]
+    if let Some(product) = crate::flex::gated_gelu(&gate, &up) {
+        return product;
+    }
+    activation::gelu_approximate(gate) * up
 }

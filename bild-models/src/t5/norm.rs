@@ -17,6 +17,10 @@ impl<B: Backend> RmsNorm<B> {
     }
 
     pub(super) fn forward(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
+        #[cfg(feature = "flex")]
+        if let Some(normed) = crate::flex::rms_norm(&x, &self.weight, self.epsilon) {
+            return normed;
+        }
         let mean_square = (x.clone() * x.clone()).mean_dim(1);
         let root = mean_square.add_scalar(self.epsilon).sqrt();
         x.div(root) * self.weight.clone()
