@@ -181,4 +181,25 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn narrower_vectors_give_the_same_up_to_rounding() {
+        for (rows, width, outputs) in [(1, 17, 9), (2, 48, 64), (5, 100, 37), (7, 33, 101)] {
+            let (x, panels) = (values(rows * width, 5), Panels::new(&values(outputs * width, 6), width));
+            let with = |run: &dyn Fn(Product<'_>)| {
+                let mut blocks = vec![0.0; outputs.div_ceil(PANEL) * rows * PANEL];
+                run(Product { x: &x, weights: &panels.weights, width, blocks: &mut blocks });
+                blocks
+            };
+            let widest = with(&|product| Arch::new().dispatch(product));
+            let mut others = vec![with(&|product| Simd::vectorize(pulp::Scalar::new(), product))];
+            #[cfg(target_arch = "x86_64")]
+            if let Some(avx2) = pulp::x86::V3::try_new() {
+                others.push(with(&|product| Simd::vectorize(avx2, product)));
+            }
+            for other in others {
+                assert!(other.iter().zip(&widest).all(|(a, b)| (a - b).abs() < 1e-5 * width as f32));
+            }
+        }
+    }
 }
