@@ -77,7 +77,8 @@ pub trait DraftSession: Send {
 /// A model that scores many tokens in one pass.
 ///
 /// The model is immutable and shared; what one generation needs lives in the session that [`begin`](Self::begin) makes.
-/// One that is given the same tokens in one pass or in many must return the same rows, up to rounding.
+/// One that is given the same tokens in one pass or in many must return the same rows, up to rounding; if exactly, then a
+/// lossless policy writes exactly what the model alone writes.
 ///
 /// This one always counts upwards:
 ///

@@ -75,16 +75,24 @@ impl std::ops::AddAssign<&Statistics> for Statistics {
 
 impl fmt::Display for Statistics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plural = |count: usize| if count == 1 { "" } else { "s" };
+        let little = self.tokens - self.verifier_tokens;
         write!(
             f,
-            "{} tokens: {} by the little model, {} by the big one in {} passes; {} fallbacks, {} rollbacks ({} tokens taken back)",
+            "{} token{}: {little} by the little model, {} by the big one in {} pass{}; {} fallback{}, {} rollback{}",
             self.tokens,
-            self.tokens - self.verifier_tokens,
+            plural(self.tokens),
             self.verifier_tokens,
             self.verifier_calls,
+            if self.verifier_calls == 1 { "" } else { "es" },
             self.fallbacks,
+            plural(self.fallbacks),
             self.rollbacks,
-            self.rolled_back,
-        )
+            plural(self.rollbacks),
+        )?;
+        match self.rolled_back {
+            0 => Ok(()),
+            count => write!(f, " of {count} token{}", plural(count)),
+        }
     }
 }

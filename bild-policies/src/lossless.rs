@@ -11,6 +11,9 @@ use crate::{FallbackRule, LowProbability, bild::keep};
 /// A draft stands if it is the verifier's most likely token. Drafts are verified before the sequence ends on one, and
 /// nothing is written past the limit. How fast it is depends on the fallback and the draft length; what it writes does
 /// not.
+///
+/// The promise is as good as the verifier's: it holds bit for bit where a row of a pass does not depend on the others (a
+/// T5 on the backend `flex`), and up to ties within rounding elsewhere.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Lossless {

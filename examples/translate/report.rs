@@ -60,7 +60,12 @@ impl fmt::Display for Report {
         let milliseconds = |seconds: f64| format!("{:.1} ms", seconds * 1e3);
         let tokens = self.statistics.tokens;
         match self.baseline {
-            None => write!(f, "{tokens} tokens by one model in {}", milliseconds(self.seconds)),
+            None => write!(
+                f,
+                "{tokens} token{} by one model in {}",
+                if tokens == 1 { "" } else { "s" },
+                milliseconds(self.seconds)
+            ),
             Some(baseline) => {
                 writeln!(f, "{}", self.statistics)?;
                 let times = baseline / self.seconds;

@@ -3,7 +3,7 @@
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::{SHARED_FROM, dot, elementwise::exp};
+use super::{dot, elementwise::exp, is_shared};
 
 /// How a row divides into heads.
 #[derive(Clone, Copy)]
@@ -20,12 +20,12 @@ pub(crate) struct Heads {
 /// masks what follows it has the bits of a pass that ends with it.
 pub(crate) fn attend(queries: &[f32], keys: &[f32], values: &[f32], bias: Option<&[f32]>, heads: Heads) -> Vec<f32> {
     let width = heads.count * heads.d_kv;
-    let (rows, count) = (queries.len() / width, keys.len() / width);
+    let rows = queries.len() / width;
     let mut found = vec![0.0; queries.len()];
     let row = |(row, (queries, found)): (usize, (&[f32], &mut [f32]))| {
         Arch::new().dispatch(Row { queries, keys, values, bias, heads, row, rows, found });
     };
-    if rows > 1 && rows * keys.len() >= SHARED_FROM && count > 0 {
+    if rows > 1 && is_shared(rows, keys.len() + values.len()) {
         queries.par_chunks(width).zip(found.par_chunks_mut(width)).enumerate().for_each(row);
     } else {
         queries.chunks(width).zip(found.chunks_mut(width)).enumerate().for_each(row);
@@ -148,8 +148,9 @@ mod tests {
 
     #[test]
     fn a_masked_row_among_others_has_the_bits_of_a_pass_that_ends_with_it() {
-        for (count, d_kv) in [(2, 3), (4, 21), (2, 64), (8, 64)] {
-            let (heads, width, rows, before) = (Heads { count, d_kv }, count * d_kv, 11, 13);
+        // The last is shared between threads.
+        for (count, d_kv, rows) in [(2, 3, 2), (4, 21, 11), (2, 64, 11), (8, 64, 5), (16, 64, 90)] {
+            let (heads, width, before) = (Heads { count, d_kv }, count * d_kv, 13);
             let keys = before + rows;
             let (q, k, v) = (values(rows * width, 1), values(keys * width, 2), values(keys * width, 3));
             let bias = |row: usize, key: usize| if key > before + row { f32::NEG_INFINITY } else { (key as f32).sin() };

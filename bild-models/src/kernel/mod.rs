@@ -16,8 +16,11 @@ pub(crate) use attention::{Heads, attend};
 pub(crate) use elementwise::{gated_gelu, rms_norm};
 pub(crate) use product::Panels;
 
-/// From this many multiplications on, work is shared between threads; below, waking them costs more.
-const SHARED_FROM: usize = 1 << 19;
+/// Whether a product of `rows` rows with so many weights is shared between threads. Waking one can take tens of
+/// microseconds; reading a weight takes about as long as multiplying it eight times. From about 300 µs on it pays.
+fn is_shared(rows: usize, weights: usize) -> bool {
+    rayon::current_num_threads() > 1 && (rows + 8) * weights >= 1 << 24
+}
 
 #[inline(always)]
 fn dot<S: Simd>(simd: S, x: &[f32], y: &[f32]) -> f32 {

@@ -9,7 +9,7 @@ use std::array::from_fn;
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::SHARED_FROM;
+use super::is_shared;
 
 /// Outputs of one panel: a cache line or two of each input's weights, whatever vectors the CPU has.
 const PANEL: usize = 32;
@@ -46,11 +46,10 @@ impl Panels {
         let rows = x.len() / self.width;
         let count = self.outputs.div_ceil(PANEL);
         let mut blocks = vec![0.0; count * rows * PANEL];
-        let threads = rayon::current_num_threads();
-        if threads == 1 || rows * self.weights.len() < SHARED_FROM {
+        if !is_shared(rows, self.weights.len()) {
             Arch::new().dispatch(Product { x, weights: &self.weights, width: self.width, blocks: &mut blocks });
         } else {
-            let share = count.div_ceil(threads);
+            let share = count.div_ceil(rayon::current_num_threads());
             let weights = self.weights.par_chunks(share * PANEL * self.width);
             weights.zip(blocks.par_chunks_mut(share * rows * PANEL)).for_each(|(weights, blocks)| {
                 Arch::new().dispatch(Product { x, weights, width: self.width, blocks });
@@ -170,7 +169,8 @@ mod tests {
 
     #[test]
     fn a_row_has_the_same_bits_alone_and_among_others() {
-        for (width, outputs) in [(3, 5), (17, 9), (192, 101), (192, 4001), (1024, 515)] {
+        // The largest is shared between threads from 3 rows on.
+        for (width, outputs) in [(3, 5), (17, 9), (192, 101), (192, 4001), (1024, 1601)] {
             let (x, weight) = (values(19 * width, 3), values(outputs * width, 4));
             let panels = Panels::new(&weight, width);
             let alone: Vec<f32> = x.chunks_exact(width).flat_map(|row| panels.product(row)).collect();
