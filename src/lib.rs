@@ -21,3 +21,12 @@ pub use burn_ndarray::NdArray;
 pub use burn_tch::LibTorch;
 #[cfg(feature = "wgpu")]
 pub use burn_wgpu::Wgpu;
+
+/// The code in the guide compiles and runs.
+#[cfg(doctest)]
+mod guide {
+    #[doc = include_str!("../docs/policies.md")]
+    mod policies {}
+    #[doc = include_str!("../docs/checkpoints.md")]
+    mod checkpoints {}
+}
