@@ -9,11 +9,12 @@ use serde_json::Value;
 use crate::{
     T5Config, Tokenizer,
     error::{LoadError, Result},
-    safetensors::SafetensorsFile,
+    weights::WeightsFile,
 };
 
 /// A directory as Hugging Face's transformers writes it: `config.json`, `generation_config.json` where there is one,
-/// `model.safetensors` or its shards with `model.safetensors.index.json`, `tokenizer.json` where there is one.
+/// `model.safetensors` or `pytorch_model.bin` or the shards of one of them with their index, `tokenizer.json` or
+/// `spiece.model` where there is one.
 ///
 /// Opening reads the configuration, the tokenizer and the headers of the weights; [`T5::load`](crate::T5::load) reads
 /// the weights.
@@ -23,7 +24,7 @@ pub struct Checkpoint {
     config: T5Config,
     tokenizer: Option<Tokenizer>,
     /// The files of the weights, and which of them holds each tensor.
-    files: Vec<SafetensorsFile>,
+    files: Vec<WeightsFile>,
     tensors: BTreeMap<String, usize>,
 }
 
@@ -47,8 +48,8 @@ impl Checkpoint {
         let generation = generation_path.exists().then(|| read_json(&generation_path)).transpose()?;
         let generation = generation.as_ref().map(|values| (&*generation_path, values));
         let config = T5Config::from_json((&path, &config), generation)?;
-        let tokenizer_path = directory.join("tokenizer.json");
-        let tokenizer = tokenizer_path.exists().then(|| Tokenizer::open(&tokenizer_path)).transpose()?;
+        let tokenizer = ["tokenizer.json", "spiece.model"].map(|name| directory.join(name));
+        let tokenizer = tokenizer.iter().find(|path| path.exists()).map(Tokenizer::open).transpose()?;
         let (files, tensors) = open_weights(directory)?;
         Ok(Self { directory: directory.into(), config, tokenizer, files, tensors })
     }
@@ -62,9 +63,9 @@ impl Checkpoint {
     ///
     /// # Errors
     ///
-    /// If the directory has no `tokenizer.json`.
+    /// If the directory has neither a `tokenizer.json` nor a `spiece.model`.
     pub fn tokenizer(&self) -> Result<Tokenizer> {
-        let none = || missing(&self.directory, "no tokenizer.json");
+        let none = || missing(&self.directory, "neither tokenizer.json nor spiece.model");
         self.tokenizer.clone().ok_or_else(none)
     }
 
@@ -96,7 +97,7 @@ fn missing(directory: &Path, what: &str) -> LoadError {
     LoadError::Missing { path: directory.into(), missing: what.into() }
 }
 
-fn read_json(path: &Path) -> Result<Value> {
+pub(crate) fn read_json(path: &Path) -> Result<Value> {
     let bytes = fs::read(path).map_err(|source| LoadError::Read { path: path.into(), source })?;
     let broken = |reason: String| LoadError::Broken { path: path.into(), reason };
     if bytes.is_empty() {
@@ -106,27 +107,28 @@ fn read_json(path: &Path) -> Result<Value> {
     if value.is_object() { Ok(value) } else { Err(broken("it is not a JSON object".into())) }
 }
 
-fn open_weights(directory: &Path) -> Result<(Vec<SafetensorsFile>, BTreeMap<String, usize>)> {
-    let single = directory.join("model.safetensors");
-    if single.exists() {
-        let file = SafetensorsFile::open(&single)?;
-        let tensors = file.names().into_iter().map(|name| (name, 0)).collect();
-        return Ok((vec![file], tensors));
+/// The files that weights may be in, the first that is there is taken.
+const WEIGHTS: [&str; 2] = ["model.safetensors", "pytorch_model.bin"];
+
+fn open_weights(directory: &Path) -> Result<(Vec<WeightsFile>, BTreeMap<String, usize>)> {
+    // A link that leads nowhere is there too, and says so when it is opened.
+    let is_there = |path: &Path| fs::symlink_metadata(path).is_ok();
+    for name in WEIGHTS {
+        let single = directory.join(name);
+        if is_there(&single) {
+            let file = WeightsFile::open(&single)?;
+            let tensors = file.names().map(|name| (name.to_owned(), 0)).collect();
+            return Ok((vec![file], tensors));
+        }
+        let index = directory.join(format!("{name}.index.json"));
+        if is_there(&index) {
+            return open_shards(directory, &index);
+        }
     }
-    let index = directory.join("model.safetensors.index.json");
-    if !index.exists() {
-        let what = if directory.join("pytorch_model.bin").exists() {
-            "pytorch_model.bin but no model.safetensors: only safetensors are read, save the model with \
-             `save_pretrained(..., safe_serialization=True)`"
-        } else {
-            "neither model.safetensors nor model.safetensors.index.json"
-        };
-        return Err(missing(directory, what));
-    }
-    open_shards(directory, &index)
+    Err(missing(directory, "neither model.safetensors nor pytorch_model.bin, nor an index of shards of one of them"))
 }
 
-fn open_shards(directory: &Path, index: &Path) -> Result<(Vec<SafetensorsFile>, BTreeMap<String, usize>)> {
+fn open_shards(directory: &Path, index: &Path) -> Result<(Vec<WeightsFile>, BTreeMap<String, usize>)> {
     let json = read_json(index)?;
     let field = |field: &str, found: String, expected: &str| LoadError::Field {
         path: index.into(),
@@ -138,7 +140,7 @@ fn open_shards(directory: &Path, index: &Path) -> Result<(Vec<SafetensorsFile>, 
         let found = json.get("weight_map").map_or("missing".into(), Value::to_string);
         return Err(field("weight_map", found, "an object from tensor to file"));
     };
-    let mut files: Vec<SafetensorsFile> = Vec::new();
+    let mut files: Vec<WeightsFile> = Vec::new();
     let mut tensors = BTreeMap::new();
     for (name, shard) in map {
         // A shard stands beside its index: a path that leads elsewhere is not followed.
@@ -158,7 +160,7 @@ fn open_shards(directory: &Path, index: &Path) -> Result<(Vec<SafetensorsFile>, 
                     let found = format!("\"{shard}\", which does not exist");
                     return Err(field(&format!("weight_map.{name}"), found, "a file of the folder"));
                 }
-                files.push(SafetensorsFile::open(&path)?);
+                files.push(WeightsFile::open(&path)?);
                 files.len() - 1
             }
         };

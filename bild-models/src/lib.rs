@@ -16,10 +16,14 @@ mod error;
 mod flex;
 #[cfg(feature = "flex")]
 mod kernel;
+mod pickle;
+mod pytorch;
 mod safetensors;
+mod sentencepiece;
 mod t5;
 mod text;
 mod tokenizer;
+mod weights;
 
 pub use checkpoint::Checkpoint;
 pub use config::{Activation, T5Config};

@@ -1,92 +1,98 @@
-//! One safetensors file, read a tensor at a time: the file is never held whole.
+//! The header of a safetensors file.
 
 use std::{
+    collections::{BTreeMap, HashMap, hash_map::Entry},
+    fmt,
     fs::File,
-    io::{Read, Seek, SeekFrom},
-    path::{Path, PathBuf},
+    io::Read,
 };
 
-use half::{bf16, f16};
-use safetensors::{Dtype, tensor::Metadata};
+use safetensors::{
+    Dtype,
+    tensor::{Metadata, TensorInfo},
+};
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error, MapAccess, Visitor},
+};
 
-use crate::error::{LoadError, Result};
+use crate::weights::{Place, Stored};
 
 /// The most that a header may take; the format's own limit is as high.
 const LONGEST_HEADER: u64 = 100_000_000;
 
-#[derive(Debug)]
-pub(crate) struct SafetensorsFile {
-    path: PathBuf,
-    metadata: Metadata,
-    /// Where the tensors begin.
-    data: u64,
+/// Where the tensors of a file of `length` bytes lie, or what is wrong with it.
+pub(crate) fn tensors(mut file: File, length: u64) -> Result<BTreeMap<String, Place>, String> {
+    let unreadable = |error: std::io::Error| error.to_string();
+    if length < 8 {
+        return Err(format!("it has {length} bytes, a safetensors file has more than 8"));
+    }
+    let mut size = [0; 8];
+    file.read_exact(&mut size).map_err(unreadable)?;
+    let size = u64::from_le_bytes(size);
+    if size > LONGEST_HEADER || size > length - 8 {
+        return Err(format!(
+            "it says that its header has {size} bytes, but the file has {length}: it is cut off or not a safetensors file"
+        ));
+    }
+    let mut header = vec![0; size as usize];
+    file.read_exact(&mut header).map_err(unreadable)?;
+    let nonsense = |error: &dyn fmt::Display| format!("its header makes no sense: {error}");
+    let Header(tensors) = serde_json::from_slice(&header).map_err(|error| nonsense(&error))?;
+    // Checks that shapes, types and offsets agree and that the tensors follow each other without overlap or hole.
+    let metadata = Metadata::new(None, tensors).map_err(|error| nonsense(&error))?;
+    let (begin, data) = (8 + size, metadata.data_len() as u64);
+    if begin.checked_add(data) != Some(length) {
+        return Err(format!("it has {length} bytes where its header promises {}", begin.saturating_add(data)));
+    }
+    let place = |info: &TensorInfo| Place {
+        stored: match info.dtype {
+            Dtype::F32 => Stored::F32,
+            Dtype::F16 => Stored::F16,
+            Dtype::BF16 => Stored::Bf16,
+            other => Stored::Other(format!("{other:?}")),
+        },
+        shape: info.shape.clone(),
+        begin: begin + info.data_offsets.0 as u64,
+    };
+    Ok(metadata.tensors().into_iter().map(|(name, info)| (name, place(info))).collect())
 }
 
-impl SafetensorsFile {
-    pub(crate) fn open(path: &Path) -> Result<Self> {
-        let read = |source| LoadError::Read { path: path.into(), source };
-        let broken = |reason: String| LoadError::Broken { path: path.into(), reason };
-        let mut file = File::open(path).map_err(read)?;
-        let length = file.metadata().map_err(read)?.len();
-        if length < 8 {
-            return Err(broken(format!("it has {length} bytes, a safetensors file has more than 8")));
-        }
-        let mut size = [0; 8];
-        file.read_exact(&mut size).map_err(read)?;
-        let size = u64::from_le_bytes(size);
-        if size > LONGEST_HEADER || size > length - 8 {
-            return Err(broken(format!(
-                "it says that its header has {size} bytes, but the file has {length}: it is cut off or not a safetensors file"
-            )));
-        }
-        let mut header = vec![0; size as usize];
-        file.read_exact(&mut header).map_err(read)?;
-        let metadata: Metadata =
-            serde_json::from_slice(&header).map_err(|error| broken(format!("its header makes no sense: {error}")))?;
-        let (data, expected) = (8 + size, 8 + size + metadata.data_len() as u64);
-        if length != expected {
-            return Err(broken(format!("it has {length} bytes where its header promises {expected}")));
-        }
-        Ok(Self { path: path.into(), metadata, data })
-    }
+/// The tensors in the order of their offsets. Read entry by entry, because a map would keep the last of two tensors that
+/// share a name.
+struct Header(Vec<(String, TensorInfo)>);
 
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
+impl<'de> Deserialize<'de> for Header {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries;
 
-    pub(crate) fn names(&self) -> Vec<String> {
-        self.metadata.offset_keys()
-    }
+        impl<'de> Visitor<'de> for Entries {
+            type Value = Header;
 
-    pub(crate) fn contains(&self, name: &str) -> bool {
-        self.metadata.info(name).is_some()
-    }
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object from tensor to type, shape and offsets")
+            }
 
-    /// The values of a tensor of this shape, row-major, as f32; all of them finite.
-    pub(crate) fn read(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
-        let wrong = |problem| LoadError::Tensor { path: self.path.clone(), name: name.into(), problem };
-        let info = self.metadata.info(name).ok_or_else(|| wrong("is missing".into()))?;
-        if info.shape != shape {
-            return Err(wrong(format!("has the shape {:?}, expected {shape:?}", info.shape)));
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Header, A::Error> {
+                let mut tensors: HashMap<String, TensorInfo> = HashMap::new();
+                while let Some(name) = map.next_key::<String>()? {
+                    if name == "__metadata__" {
+                        map.next_value::<serde::de::IgnoredAny>()?;
+                        continue;
+                    }
+                    match tensors.entry(name) {
+                        Entry::Occupied(entry) => {
+                            return Err(A::Error::custom(format!("tensor `{}` is there twice", entry.key())));
+                        }
+                        Entry::Vacant(entry) => drop(entry.insert(map.next_value()?)),
+                    }
+                }
+                let mut tensors: Vec<_> = tensors.into_iter().collect();
+                tensors.sort_by_key(|(_, info)| info.data_offsets);
+                Ok(Header(tensors))
+            }
         }
-        if !matches!(info.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16) {
-            return Err(wrong(format!("has the type {:?}, expected F32, F16 or BF16", info.dtype)));
-        }
-        let read = |source| LoadError::Read { path: self.path.clone(), source };
-        let (begin, end) = info.data_offsets;
-        let mut bytes = vec![0; end - begin];
-        let mut file = File::open(&self.path).map_err(read)?;
-        file.seek(SeekFrom::Start(self.data + begin as u64)).map_err(read)?;
-        file.read_exact(&mut bytes).map_err(read)?;
-        let two = |convert: fn([u8; 2]) -> f32| bytes.as_chunks().0.iter().map(|&b| convert(b)).collect();
-        let values: Vec<f32> = match info.dtype {
-            Dtype::F16 => two(|b| f16::from_le_bytes(b).to_f32()),
-            Dtype::BF16 => two(|b| bf16::from_le_bytes(b).to_f32()),
-            _ => bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect(),
-        };
-        match values.iter().position(|value| !value.is_finite()) {
-            Some(at) => Err(wrong(format!("holds {} at entry {at}, expected finite numbers", values[at]))),
-            None => Ok(values),
-        }
+
+        deserializer.deserialize_map(Entries)
     }
 }

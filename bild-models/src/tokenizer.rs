@@ -1,40 +1,59 @@
-use std::{path::Path, sync::Arc};
+use std::{fs, path::Path, sync::Arc};
 
 use bild_core::{Error, Token};
+use serde_json::Value;
 
-use crate::error::{LoadError, Result};
+use crate::{
+    checkpoint::read_json,
+    error::{LoadError, Result},
+    sentencepiece::{SentencePiece, Settings},
+};
 
-/// Text to tokens and back, from a `tokenizer.json`. Cheap to clone.
+/// Text to tokens and back, from a `tokenizer.json` or a `spiece.model`. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Tokenizer {
-    inner: Arc<tokenizers::Tokenizer>,
+    inner: Arc<Inner>,
     fingerprint: u64,
 }
 
+#[derive(Debug)]
+enum Inner {
+    Json(Box<tokenizers::Tokenizer>),
+    SentencePiece(SentencePiece),
+}
+
 impl Tokenizer {
-    /// Reads a `tokenizer.json`. Its truncation and padding are left aside: the limits of a generation are in
-    /// [`Settings`](bild_core::Settings).
+    /// Reads a `tokenizer.json` or, if the name ends in `.model`, a Unigram model of SentencePiece with the added tokens
+    /// of the `tokenizer_config.json` and `added_tokens.json` beside it, where there are any.
+    ///
+    /// Truncation and padding are left aside: the limits of a generation are in [`Settings`](bild_core::Settings).
     ///
     /// # Errors
     ///
-    /// If the file cannot be read or makes no sense.
+    /// If a file cannot be read or makes no sense.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let broken = |reason: String| LoadError::Broken { path: path.into(), reason };
-        let bytes = std::fs::read(path).map_err(|source| LoadError::Read { path: path.into(), source })?;
+        let bytes = fs::read(path).map_err(|source| LoadError::Read { path: path.into(), source })?;
         if bytes.is_empty() {
             return Err(broken("it is empty".into()));
         }
-        let not_ours = |error| broken(format!("it is not a tokenizer: {error}"));
-        let mut inner = tokenizers::Tokenizer::from_bytes(bytes).map_err(not_ours)?;
-        inner.with_padding(None);
-        inner.with_truncation(None).map_err(not_ours)?;
-        let mut pieces: Vec<_> = inner.get_vocab(true).into_iter().collect();
-        pieces.sort_unstable_by(|a, b| (a.1, &a.0).cmp(&(b.1, &b.0)));
-        let fingerprint = pieces.iter().fold(FNV_OFFSET, |hash, (piece, token)| {
-            fnv(fnv(hash, &token.to_le_bytes()), &[piece.as_bytes(), &[0xff]].concat())
-        });
-        Ok(Self { inner: Arc::new(inner), fingerprint })
+        let inner = if path.extension().is_some_and(|ending| ending == "model") {
+            let beside = |name| {
+                let path = path.with_file_name(name);
+                if path.exists() { read_json(&path) } else { Ok(Value::Null) }
+            };
+            let (config, added) = (beside("tokenizer_config.json")?, beside("added_tokens.json")?);
+            let settings = Settings { config: &config, added: &added };
+            Inner::SentencePiece(SentencePiece::new(&bytes, &settings).map_err(broken)?)
+        } else {
+            let not_ours = |error| broken(format!("it is not a tokenizer: {error}"));
+            let mut inner = tokenizers::Tokenizer::from_bytes(bytes).map_err(not_ours)?;
+            inner.with_padding(None);
+            inner.with_truncation(None).map_err(not_ours)?;
+            Inner::Json(Box::new(inner))
+        };
+        Ok(Self { fingerprint: inner.fingerprint(), inner: Arc::new(inner) })
     }
 
     /// The tokens of a text, with those that the tokenizer itself adds (T5: end-of-sequence at the end).
@@ -43,7 +62,10 @@ impl Tokenizer {
     ///
     /// If the tokenizer fails.
     pub fn encode(&self, text: &str) -> Result<Vec<Token>, Error> {
-        self.inner.encode(text, true).map(|encoding| encoding.get_ids().to_vec()).map_err(Error::model)
+        match &*self.inner {
+            Inner::Json(inner) => inner.encode(text, true).map(|e| e.get_ids().to_vec()).map_err(Error::model),
+            Inner::SentencePiece(inner) => Ok(inner.encode(text)),
+        }
     }
 
     /// The text of tokens, special ones and those that the tokenizer does not know left out.
@@ -52,17 +74,36 @@ impl Tokenizer {
     ///
     /// If the tokenizer fails.
     pub fn decode(&self, tokens: &[Token]) -> Result<String, Error> {
-        self.inner.decode(tokens, true).map_err(Error::model)
+        match &*self.inner {
+            Inner::Json(inner) => inner.decode(tokens, true).map_err(Error::model),
+            Inner::SentencePiece(inner) => Ok(inner.decode(tokens)),
+        }
     }
 
     /// The piece of text behind a token as the vocabulary writes it, with `▁` for a space.
     pub fn piece(&self, token: Token) -> Option<String> {
-        self.inner.id_to_token(token)
+        match &*self.inner {
+            Inner::Json(inner) => inner.id_to_token(token),
+            Inner::SentencePiece(inner) => inner.piece(token).map(str::to_owned),
+        }
     }
 
     /// A number that two tokenizers share if they give the same pieces to the same tokens.
     pub(crate) fn fingerprint(&self) -> u64 {
         self.fingerprint
+    }
+}
+
+impl Inner {
+    fn fingerprint(&self) -> u64 {
+        let mut pieces: Vec<(Token, String)> = match self {
+            Self::Json(inner) => inner.get_vocab(true).into_iter().map(|(piece, token)| (token, piece)).collect(),
+            Self::SentencePiece(inner) => inner.vocabulary().map(|(piece, token)| (token, piece.to_owned())).collect(),
+        };
+        pieces.sort_unstable();
+        pieces.iter().fold(FNV_OFFSET, |hash, (token, piece)| {
+            fnv(fnv(hash, &token.to_le_bytes()), &[piece.as_bytes(), &[0xff]].concat())
+        })
     }
 }
 

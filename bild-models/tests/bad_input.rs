@@ -41,7 +41,9 @@ fn folders_and_files_that_are_missing() {
     assert_says(&sentence(Path::new("/no/such/folder")), &["/no/such/folder", "cannot be read"]);
     let directory = sound();
     assert_says(&sentence(&directory.path().join("config.json")), &["config.json", "cannot be read"]);
-    for (file, says) in [("config.json", "no config.json"), ("model.safetensors", "neither model.safetensors nor")] {
+    for (file, says) in
+        [("config.json", "no config.json"), ("model.safetensors", "neither model.safetensors nor pytorch_model.bin")]
+    {
         let directory = sound();
         fs::remove_file(directory.path().join(file)).unwrap();
         assert_says(&sentence(directory.path()), &[says, directory.path().to_str().unwrap()]);
@@ -49,9 +51,9 @@ fn folders_and_files_that_are_missing() {
     let directory = sound();
     let weights = directory.path().join("model.safetensors");
     fs::rename(&weights, directory.path().join("pytorch_model.bin")).unwrap();
-    assert_says(&sentence(directory.path()), &["pytorch_model.bin but no model.safetensors"]);
+    assert_says(&sentence(directory.path()), &["pytorch_model.bin is broken: it is not a zip archive"]);
     let checkpoint = Checkpoint::open(sound().path()).unwrap();
-    assert_says(&checkpoint.tokenizer().unwrap_err().to_string(), &["no tokenizer.json"]);
+    assert_says(&checkpoint.tokenizer().unwrap_err().to_string(), &["neither tokenizer.json nor spiece.model"]);
 }
 
 #[test]

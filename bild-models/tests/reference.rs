@@ -89,4 +89,5 @@ fixtures! {
     other_position_buckets: "t5-buckets", Everything;
     weights_in_f16: "t5-f16", Everything;
     weights_in_bf16: "t5-bf16", EncoderOnly;
+    mt5_from_pytorch: "mt5", Everything;
 }
