@@ -113,6 +113,7 @@ impl SentencePiece {
     /// The text of tokens; special ones and those that there are not are left out.
     pub(crate) fn decode(&self, tokens: &[Token]) -> String {
         let (mut text, mut bytes) = (String::new(), Vec::new());
+        let mut first = true;
         for &token in tokens {
             if let Some(&at) = self.added_by_token.get(&token) {
                 let (content, _, special) = &self.added[at];
@@ -128,8 +129,10 @@ impl SentencePiece {
                 Kind::Byte => bytes.extend(piece.get(3..5).and_then(|hex| u8::from_str_radix(hex, 16).ok())),
                 Kind::Normal | Kind::UserDefined | Kind::Unused => {
                     flush(&mut bytes, &mut text);
-                    // What a text begins with is not a space that was there.
-                    let piece = if text.is_empty() { piece.strip_prefix(SPACE).unwrap_or(piece) } else { piece };
+                    // The space that a text begins with was put there; where spaces collapse, so were all of them.
+                    let begins = text.is_empty() && (first || self.normalizer.collapses_spaces());
+                    let piece = if begins { piece.strip_prefix(SPACE).unwrap_or(piece) } else { piece };
+                    first = false;
                     text.push_str(&piece.replace(SPACE, " "));
                 }
             }
