@@ -82,6 +82,15 @@ impl Checkpoint {
         self.tensors.contains_key(name)
     }
 
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// How many numbers a tensor has, 0 if there is none of that name.
+    pub(crate) fn elements(&self, name: &str) -> u64 {
+        self.tensors.get(name).map_or(0, |&file| self.files[file].elements(name))
+    }
+
     /// The file that holds a tensor, or the first of all.
     pub(crate) fn path_of(&self, name: &str) -> &Path {
         self.files[self.tensors.get(name).copied().unwrap_or(0)].path()

@@ -50,6 +50,16 @@ pub enum LoadError {
         /// What is supported.
         supported: &'static str,
     },
+    /// The model is larger than the memory that is free.
+    #[error("the model of {path} takes {needed} of memory to load, and {free} are free", path = path.display())]
+    Memory {
+        /// The checkpoint.
+        path: PathBuf,
+        /// What it takes, as in "3.1 GB".
+        needed: String,
+        /// What is free.
+        free: String,
+    },
     /// A tensor is missing or not as the configuration says.
     #[error("{path}: tensor `{name}` {problem}", path = path.display())]
     Tensor {

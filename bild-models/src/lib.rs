@@ -16,6 +16,7 @@ mod error;
 mod flex;
 #[cfg(feature = "flex")]
 mod kernel;
+mod memory;
 mod pickle;
 mod pytorch;
 mod safetensors;

@@ -104,12 +104,12 @@ fn place(view: &TensorView, storage: Option<&Range<u64>>) -> Result<Place, Strin
         "BFloat16Storage" => Stored::Bf16,
         other => Stored::Other(other.into()),
     };
+    let too_large = || format!("has the shape {shape:?} at {offset}, beyond its storage of {storage:?}");
+    let count = shape.iter().try_fold(1usize, |count, &length| count.checked_mul(length)).ok_or_else(too_large)?;
     // What cannot be read is not looked into.
     let Some(size) = stored.size() else {
         return Ok(Place { stored, shape: shape.clone(), begin: storage.start });
     };
-    let too_large = || format!("has the shape {shape:?} at {offset}, beyond its storage of {storage:?}");
-    let count = shape.iter().try_fold(1usize, |count, &length| count.checked_mul(length)).ok_or_else(too_large)?;
     let bytes = |count: usize| count.checked_mul(size).and_then(|bytes| u64::try_from(bytes).ok());
     let begin = bytes(*offset).and_then(|skipped| storage.start.checked_add(skipped)).ok_or_else(too_large)?;
     let end = bytes(count).and_then(|length| begin.checked_add(length)).ok_or_else(too_large)?;

@@ -84,6 +84,11 @@ impl WeightsFile {
         self.tensors.contains_key(name)
     }
 
+    /// How many numbers a tensor has, 0 if there is none of that name.
+    pub(crate) fn elements(&self, name: &str) -> u64 {
+        self.tensors.get(name).map_or(0, |place| place.shape.iter().product::<usize>() as u64)
+    }
+
     /// The values of a tensor of this shape, row-major, as f32; all of them finite. The file is never held whole, nor the
     /// tensor's bytes beside its values.
     pub(crate) fn read(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {

@@ -168,13 +168,8 @@ fn tensors_that_are_missing_or_wrong() {
 
 #[test]
 fn a_tensor_of_another_type() {
-    let directory = sound();
-    let path = directory.path().join("model.safetensors");
-    let bytes = fs::read(&path).unwrap();
-    let size = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
-    let header = String::from_utf8(bytes[8..8 + size].to_vec()).unwrap().replacen("F32", "I32", 1);
-    fs::write(&path, [&bytes[..8], header.as_bytes(), &bytes[8 + size..]].concat()).unwrap();
-    assert_says(&sentence(directory.path()), &["tensor `", "has the type I32, expected F32, F16 or BF16"]);
+    let found = header_sentence(|header| header.replacen("F32", "I32", 1));
+    assert_says(&found, &["tensor `", "has the type I32, expected F32, F16 or BF16"]);
 }
 
 #[test]
@@ -267,24 +262,156 @@ fn aliased_embeddings_load_to_the_same_model() {
     assert_eq!(with_head, expected);
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+/// What a checkpoint says whose header of model.safetensors is changed, its data kept.
+fn header_sentence(change: impl FnOnce(&str) -> String) -> String {
+    let directory = sound();
+    let path = directory.path().join("model.safetensors");
+    let bytes = fs::read(&path).unwrap();
+    let size = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let (header, data) = bytes[8..].split_at(size);
+    let header = change(std::str::from_utf8(header).unwrap());
+    fs::write(&path, [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), data].concat()).unwrap();
+    sentence(directory.path())
+}
 
-    /// Any byte of any file may be any other: an error or a model that runs, never a panic.
-    #[test]
-    fn no_mutation_panics(file in 0..2usize, at in 0.0..1.0f64, byte in any::<u8>()) {
+#[test]
+fn headers_that_lie() {
+    let broken = |says: &str, change: &dyn Fn(&str) -> String| {
+        assert_says(&header_sentence(change), &["model.safetensors is broken: its header makes no sense", says]);
+    };
+    let name = "decoder.final_layer_norm.weight";
+    // A second entry of the same name, and one of another name for the same bytes.
+    let entry = |header: &str, name: &str| {
+        let at = header.find(&format!("\"{name}\"")).unwrap();
+        header[at..at + header[at..].find('}').unwrap() + 1].to_owned()
+    };
+    broken("tensor `decoder.final_layer_norm.weight` is there twice", &|header| {
+        header.replacen('{', &format!("{{{},", entry(header, name)), 1)
+    });
+    broken("invalid offset", &|header| {
+        let other = entry(header, name).replacen(name, "another", 1);
+        header.replacen('{', &format!("{{{other},"), 1)
+    });
+    // Terabytes, in one dimension and in the product of several.
+    let shape = |shape: &'static str| {
+        move |header: &str| {
+            let found = entry(header, name);
+            header.replacen(&found, &found.replacen("[16]", shape, 1), 1)
+        }
+    };
+    broken("", &shape("[1000000000000]"));
+    broken("", &shape("[18446744073709551615]"));
+    broken("", &shape("[4294967296,4294967296,4294967296]"));
+    broken("", &shape("[-16]"));
+    let far = header_sentence(|header| {
+        let found = entry(header, name);
+        let begin = found.find("\"data_offsets\"").unwrap();
+        header.replacen(&found, &format!("{}\"data_offsets\":[0,9999999999999]}}", &found[..begin]), 1)
+    });
+    assert_says(&far, &["model.safetensors is broken"]);
+}
+
+#[test]
+#[cfg(unix)]
+fn links_and_folders_in_the_place_of_files() {
+    use std::os::unix::fs::symlink;
+
+    for file in ["model.safetensors", "pytorch_model.bin", "model.safetensors.index.json"] {
         let directory = sound();
-        let path = directory.path().join(["config.json", "model.safetensors"][file]);
-        let mut bytes = fs::read(&path).unwrap();
-        // Most of a file is weights: half of the mutations go to its first kilobyte, where the header is.
-        let reach = if at < 0.5 { bytes.len().min(1024) } else { bytes.len() };
-        let at = ((at * 2.0) % 1.0 * reach as f64) as usize;
-        bytes[at] = byte;
-        fs::write(&path, bytes).unwrap();
-        if let Ok(model) = Checkpoint::open(directory.path()).and_then(|c| T5::<TestBackend>::load(&c, &Default::default())) {
-            let settings = bild_core::Settings::default().max_new_tokens(3);
-            let generator = Generator::new((NoDraft, model), Lossless::default()).unwrap().with_settings(settings);
-            let _ = generator.generate(&Source::new([3, 1]));
+        fs::remove_file(directory.path().join("model.safetensors")).unwrap();
+        let path = directory.path().join(file);
+        symlink(&path, &path).unwrap(); // a loop
+        assert_says(&sentence(directory.path()), &[file, "cannot be read"]);
+        fs::remove_file(&path).unwrap();
+        symlink("nowhere", &path).unwrap();
+        assert_says(&sentence(directory.path()), &[file, "cannot be read"]);
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        assert_says(&sentence(directory.path()), &[file]);
+    }
+    // A link to a sound file is one: the cache of the hub is made of them.
+    let (directory, elsewhere) = (sound(), sound());
+    let path = directory.path().join("model.safetensors");
+    fs::remove_file(&path).unwrap();
+    symlink(elsewhere.path().join("model.safetensors"), &path).unwrap();
+    common::load(directory.path());
+}
+
+/// A file with a hole where terabytes of weights should be: refused before the first of them is read.
+#[test]
+#[cfg(unix)]
+fn a_model_larger_than_memory_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let vocab = 1 << 24;
+    let config = config(json!({"vocab_size": vocab, "d_model": 1 << 16, "tie_word_embeddings": false}));
+    fs::write(directory.path().join("config.json"), config.to_string()).unwrap();
+    let size = (vocab as u64) << (16 + 2);
+    let header = json!({"shared.weight": {"dtype": "F32", "shape": [vocab, 1 << 16], "data_offsets": [0, size]}});
+    let header = header.to_string();
+    let path = directory.path().join("model.safetensors");
+    fs::write(&path, [&(header.len() as u64).to_le_bytes()[..], header.as_bytes()].concat()).unwrap();
+    let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+    if file.set_len(8 + header.len() as u64 + size).is_err() {
+        return; // this file system has no room for a hole of 4 TiB
+    }
+    let found = sentence(directory.path());
+    assert_says(&found, &[directory.path().to_str().unwrap(), "of memory to load", "GB are free"]);
+}
+
+/// Changes one byte of one file of a checkpoint, or cuts the file off there, and loads and runs what is left of it.
+fn mutate(fixture_name: &str, file: usize, at: f64, byte: u8, cut: bool) {
+    let directory = tempfile::tempdir().unwrap();
+    let mut files = Vec::new();
+    for entry in fs::read_dir(fixture(fixture_name)).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        if name != "expected.json" {
+            fs::write(directory.path().join(&name), fs::read(&path).unwrap()).unwrap();
+            files.push(name);
         }
     }
+    files.sort();
+    let path = directory.path().join(&files[file % files.len()]);
+    let mut bytes = fs::read(&path).unwrap();
+    // Most of a file is weights: a third of the mutations go to its first kilobyte, another to its last four, where
+    // headers and directories are.
+    let length = bytes.len();
+    let (begin, reach) = match (at * 3.0) as usize {
+        0 => (0, length.min(1024)),
+        1 => (length - length.min(4096), length.min(4096)),
+        _ => (0, length),
+    };
+    let at = begin + ((at * 3.0) % 1.0 * reach as f64) as usize;
+    bytes[at] = byte;
+    if cut {
+        bytes.truncate(at);
+    }
+    fs::write(&path, bytes).unwrap();
+    if let Ok(model) = Checkpoint::open(directory.path()).and_then(|c| T5::<TestBackend>::load(&c, &Default::default()))
+    {
+        let settings = bild_core::Settings::default().max_new_tokens(2);
+        let generator = Generator::new((NoDraft, model), Lossless::default()).unwrap().with_settings(settings);
+        let _ = generator.generate(&Source::new([3, 1]));
+    }
+}
+
+macro_rules! no_mutation_panics {
+    ($($test:ident: $name:literal;)*) => {
+        proptest! {
+            #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
+            $(#[test]
+            fn $test(file in 0..6usize, at in 0.0..1.0f64, byte in any::<u8>(), cut in prop::bool::weighted(0.2)) {
+                mutate($name, file, at, byte, cut);
+            })*
+        }
+    };
+}
+
+no_mutation_panics! {
+    no_mutation_of_t5_1_0_panics: "t5-v1_0";
+    no_mutation_of_t5_1_1_in_shards_panics: "t5-v1_1";
+    no_mutation_of_other_buckets_panics: "t5-buckets";
+    no_mutation_of_f16_panics: "t5-f16";
+    no_mutation_of_bf16_panics: "t5-bf16";
+    no_mutation_of_pytorch_panics: "mt5";
 }

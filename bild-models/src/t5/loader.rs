@@ -3,7 +3,12 @@ use burn::tensor::{Tensor, TensorData, backend::Backend};
 use crate::{
     Checkpoint, T5Config,
     error::{LoadError, Result},
+    memory,
 };
+
+/// The names that the embedding goes by.
+pub(super) const EMBEDDINGS: [&str; 3] =
+    ["shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight"];
 
 /// Reads tensors of a checkpoint onto a device.
 pub(super) struct Loader<'a, B: Backend> {
@@ -28,6 +33,20 @@ impl<'a, B: Backend> Loader<'a, B> {
 
     pub(super) fn device(&self) -> &B::Device {
         self.device
+    }
+
+    /// Refuses a model that is larger than the memory left, where the backend keeps it in the memory of this process.
+    pub(super) fn check_memory(&self, config: &T5Config) -> Result<()> {
+        if !["flex", "ndarray", "libtorch<cpu>"].contains(&B::name(self.device).as_str()) {
+            return Ok(());
+        }
+        let embedding = (config.vocab_size * config.d_model) as u64;
+        let others = self.checkpoint.names().filter(|name| !EMBEDDINGS.contains(name));
+        let sizes = others.map(|name| self.checkpoint.elements(name));
+        let (sum, largest) = sizes.fold((0, embedding), |(sum, largest), size| (sum + size, largest.max(size)));
+        // A head that is the embedding may be laid out anew; the tensor under way is held twice.
+        let head = if self.checkpoint.contains("lm_head.weight") { 0 } else { embedding };
+        memory::check((sum + embedding + head + largest) * size_of::<f32>() as u64, self.checkpoint.directory())
     }
 
     /// Refuses weights of more layers than the configuration has: read as they are, they would make another model.

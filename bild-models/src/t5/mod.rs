@@ -19,7 +19,7 @@ use bild_core::{DraftModel, Error, Result, Source, Token, VerifierModel, Vocabul
 use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
 
 use crate::{Checkpoint, LoadError, T5Config};
-use loader::Loader;
+use loader::{EMBEDDINGS, Loader};
 use projection::Projection;
 pub use session::T5Session;
 use stack::{DecoderStack, EncoderStack};
@@ -49,18 +49,18 @@ impl<B: Backend> T5<B> {
     ///
     /// # Errors
     ///
-    /// If a tensor is missing, has another shape than the configuration says, or holds NaN or ∞; the sentence names the
-    /// file and the tensor.
+    /// If a tensor is missing, has another shape than the configuration says, or holds NaN or ∞: the sentence names the
+    /// file and the tensor. If the model lies in this process's memory and is larger than what is free.
     pub fn load(checkpoint: &Checkpoint, device: &B::Device) -> Result<Self, LoadError> {
         let config = checkpoint.config().clone();
         let span = tracing::info_span!("load", layers = config.encoder_layers + config.decoder_layers);
         let _entered = span.enter();
         let loader = Loader::new(checkpoint, device);
         loader.check_layers(&config)?;
+        loader.check_memory(&config)?;
         let shape = [config.vocab_size, config.d_model];
-        let embedding_names = ["shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight"];
-        let embedding_name = embedding_names.into_iter().find(|name| checkpoint.contains(name));
-        let embedding = loader.tensor(embedding_name.unwrap_or(embedding_names[0]), shape)?;
+        let embedding_name = EMBEDDINGS.into_iter().find(|name| checkpoint.contains(name));
+        let embedding = loader.tensor(embedding_name.unwrap_or(EMBEDDINGS[0]), shape)?;
         let head = if checkpoint.contains("lm_head.weight") && !config.tied_head {
             Projection::new(loader.tensor("lm_head.weight", shape)?)
         } else {
