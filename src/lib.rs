@@ -3,6 +3,8 @@
 #![warn(missing_docs, unreachable_pub)]
 
 pub use bild_core::*;
+#[cfg(feature = "hub")]
+pub use bild_models::Hub;
 pub use bild_models::{
     Activation, Checkpoint, LoadError, T5, T5Config, T5Session, TextGenerator, TextOutput, TextStream, Tokenizer,
 };

@@ -117,7 +117,7 @@ pub(crate) fn read_json(path: &Path) -> Result<Value> {
 }
 
 /// The files that weights may be in, the first that is there is taken.
-const WEIGHTS: [&str; 2] = ["model.safetensors", "pytorch_model.bin"];
+pub(crate) const WEIGHTS: [&str; 2] = ["model.safetensors", "pytorch_model.bin"];
 
 fn open_weights(directory: &Path) -> Result<(Vec<WeightsFile>, BTreeMap<String, usize>)> {
     // A link that leads nowhere is there too, and says so when it is opened.

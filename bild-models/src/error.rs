@@ -50,6 +50,18 @@ pub enum LoadError {
         /// What is supported.
         supported: &'static str,
     },
+    /// A checkpoint cannot be had from the hub.
+    #[error("{repository} (revision {revision}) cannot be had from {endpoint}: {reason}")]
+    Hub {
+        /// The name of the checkpoint.
+        repository: String,
+        /// The branch, tag or commit.
+        revision: String,
+        /// The address of the hub.
+        endpoint: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// The model is larger than the memory that is free.
     #[error("the model of {path} takes {needed} of memory to load, and {free} are free", path = path.display())]
     Memory {

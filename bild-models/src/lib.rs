@@ -14,6 +14,8 @@ mod config;
 mod error;
 #[cfg(feature = "flex")]
 mod flex;
+#[cfg(feature = "hub")]
+mod hub;
 #[cfg(feature = "flex")]
 mod kernel;
 mod memory;
@@ -29,6 +31,8 @@ mod weights;
 pub use checkpoint::Checkpoint;
 pub use config::{Activation, T5Config};
 pub use error::LoadError;
+#[cfg(feature = "hub")]
+pub use hub::Hub;
 pub use t5::{T5, T5Session};
 pub use text::{TextGenerator, TextOutput, TextStream};
 pub use tokenizer::Tokenizer;
