@@ -75,11 +75,15 @@ fn check<B: Backend>(name: &str, what: Check) {
     }
 }
 
-/// Each fixture on flex, which has paths of its own, and on a backend that takes the plain operations of Burn.
+/// Each fixture on flex, which has paths of its own, and on backends that take the plain operations of Burn.
 macro_rules! fixtures {
     ($($test:ident: $name:literal, $what:ident;)*) => {
         mod flex { $(#[test] fn $test() { super::check::<burn_flex::Flex>($name, super::Check::$what); })* }
         mod ndarray { $(#[test] fn $test() { super::check::<burn_ndarray::NdArray>($name, super::Check::$what); })* }
+        #[cfg(feature = "tch")]
+        mod tch { $(#[test] fn $test() { super::check::<burn_tch::LibTorch>($name, super::Check::$what); })* }
+        #[cfg(feature = "cuda")]
+        mod cuda { $(#[test] fn $test() { super::check::<burn_cuda::Cuda>($name, super::Check::$what); })* }
     };
 }
 

@@ -3,7 +3,7 @@
 
 mod common;
 
-use bild_core::{DraftSession, Error, Generator, Source, Token, VerifierModel, VerifierSession, Want};
+use bild_core::{DraftSession, Error, Generator, Policy, Source, Token, VerifierModel, VerifierSession, Want};
 use bild_models::{T5, T5Session};
 use bild_policies::{Bild, Lossless};
 use burn::tensor::backend::Backend;
@@ -102,12 +102,59 @@ proptest! {
         let [warm, one_by_one, uncached] = three_ways::<Flex>(story);
         prop_assert!(same_bits(&warm, &one_by_one) && same_bits(&warm, &uncached));
     }
+}
 
-    #[test]
-    fn on_a_backend_without_paths_of_its_own_nearly(story in story()) {
-        let [warm, one_by_one, uncached] = three_ways::<NdArray>(story);
-        prop_assert!(close(&warm, &one_by_one) && close(&warm, &uncached));
+/// What holds on flex bit for bit holds on every other backend up to rounding.
+macro_rules! other_backends {
+    ($($(#[$feature:meta])* $name:ident: $backend:ty;)*) => {$(
+        $(#[$feature])*
+        mod $name {
+            use super::*;
+
+            proptest! {
+                #![proptest_config(ProptestConfig { cases: 20, ..ProptestConfig::default() })]
+
+                #[test]
+                fn a_warm_cache_nearly_equals_single_passes_and_no_cache(story in story()) {
+                    let [warm, one_by_one, uncached] = three_ways::<$backend>(story);
+                    prop_assert!(close(&warm, &one_by_one) && close(&warm, &uncached));
+                }
+            }
+
+            #[test]
+            fn a_pair_decodes_as_on_flex() {
+                decodes_as_on_flex::<$backend>();
+            }
+        }
+    )*};
+}
+
+other_backends! {
+    ndarray: NdArray;
+    #[cfg(feature = "tch")]
+    tch: burn_tch::LibTorch;
+    #[cfg(feature = "cuda")]
+    cuda: burn_cuda::Cuda;
+}
+
+/// The tokens and events of both policies. None of these generations has a near-tie.
+fn decodes_as_on_flex<B: Backend>() {
+    fn outputs<B: Backend>(policy: impl Policy + 'static) -> Vec<(Vec<Token>, Vec<bild_core::Event>)> {
+        let pair = (load_on::<B>(&fixture("t5-v1_0")), load_on::<B>(&fixture("t5-f16")));
+        let settings = bild_core::Settings::default().max_new_tokens(30).trace(true);
+        let generator = Generator::new(pair, policy).unwrap().with_settings(settings);
+        let source = |seed: u64| Source::new(Numbers(seed).tokens(5 + seed as usize, 503));
+        let what_happened = |event: &bild_core::Event| {
+            matches!(event, bild_core::Event::Rollback { .. } | bild_core::Event::Verified { .. })
+        };
+        (0..8)
+            .map(|seed| generator.generate(&source(seed)).unwrap())
+            .map(|output| (output.tokens, output.events.into_iter().filter(what_happened).collect()))
+            .collect()
     }
+    let bild = || Bild::new(0.1, 3.0).unwrap();
+    assert_eq!(outputs::<B>(bild()), outputs::<Flex>(bild()));
+    assert_eq!(outputs::<B>(Lossless::default()), outputs::<Flex>(Lossless::default()));
 }
 
 #[test]
