@@ -50,6 +50,12 @@ pub enum LoadError {
         /// What is supported.
         supported: &'static str,
     },
+    /// CUDA is asked for and cannot run here.
+    #[error("CUDA cannot be used here: {missing}")]
+    Cuda {
+        /// What it lacks, and what to do.
+        missing: String,
+    },
     /// A checkpoint cannot be had from the hub.
     #[error("{repository} (revision {revision}) cannot be had from {endpoint}: {reason}")]
     Hub {

@@ -11,6 +11,8 @@
 
 mod checkpoint;
 mod config;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod error;
 #[cfg(feature = "flex")]
 mod flex;

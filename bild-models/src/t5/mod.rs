@@ -50,8 +50,11 @@ impl<B: Backend> T5<B> {
     /// # Errors
     ///
     /// If a tensor is missing, has another shape than the configuration says, or holds NaN or ∞: the sentence names the
-    /// file and the tensor. If the model lies in this process's memory and is larger than what is free.
+    /// file and the tensor. If the model lies in this process's memory and is larger than what is free. On
+    /// CUDA, if the driver, a GPU, the run-time compiler or its headers are missing.
     pub fn load(checkpoint: &Checkpoint, device: &B::Device) -> Result<Self, LoadError> {
+        #[cfg(feature = "cuda")]
+        crate::cuda::check::<B>()?;
         let config = checkpoint.config().clone();
         let span = tracing::info_span!("load", layers = config.encoder_layers + config.decoder_layers);
         let _entered = span.enter();
