@@ -19,7 +19,7 @@ pub struct Tokenizer {
 #[derive(Debug)]
 enum Inner {
     Json(Box<tokenizers::Tokenizer>),
-    SentencePiece(SentencePiece),
+    SentencePiece(Box<SentencePiece>),
 }
 
 impl Tokenizer {
@@ -45,7 +45,7 @@ impl Tokenizer {
             };
             let (config, added) = (beside("tokenizer_config.json")?, beside("added_tokens.json")?);
             let settings = Settings { config: &config, added: &added };
-            Inner::SentencePiece(SentencePiece::new(&bytes, &settings).map_err(broken)?)
+            Inner::SentencePiece(Box::new(SentencePiece::new(&bytes, &settings).map_err(broken)?))
         } else {
             let not_ours = |error| broken(format!("it is not a tokenizer: {error}"));
             let mut inner = tokenizers::Tokenizer::from_bytes(bytes).map_err(not_ours)?;

@@ -10,7 +10,7 @@ mod bandwidth;
 
 use std::{path::PathBuf, process::ExitCode};
 
-use bild::{Checkpoint, Generator, Lossless, NoDraft, Output, Pair, Settings, Source, Token};
+use bild::{Generator, Lossless, NoDraft, Output, Pair, Settings, Source, Token};
 use clap::Parser;
 use serde_json::json;
 use support::{
@@ -60,7 +60,7 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result<(), Error> {
     rayon::ThreadPoolBuilder::new().num_threads(args.threads).build_global()?;
-    let model = support::load(&Checkpoint::open(&args.model)?, "the model")?;
+    let model = support::load(&support::open(&args.model)?, "the model")?;
     // Fixed, spread over the vocabulary, without the lowest ids, which are special.
     let most = model.config().vocab_size.min(32_000).saturating_sub(3).max(1);
     let source: Vec<Token> = (0..args.source_len).map(|i| (3 + i * 7919 % most) as Token).collect();
@@ -73,7 +73,7 @@ fn run(args: &Args) -> Result<(), Error> {
     );
     let outputs = match (&args.little, args.policy.policy) {
         (Some(little), Mode::Bild | Mode::Lossless) => {
-            let little = support::load(&Checkpoint::open(little)?, "the little model")?;
+            let little = support::load(&support::open(little)?, "the little model")?;
             measure(
                 &Generator::new((little, model), args.policy.policy()?)?.with_settings(settings),
                 &source,
@@ -81,7 +81,7 @@ fn run(args: &Args) -> Result<(), Error> {
             )?
         }
         (Some(little), Mode::Little) => {
-            let little = support::load(&Checkpoint::open(little)?, "the little model")?;
+            let little = support::load(&support::open(little)?, "the little model")?;
             measure(
                 &Generator::new((NoDraft, little), Lossless::default())?.with_settings(settings),
                 &source,

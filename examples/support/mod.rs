@@ -2,6 +2,7 @@
 #![allow(dead_code)] // each example uses its part
 
 pub mod policy;
+pub mod sentences;
 
 use std::{path::Path, time::Duration};
 
@@ -9,6 +10,15 @@ use bild::{Checkpoint, Flex, T5};
 use indicatif::{ProgressBar, ProgressStyle};
 
 pub type Error = Box<dyn std::error::Error>;
+
+/// Opens a folder or, if there is none and the program was built with `--features hub`, a checkpoint of the hub.
+pub fn open(path: &Path) -> Result<Checkpoint, Error> {
+    #[cfg(feature = "hub")]
+    if let Some(name) = path.to_str().filter(|name| !path.exists() && !name.starts_with(['/', '.'])) {
+        return Ok(Checkpoint::from_hub(name)?);
+    }
+    Ok(Checkpoint::open(path)?)
+}
 
 /// Loads a model, with a spinner if that takes a while.
 pub fn load(checkpoint: &Checkpoint, name: &str) -> Result<T5<Flex>, Error> {

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::Translation;
 
 pub(crate) fn object(source: &str, translation: &Translation) -> Value {
-    let output = &translation.output;
+    let (_, output) = &translation.parts[0]; // a line is one source here
     json!({
         "source": source,
         "text": translation.text,

@@ -21,9 +21,12 @@ use clap::Parser;
 use support::{
     Error,
     policy::{Mode, PolicyArgs},
+    sentences::sentences,
 };
 
 /// Translate with a big and a little T5: a sentence, a file, or standard input, one source a line.
+///
+/// A line may be a paragraph: its sentences are translated one by one and put back with their spacing.
 ///
 /// Without --big and --little it uses the German-English pair of the repository, which is good at short everyday
 /// sentences.
@@ -49,6 +52,12 @@ struct Args {
     /// Put before every source, as in "translate English to German: "
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     prefix: String,
+    /// The language of the sources, which tells sentences from abbreviations [default: de for the repository's pair, else en]
+    #[arg(long, value_name = "CODE")]
+    language: Option<String>,
+    /// A line is one source, however many sentences it holds; so it is with --json and --ids
+    #[arg(long)]
+    whole: bool,
     /// Sources are space-separated token ids, taken as they are: nothing is appended, no prefix
     #[arg(long)]
     ids: bool,
@@ -58,6 +67,13 @@ struct Args {
     /// Show who wrote each token, how sure it was, and what was taken back
     #[arg(long)]
     trace: bool,
+}
+
+impl Args {
+    /// Whether no model was named, so that the repository's pair is used.
+    fn is_default_pair(&self) -> bool {
+        self.big.is_none() && self.little.is_none()
+    }
 }
 
 fn main() -> ExitCode {
@@ -97,10 +113,9 @@ fn run(args: &Args) -> Result<bool, Error> {
 
 /// The checkpoints that the policy needs: those of the command line, or the repository's pair if it names none.
 fn checkpoints(args: &Args) -> Result<(Option<Checkpoint>, Option<Checkpoint>), Error> {
-    let default =
-        |role| args.big.is_none().then(|| args.little.is_none().then(|| support::default_pair(role))).flatten();
+    let default = |role| args.is_default_pair().then(|| support::default_pair(role));
     let open = |path: Option<PathBuf>, needed: bool, option: &str| match path.filter(|_| needed) {
-        Some(path) => Ok(Some(Checkpoint::open(path)?)),
+        Some(path) => Ok(Some(support::open(&path)?)),
         None if needed => Err(Error::from(format!("this policy needs {option} too: name the folder of that model"))),
         None => Ok(None),
     };
@@ -109,14 +124,17 @@ fn checkpoints(args: &Args) -> Result<(Option<Checkpoint>, Option<Checkpoint>), 
     Ok((big, open(args.little.clone().or_else(|| default("little")), mode != Mode::Big, "--little")?))
 }
 
-/// A translated source.
+/// A line, translated: its text, and each source that it was made of with what was written for it.
 struct Translation {
     text: String,
-    output: Output,
+    parts: Vec<(Source, Output)>,
 }
 
-/// Goes through the sources; what is shown of each depends on who reads it. One that cannot be translated does not stop
-/// the others.
+/// The longest source that the repository's pair was trained on.
+const TRAINED_LENGTH: usize = 48;
+
+/// Goes through the lines; what is shown of each depends on who reads it. One that cannot be translated does not stop the
+/// others.
 fn translate<P: Pair>(
     args: &Args,
     tokenizer: &Option<Tokenizer>,
@@ -133,33 +151,29 @@ fn translate<P: Pair>(
     let (mut complete, mut report) = (true, report::Report::default());
     for (number, line) in sources.lines.enumerate() {
         let line = line?;
-        let shown = source(args, tokenizer, &line).and_then(|source| {
-            let output = generator.generate(&source)?;
-            let text = tokenizer.as_ref().map_or(Ok(String::new()), |t| t.decode(&output.tokens))?;
-            Ok((source, Translation { text, output }))
-        });
+        let translated = translate_line(args, tokenizer, generator, &line, sources.count == Some(1));
         let mut out = io::stdout().lock();
-        progress.suspend(|| match &shown {
-            Ok((_, translation)) if args.json => writeln!(out, "{}", json::object(&line, translation)),
-            Ok((_, translation)) if tokenizer.is_none() => writeln!(out, "{:?}", translation.output.tokens),
-            Ok((_, translation)) => writeln!(out, "{}", translation.text),
+        progress.suspend(|| match &translated {
+            Ok(translation) if args.json => writeln!(out, "{}", json::object(&line, translation)),
+            Ok(translation) => writeln!(out, "{}", translation.text),
             Err(error) if args.json => writeln!(out, "{}", json::failure(&line, error.as_ref())),
             Err(error) => {
                 eprintln!("error: source {}: {error}", number + 1);
                 if sources.count == Some(1) { Ok(()) } else { writeln!(out) } // the lines stay aligned
             }
         })?;
-        match shown {
-            Ok((source, translation)) if !args.json => {
-                if args.trace {
-                    timeline::write(&mut out, &translation.output, tokenizer.as_ref(), colour)?;
-                }
-                let rounds = if sources.count == Some(1) { report::ROUNDS } else { 1 };
-                report.add(&translation.output, generator, baseline, &source, rounds)?;
+        for (source, output) in translated.iter().flat_map(|translation| &translation.parts) {
+            warn_if_long(args, source, &progress);
+            if args.json {
+                continue;
             }
-            Ok(_) => {}
-            Err(_) => complete = false,
+            if args.trace {
+                timeline::write(&mut out, output, tokenizer.as_ref(), colour)?;
+            }
+            let rounds = if sources.count == Some(1) { report::ROUNDS } else { 1 };
+            report.add(output, generator, baseline, source, rounds)?;
         }
+        complete &= translated.is_ok();
         out.flush()?;
         progress.inc(1);
     }
@@ -171,14 +185,58 @@ fn translate<P: Pair>(
     Ok(complete)
 }
 
-fn source(args: &Args, tokenizer: &Option<Tokenizer>, line: &str) -> Result<Source, Error> {
+/// Translates a line, sentence by sentence unless it is to be one source. A blank line among others stays one.
+fn translate_line<P: Pair>(
+    args: &Args,
+    tokenizer: &Option<Tokenizer>,
+    generator: &Generator<P>,
+    line: &str,
+    alone: bool,
+) -> Result<Translation, Error> {
+    let mut translation = Translation { text: String::new(), parts: Vec::new() };
+    let mut add = |source: Source, space: &str| -> Result<(), Error> {
+        let output = generator.generate(&source)?;
+        translation.text += &match tokenizer {
+            Some(tokenizer) => tokenizer.decode(&output.tokens)?,
+            None if args.json => String::new(),
+            None => format!("{:?}", output.tokens),
+        };
+        translation.text += space;
+        translation.parts.push((source, output));
+        Ok(())
+    };
     if args.ids {
         let token = |word: &str| word.parse::<Token>().map_err(|_| format!("\"{word}\" is not a token id"));
-        return Ok(Source::new(line.split_whitespace().map(token).collect::<Result<Vec<_>, _>>()?));
-    }
-    if line.trim().is_empty() {
-        return Err(bild::Error::EmptySource.into());
+        add(Source::new(line.split_whitespace().map(token).collect::<Result<Vec<_>, _>>()?), "")?;
+        return Ok(translation);
     }
     let tokenizer = tokenizer.as_ref().ok_or("the model has no tokenizer")?;
-    Ok(Source::new(tokenizer.encode(&format!("{}{line}", args.prefix))?))
+    let source =
+        |text: &str| -> Result<Source, Error> { Ok(Source::new(tokenizer.encode(&format!("{}{text}", args.prefix))?)) };
+    let paragraph = !args.whole && !args.json;
+    if line.trim().is_empty() && (alone || !paragraph) {
+        return Err(bild::Error::EmptySource.into());
+    }
+    if paragraph {
+        let language = if args.is_default_pair() { "de" } else { "en" };
+        let (before, sentences) = sentences(args.language.as_deref().unwrap_or(language), line);
+        for sentence in sentences {
+            add(source(sentence.text)?, sentence.space)?;
+        }
+        translation.text.insert_str(0, before);
+    } else {
+        add(source(line)?, "")?;
+    }
+    Ok(translation)
+}
+
+fn warn_if_long(args: &Args, source: &Source, progress: &indicatif::ProgressBar) {
+    let length = source.tokens().len();
+    if args.is_default_pair() && length > TRAINED_LENGTH {
+        progress.suspend(|| {
+            eprintln!(
+                "warning: a sentence of {length} tokens; this pair was trained on at most {TRAINED_LENGTH} and may lose its way"
+            )
+        });
+    }
 }
