@@ -8,7 +8,7 @@ mod support;
 
 mod bandwidth;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, time::Instant};
 
 use bild::{Generator, Lossless, NoDraft, Output, Pair, Settings, Source, Token};
 use clap::Parser;
@@ -60,7 +60,9 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result<(), Error> {
     rayon::ThreadPoolBuilder::new().num_threads(args.threads).build_global()?;
+    let begun = Instant::now();
     let model = support::load(&support::open(&args.model)?, "the model")?;
+    let load_ms = begun.elapsed().as_secs_f64() * 1e3;
     // Fixed, spread over the vocabulary, without the lowest ids, which are special.
     let most = model.config().vocab_size.min(32_000).saturating_sub(3).max(1);
     let source: Vec<Token> = (0..args.source_len).map(|i| (3 + i * 7919 % most) as Token).collect();
@@ -96,7 +98,7 @@ fn run(args: &Args) -> Result<(), Error> {
     };
     let peak_rss_mib = peak_rss_mib(); // before the buffer of the bandwidth
     let read_gb_per_s = bandwidth::read_gb_per_s();
-    report(args, &outputs, peak_rss_mib, read_gb_per_s);
+    report(args, &outputs, load_ms, peak_rss_mib, read_gb_per_s);
     Ok(())
 }
 
@@ -108,11 +110,13 @@ fn measure<P: Pair>(generator: &Generator<P>, source: &Source, runs: u32) -> Res
         progress.inc(1);
     }
     progress.finish_and_clear();
-    outputs.remove(0);
     Ok(outputs)
 }
 
-fn report(args: &Args, outputs: &[Output], peak_rss_mib: Option<f64>, read_gb_per_s: f64) {
+fn report(args: &Args, outputs: &[Output], load_ms: f64, peak_rss_mib: Option<f64>, read_gb_per_s: f64) {
+    // The first run warms up; what it took is what a user waits for once.
+    let (first, outputs) = outputs.split_first().expect("there is one run more than asked for");
+    let first_ms = first.statistics.total_time.as_secs_f64() * 1e3;
     let of = |value: fn(&Output) -> f64| outputs.iter().map(value).collect::<Vec<_>>();
     let encoder = of(|output| output.statistics.encode_time.as_secs_f64() * 1e3);
     let token = of(|output| {
@@ -125,7 +129,7 @@ fn report(args: &Args, outputs: &[Output], peak_rss_mib: Option<f64>, read_gb_pe
         let object = json!({
             "encoder_ms": median(encoder.clone()), "encoder_ms_min": least(&encoder), "encoder_ms_max": most(&encoder),
             "ms_per_token": median(token.clone()), "ms_per_token_min": least(&token), "ms_per_token_max": most(&token),
-            "peak_rss_mib": peak_rss_mib, "read_gb_per_s": read_gb_per_s,
+            "load_ms": load_ms, "first_ms": first_ms, "peak_rss_mib": peak_rss_mib, "read_gb_per_s": read_gb_per_s,
             "model": args.model, "little": args.little, "source_len": args.source_len, "new_tokens": args.new_tokens,
             "threads": rayon::current_num_threads(), "runs": args.runs, "stats": outputs[0].statistics,
         });
@@ -135,6 +139,7 @@ fn report(args: &Args, outputs: &[Output], peak_rss_mib: Option<f64>, read_gb_pe
     let line = |name: &str, values: &[f64]| {
         println!("{name:<16} {:>9.3} ms ({:.3} to {:.3})", median(values.to_vec()), least(values), most(values));
     };
+    println!("{:<16} {load_ms:>9.0} ms", "loading");
     line("encoder", &encoder);
     line("a token", &token);
     if let Some(peak) = peak_rss_mib {

@@ -26,13 +26,14 @@ impl Panels {
     pub(crate) fn new(weight: &[f32], width: usize) -> Self {
         let outputs = weight.len() / width;
         let mut weights = vec![0.0; outputs.div_ceil(PANEL) * PANEL * width];
-        for (panel, rows) in weights.chunks_exact_mut(PANEL * width).zip(weight.chunks(PANEL * width)) {
-            for (lane, row) in rows.chunks_exact(width).enumerate() {
-                for (entry, value) in panel[lane..].iter_mut().step_by(PANEL).zip(row) {
-                    *entry = *value;
+        let lay = |(panel, rows): (&mut [f32], &[f32])| {
+            for (i, lanes) in panel.chunks_exact_mut(PANEL).enumerate() {
+                for (lane, row) in lanes.iter_mut().zip(rows.chunks_exact(width)) {
+                    *lane = row[i];
                 }
             }
-        }
+        };
+        weights.par_chunks_exact_mut(PANEL * width).zip(weight.par_chunks(PANEL * width)).for_each(lay);
         Self { weights, width, outputs }
     }
 
