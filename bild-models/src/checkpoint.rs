@@ -91,14 +91,31 @@ impl Checkpoint {
         self.tensors.get(name).map_or(0, |&file| self.files[file].elements(name))
     }
 
-    /// The file that holds a tensor, or the first of all.
+    /// The path of the file that holds a tensor, or of the first of all.
     pub(crate) fn path_of(&self, name: &str) -> &Path {
-        self.files[self.tensors.get(name).copied().unwrap_or(0)].path()
+        self.file(name).path()
     }
 
     /// The values of a tensor of this shape, row-major.
     pub(crate) fn read(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
-        self.files[self.tensors.get(name).copied().unwrap_or(0)].read(name, shape)
+        self.file(name).read(name, shape)
+    }
+
+    /// As [`read`](Self::read), in order and in parts of `length` values.
+    #[cfg(feature = "flex")]
+    pub(crate) fn read_parts(
+        &self,
+        name: &str,
+        shape: &[usize],
+        length: usize,
+        take: impl FnMut(&[f32]),
+    ) -> Result<()> {
+        self.file(name).read_parts(name, shape, length, take)
+    }
+
+    /// The file that holds a tensor, or the first of all.
+    fn file(&self, name: &str) -> &WeightsFile {
+        &self.files[self.tensors.get(name).copied().unwrap_or(0)]
     }
 }
 

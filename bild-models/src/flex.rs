@@ -8,9 +8,10 @@ use burn_flex::FlexTensor;
 
 use crate::kernel::{self, Heads, Panels};
 
-/// Whether tensors of `B` lie in this process's memory, in f32 or convertible without a device.
+/// Whether tensors of `B` are flex's, in f32.
 pub(crate) fn is_flex<B: Backend>() -> bool {
-    TypeId::of::<B::FloatTensorPrimitive>() == TypeId::of::<FlexTensor>()
+    let f32s = TypeId::of::<B::FloatElem>() == TypeId::of::<f32>();
+    f32s && TypeId::of::<B::FloatTensorPrimitive>() == TypeId::of::<FlexTensor>()
 }
 
 /// Copies `rows` into `cache` from its row `at` on, without copying the cache (flex's `slice_assign` would). Both are
@@ -27,12 +28,6 @@ pub(crate) fn write_rows<B: Backend>(cache: &mut TensorPrimitive<B>, rows: &Tens
     let (Some(values), Some(storage)) = (rows.as_slice::<f32>(), cache.try_storage_mut::<f32>()) else { return false };
     storage[at * width..][..values.len()].copy_from_slice(values);
     true
-}
-
-/// A weight matrix `[out, in]` laid out for skinny products, or `None` if it is not flex's in f32.
-pub(crate) fn panels<B: Backend>(weight: &Tensor<B, 2>) -> Option<Panels> {
-    let weight = FlexF32::of(weight)?;
-    Some(Panels::new(weight.values(), weight.0.layout().shape()[1]))
 }
 
 /// `x` (`[rows, in]`) times the transpose of a weight matrix, `[rows, out]`.

@@ -14,8 +14,8 @@ use crate::{
     pytorch, safetensors,
 };
 
-/// How much of a tensor is held as bytes while it is converted.
-const CHUNK: usize = 1 << 20;
+/// How many values are read at a time where nothing else decides it.
+const CHUNK: usize = 1 << 17;
 
 /// How the numbers of a tensor are stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,9 +89,27 @@ impl WeightsFile {
         self.tensors.get(name).map_or(0, |place| place.shape.iter().product::<usize>() as u64)
     }
 
-    /// The values of a tensor of this shape, row-major, as f32; all of them finite. The file is never held whole, nor the
-    /// tensor's bytes beside its values.
+    /// The values of a tensor of this shape, row-major, as f32; all of them finite.
     pub(crate) fn read(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        let mut values = Vec::new();
+        self.read_parts(name, shape, CHUNK, |part| {
+            if values.is_empty() {
+                values.reserve_exact(shape.iter().product());
+            }
+            values.extend_from_slice(part);
+        })?;
+        Ok(values)
+    }
+
+    /// As [`read`](Self::read), in order and in parts of `length` values, the last of which may be shorter. Neither the
+    /// file nor the tensor is ever held whole.
+    pub(crate) fn read_parts(
+        &self,
+        name: &str,
+        shape: &[usize],
+        length: usize,
+        mut take: impl FnMut(&[f32]),
+    ) -> Result<()> {
         let wrong = |problem| LoadError::Tensor { path: self.path.clone(), name: name.into(), problem };
         let place = self.tensors.get(name).ok_or_else(|| wrong("is missing".into()))?;
         if place.shape != shape {
@@ -104,23 +122,24 @@ impl WeightsFile {
             Stored::Other(name) => return Err(wrong(format!("has the type {name}, expected F32, F16 or BF16"))),
         };
         let read = |source| LoadError::Read { path: self.path.clone(), source };
+        let size = place.stored.size().unwrap_or_default();
         let count: usize = shape.iter().product();
-        let mut left = count * place.stored.size().unwrap_or_default();
         let mut file = File::open(&self.path).map_err(read)?;
         file.seek(SeekFrom::Start(place.begin)).map_err(read)?;
-        let mut values: Vec<f32> = Vec::with_capacity(count);
-        let mut chunk = vec![0; left.min(CHUNK)];
-        while left > 0 {
-            let part = left.min(CHUNK);
-            file.read_exact(&mut chunk[..part]).map_err(read)?;
-            let before = values.len();
-            convert(&chunk[..part], &mut values);
-            if let Some(at) = values[before..].iter().position(|value| !value.is_finite()) {
-                let at = before + at;
-                return Err(wrong(format!("holds {} at entry {at}, expected finite numbers", values[at])));
+        let mut bytes = vec![0; count.min(length) * size];
+        let mut values = Vec::with_capacity(count.min(length));
+        let mut done = 0;
+        while done < count {
+            let part = &mut bytes[..(count - done).min(length) * size];
+            file.read_exact(part).map_err(read)?;
+            values.clear();
+            convert(part, &mut values);
+            if let Some(at) = values.iter().position(|value| !value.is_finite()) {
+                return Err(wrong(format!("holds {} at entry {}, expected finite numbers", values[at], done + at)));
             }
-            left -= part;
+            take(&values);
+            done += values.len();
         }
-        Ok(values)
+        Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! What loading takes: the model, and little beside it. Alone in its process, because it watches all of its memory.
+//! What loading takes: the model, and next to nothing beside it. Alone in its process, because it watches all of its memory.
 
 mod common;
 
@@ -11,7 +11,7 @@ use serde_json::json;
 static MEMORY: PeakAlloc = PeakAlloc;
 
 #[test]
-fn loading_peaks_at_the_model_and_one_tensor() {
+fn loading_peaks_at_the_model() {
     let directory = tempfile::tempdir().unwrap();
     // Some 30 MB, of which the embedding is 8.
     let shape = json!({
@@ -19,7 +19,7 @@ fn loading_peaks_at_the_model_and_one_tensor() {
         "num_decoder_layers": 2, "tie_word_embeddings": false
     });
     write_checkpoint(directory.path(), &config(shape), 1, |_| {});
-    let largest = 8000 * 256 * size_of::<f32>();
+    let bytes = std::fs::metadata(directory.path().join("model.safetensors")).unwrap().len() as usize;
 
     let checkpoint = Checkpoint::open(directory.path()).unwrap();
     let before = MEMORY.current_usage();
@@ -27,6 +27,6 @@ fn loading_peaks_at_the_model_and_one_tensor() {
     let model = T5::<TestBackend>::load(&checkpoint, &Default::default()).unwrap();
     let (peak, held) = (MEMORY.peak_usage() - before, MEMORY.current_usage() - before);
     drop(model);
-    assert!(held > 20 << 20, "the model is held: {held} bytes");
-    assert!(peak <= held + held / 10 + largest, "{peak} bytes at the peak, {held} held, {largest} the largest tensor");
+    assert!(held > bytes - bytes / 50 && held < bytes + bytes / 20, "{held} bytes are held of a file of {bytes}");
+    assert!(peak < held + held / 20, "{peak} bytes at the peak, {held} held");
 }

@@ -12,7 +12,10 @@ use rayon::prelude::*;
 use super::is_shared;
 
 /// Outputs of one panel: a cache line or two of each input's weights, whatever vectors the CPU has.
-const PANEL: usize = 32;
+pub(crate) const PANEL: usize = 32;
+
+/// Values of one cache line.
+const LINE: usize = 16;
 
 /// A weight matrix cut into panels: `[ceil(outputs / PANEL), width, PANEL]`, the last one filled up with zeros.
 pub(crate) struct Panels {
@@ -22,19 +25,29 @@ pub(crate) struct Panels {
 }
 
 impl Panels {
-    /// From `[outputs, width]`, as checkpoints store it.
-    pub(crate) fn new(weight: &[f32], width: usize) -> Self {
-        let outputs = weight.len() / width;
-        let mut weights = vec![0.0; outputs.div_ceil(PANEL) * PANEL * width];
-        let lay = |(panel, rows): (&mut [f32], &[f32])| {
-            for (i, lanes) in panel.chunks_exact_mut(PANEL).enumerate() {
-                for (lane, row) in lanes.iter_mut().zip(rows.chunks_exact(width)) {
-                    *lane = row[i];
+    /// A matrix of `[outputs, width]` whose rows are yet to come.
+    pub(crate) fn new(outputs: usize, width: usize) -> Self {
+        Self { weights: Vec::with_capacity(outputs.div_ceil(PANEL) * PANEL * width), width, outputs }
+    }
+
+    /// Adds the next `PANEL` rows, or the last ones, as checkpoints store them.
+    pub(crate) fn push(&mut self, rows: &[f32]) {
+        let begin = self.weights.len();
+        self.weights.resize(begin + PANEL * self.width, 0.0);
+        // A cache line of each row at a time: rows are often a multiple of 4 KiB apart, where caches hold few lines.
+        for (at, block) in self.weights[begin..].chunks_mut(LINE * PANEL).enumerate() {
+            for (lane, row) in rows.chunks_exact(self.width).enumerate() {
+                for (to, value) in block[lane..].iter_mut().step_by(PANEL).zip(&row[at * LINE..]) {
+                    *to = *value;
                 }
             }
-        };
-        weights.par_chunks_exact_mut(PANEL * width).zip(weight.par_chunks(PANEL * width)).for_each(lay);
-        Self { weights, width, outputs }
+        }
+    }
+
+    /// A row as it was added, `[width]`.
+    pub(crate) fn row(&self, row: usize) -> impl Iterator<Item = f32> {
+        let panel = &self.weights[row / PANEL * PANEL * self.width..][..PANEL * self.width];
+        panel[row % PANEL..].iter().step_by(PANEL).copied()
     }
 
     /// How many rows the matrix has.
@@ -144,6 +157,23 @@ fn tile<S: Simd, const V: usize, const R: usize>(simd: S, x: &[f32], panel: &[f3
 mod tests {
     use super::*;
 
+    fn panels(weight: &[f32], width: usize) -> Panels {
+        let mut panels = Panels::new(weight.len() / width, width);
+        weight.chunks(PANEL * width).for_each(|rows| panels.push(rows));
+        panels
+    }
+
+    #[test]
+    fn rows_are_found_again() {
+        for (width, outputs) in [(1, 1), (3, 5), (17, 9), (48, 32), (100, 37), (7, 130)] {
+            let weight = values(outputs * width, 7);
+            let panels = panels(&weight, width);
+            for (i, row) in weight.chunks_exact(width).enumerate() {
+                assert!(panels.row(i).eq(row.iter().copied()), "row {i} of {outputs}");
+            }
+        }
+    }
+
     fn values(count: usize, seed: usize) -> Vec<f32> {
         (0..count).map(|i| ((i * 7919 + seed * 104_729) % 1009) as f32 / 504.0 - 1.0).collect()
     }
@@ -153,7 +183,7 @@ mod tests {
         for rows in 1..=12 {
             for (width, outputs) in [(1, 1), (3, 5), (16, 8), (17, 9), (48, 23), (100, 37), (192, 101), (1024, 515)] {
                 let (x, weight) = (values(rows * width, 1), values(outputs * width, 2));
-                let found = Panels::new(&weight, width).product(&x);
+                let found = panels(&weight, width).product(&x);
                 for (r, row) in found.chunks_exact(outputs).enumerate() {
                     for (o, &found) in row.iter().enumerate() {
                         let (x, w) = (&x[r * width..][..width], &weight[o * width..][..width]);
@@ -173,7 +203,7 @@ mod tests {
         // The largest is shared between threads from 3 rows on.
         for (width, outputs) in [(3, 5), (17, 9), (192, 101), (192, 4001), (1024, 1601)] {
             let (x, weight) = (values(19 * width, 3), values(outputs * width, 4));
-            let panels = Panels::new(&weight, width);
+            let panels = panels(&weight, width);
             let alone: Vec<f32> = x.chunks_exact(width).flat_map(|row| panels.product(row)).collect();
             for rows in 1..=19 {
                 let together = panels.product(&x[..rows * width]);
@@ -186,7 +216,7 @@ mod tests {
     #[test]
     fn narrower_vectors_give_the_same_up_to_rounding() {
         for (rows, width, outputs) in [(1, 17, 9), (2, 48, 64), (5, 100, 37), (7, 33, 101)] {
-            let (x, panels) = (values(rows * width, 5), Panels::new(&values(outputs * width, 6), width));
+            let (x, panels) = (values(rows * width, 5), panels(&values(outputs * width, 6), width));
             let with = |run: &dyn Fn(Product<'_>)| {
                 let mut blocks = vec![0.0; outputs.div_ceil(PANEL) * rows * PANEL];
                 run(Product { x: &x, weights: &panels.weights, width, blocks: &mut blocks });

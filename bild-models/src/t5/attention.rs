@@ -26,8 +26,7 @@ impl<B: Backend> Attention<B> {
     /// `name` and `kind` as in `decoder.block.0.layer.1` and `EncDecAttention`.
     pub(super) fn load(loader: &Loader<'_, B>, name: &str, kind: &str, config: &T5Config) -> Result<Self> {
         let (d_model, inner) = (config.d_model, config.num_heads * config.d_kv);
-        let projection =
-            |part: &str, shape| loader.tensor(&format!("{name}.{kind}.{part}.weight"), shape).map(Projection::new);
+        let projection = |part: &str, shape| Projection::load(loader, &format!("{name}.{kind}.{part}.weight"), shape);
         Ok(Self {
             norm: RmsNorm::load(loader, &format!("{name}.layer_norm"), config)?,
             query: projection("q", [inner, d_model])?,

@@ -19,9 +19,8 @@ impl<B: Backend> FeedForward<B> {
     /// `name` as in `encoder.block.0.layer.1`.
     pub(super) fn load(loader: &Loader<'_, B>, name: &str, config: &T5Config) -> Result<Self> {
         let (d_model, d_ff) = (config.d_model, config.d_ff);
-        let projection = |part: &str, shape| {
-            loader.tensor(&format!("{name}.DenseReluDense.{part}.weight"), shape).map(Projection::new)
-        };
+        let projection =
+            |part: &str, shape| Projection::load(loader, &format!("{name}.DenseReluDense.{part}.weight"), shape);
         Ok(Self {
             norm: RmsNorm::load(loader, &format!("{name}.layer_norm"), config)?,
             inner: match config.activation {

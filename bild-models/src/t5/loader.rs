@@ -1,5 +1,7 @@
 use burn::tensor::{Tensor, TensorData, backend::Backend};
 
+#[cfg(feature = "flex")]
+use crate::kernel::{PANEL, Panels};
 use crate::{
     Checkpoint, T5Config,
     error::{LoadError, Result},
@@ -26,6 +28,14 @@ impl<'a, B: Backend> Loader<'a, B> {
         Ok(Tensor::from_data(TensorData::new(values, shape), self.device))
     }
 
+    /// As [`tensor`](Self::tensor), laid out for the skinny products of flex.
+    #[cfg(feature = "flex")]
+    pub(super) fn panels(&self, name: &str, [outputs, width]: [usize; 2]) -> Result<Panels> {
+        let mut panels = Panels::new(outputs, width);
+        self.checkpoint.read_parts(name, &[outputs, width], PANEL * width, |rows| panels.push(rows))?;
+        Ok(panels)
+    }
+
     /// As [`tensor`](Self::tensor), left on the host.
     pub(super) fn values(&self, name: &str, shape: [usize; 2]) -> Result<Vec<f32>> {
         self.checkpoint.read(name, &shape)
@@ -44,9 +54,8 @@ impl<'a, B: Backend> Loader<'a, B> {
         let others = self.checkpoint.names().filter(|name| !EMBEDDINGS.contains(name));
         let sizes = others.map(|name| self.checkpoint.elements(name));
         let (sum, largest) = sizes.fold((0, embedding), |(sum, largest), size| (sum + size, largest.max(size)));
-        // A head that is the embedding may be laid out anew; the tensor under way is held twice.
-        let head = if self.checkpoint.contains("lm_head.weight") { 0 } else { embedding };
-        memory::check((sum + embedding + head + largest) * size_of::<f32>() as u64, self.checkpoint.directory())
+        // The tensor under way may be held twice.
+        memory::check((sum + embedding + largest) * size_of::<f32>() as u64, self.checkpoint.directory())
     }
 
     /// Refuses weights of more layers than the configuration has: read as they are, they would make another model.
@@ -66,4 +75,13 @@ impl<'a, B: Backend> Loader<'a, B> {
         }
         Ok(())
     }
+}
+
+/// Two parts of loading, at once where a model lies in this process's memory: most of the time goes into its pages.
+pub(super) fn both<B: Backend, X: Send, Y: Send>(x: impl FnOnce() -> X + Send, y: impl FnOnce() -> Y + Send) -> (X, Y) {
+    #[cfg(feature = "flex")]
+    if crate::flex::is_flex::<B>() {
+        return rayon::join(x, y);
+    }
+    (x(), y())
 }

@@ -16,10 +16,10 @@ mod stack;
 use std::sync::Arc;
 
 use bild_core::{DraftModel, Error, Result, Source, Token, VerifierModel, Vocabulary};
-use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
+use burn::tensor::{Tensor, backend::Backend};
 
 use crate::{Checkpoint, LoadError, T5Config};
-use loader::{EMBEDDINGS, Loader};
+use loader::{EMBEDDINGS, Loader, both};
 use projection::Projection;
 pub use session::T5Session;
 use stack::{DecoderStack, EncoderStack};
@@ -38,10 +38,11 @@ pub(crate) struct Weights<B: Backend> {
     config: T5Config,
     device: B::Device,
     /// `[vocab, d_model]`
-    embedding: Tensor<B, 2>,
+    embedding: Projection<B>,
     encoder: EncoderStack<B>,
     decoder: DecoderStack<B>,
-    head: Projection<B>,
+    /// `[vocab, d_model]`, unless it is the embedding.
+    head: Option<Projection<B>>,
 }
 
 impl<B: Backend> T5<B> {
@@ -63,12 +64,12 @@ impl<B: Backend> T5<B> {
         loader.check_memory(&config)?;
         let shape = [config.vocab_size, config.d_model];
         let embedding_name = EMBEDDINGS.into_iter().find(|name| checkpoint.contains(name));
-        let embedding = loader.tensor(embedding_name.unwrap_or(EMBEDDINGS[0]), shape)?;
-        let head = if checkpoint.contains("lm_head.weight") && !config.tied_head {
-            Projection::new(loader.tensor("lm_head.weight", shape)?)
-        } else {
-            Projection::new(embedding.clone())
-        };
+        let embedding = || Projection::load(&loader, embedding_name.unwrap_or(EMBEDDINGS[0]), shape);
+        let has_head = checkpoint.contains("lm_head.weight") && !config.tied_head;
+        let head = || has_head.then(|| Projection::load(&loader, "lm_head.weight", shape)).transpose();
+        let (encoder, decoder) = (|| EncoderStack::load(&loader, &config), || DecoderStack::load(&loader, &config));
+        let ((embedding, encoder), (head, decoder)) =
+            both::<B, _, _>(|| (embedding(), encoder()), || (head(), decoder()));
         let vocabulary = Vocabulary {
             size: config.vocab_size,
             start: config.start,
@@ -76,10 +77,10 @@ impl<B: Backend> T5<B> {
             pieces: checkpoint.pieces(),
         };
         let weights = Weights {
-            encoder: EncoderStack::load(&loader, &config)?,
-            decoder: DecoderStack::load(&loader, &config)?,
-            embedding,
-            head,
+            embedding: embedding?,
+            encoder: encoder?,
+            decoder: decoder?,
+            head: head?,
             device: device.clone(),
             config,
         };
@@ -112,16 +113,14 @@ impl<B: Backend> Weights<B> {
         if let Some(at) = tokens.iter().position(|&token| token as usize >= size) {
             return Err(Error::TokenOutOfRange { token: tokens[at], place: place(at), size });
         }
-        let indices: Vec<i32> = tokens.iter().map(|&token| token as i32).collect();
-        let indices = TensorData::new(indices, [tokens.len()]);
-        Ok(self.embedding.clone().select(0, Tensor::<B, 1, Int>::from_data(indices, &self.device)))
+        Ok(self.embedding.rows(tokens, &self.device))
     }
 
     /// Logits `[tokens, vocab]` of the decoder's hidden states `[tokens, d_model]`.
     fn logits(&self, hidden: Tensor<B, 2>) -> Tensor<B, 2> {
         let scaled =
             if self.config.scaled_head { hidden.mul_scalar((self.config.d_model as f32).powf(-0.5)) } else { hidden };
-        self.head.forward(scaled)
+        self.head.as_ref().unwrap_or(&self.embedding).forward(scaled)
     }
 }
 
