@@ -6,6 +6,7 @@ use bild::{
     Bild, Checkpoint, Error, Flex, Generator, Lossless, NoDraft, Overflow, Pair, Settings, Source, T5, TextGenerator,
     Token, Tokenizer, VerifierModel,
 };
+use proptest::prelude::*;
 
 fn checkpoint(role: &str) -> Checkpoint {
     Checkpoint::open(Path::new(env!("CARGO_MANIFEST_DIR")).join("models/de-en").join(role)).unwrap()
@@ -129,4 +130,26 @@ fn a_pair_with_another_tokenizer_is_refused() {
     let sentence =
         TextGenerator::new(tokenizer(), (little, pair().1), Bild::default()).map(drop).unwrap_err().to_string();
     assert!(sentence.contains("tokenizer's pieces"), "{sentence}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    /// Whatever its bytes, a tokenizer.json is an error or a tokenizer that makes tokens of a text, or says that it cannot.
+    #[test]
+    fn no_mutation_of_a_tokenizer_panics(at in 0.0..1.0f64, byte in any::<u8>(), head in any::<bool>()) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("tokenizer.json");
+        let mut bytes =
+            std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("models/de-en/big/tokenizer.json")).unwrap();
+        // Half of the mutations go to the first bytes, where everything but the vocabulary is.
+        let reach = if head { 2000 } else { bytes.len() };
+        bytes[(at * reach as f64) as usize] = byte;
+        std::fs::write(&path, bytes).unwrap();
+        if let Ok(tokenizer) = Tokenizer::open(&path)
+            && let Ok(tokens) = tokenizer.encode("Ich habe heute leider keine Zeit. 😀")
+        {
+            let _ = tokenizer.decode(&tokens);
+        }
+    }
 }

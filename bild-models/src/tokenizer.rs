@@ -1,4 +1,9 @@
-use std::{fs, path::Path, sync::Arc};
+use std::{
+    fs,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+    sync::Arc,
+};
 
 use bild_core::{Error, Token};
 use serde_json::Value;
@@ -47,11 +52,13 @@ impl Tokenizer {
             let settings = Settings { config: &config, added: &added };
             Inner::SentencePiece(Box::new(SentencePiece::new(&bytes, &settings).map_err(broken)?))
         } else {
-            let not_ours = |error| broken(format!("it is not a tokenizer: {error}"));
-            let mut inner = tokenizers::Tokenizer::from_bytes(bytes).map_err(not_ours)?;
-            inner.with_padding(None);
-            inner.with_truncation(None).map_err(not_ours)?;
-            Inner::Json(Box::new(inner))
+            let inner = without_panic(|| {
+                let mut inner = tokenizers::Tokenizer::from_bytes(bytes)?;
+                inner.with_padding(None);
+                inner.with_truncation(None)?;
+                Ok(inner)
+            });
+            Inner::Json(Box::new(inner.map_err(|error| broken(format!("it is not a tokenizer: {error}")))?))
         };
         Ok(Self { fingerprint: inner.fingerprint(), inner: Arc::new(inner) })
     }
@@ -63,7 +70,9 @@ impl Tokenizer {
     /// If the tokenizer fails.
     pub fn encode(&self, text: &str) -> Result<Vec<Token>, Error> {
         match &*self.inner {
-            Inner::Json(inner) => inner.encode(text, true).map(|e| e.get_ids().to_vec()).map_err(Error::model),
+            Inner::Json(inner) => {
+                without_panic(|| inner.encode(text, true)).map(|e| e.get_ids().to_vec()).map_err(Error::model)
+            }
             Inner::SentencePiece(inner) => Ok(inner.encode(text)),
         }
     }
@@ -75,7 +84,7 @@ impl Tokenizer {
     /// If the tokenizer fails.
     pub fn decode(&self, tokens: &[Token]) -> Result<String, Error> {
         match &*self.inner {
-            Inner::Json(inner) => inner.decode(tokens, true).map_err(Error::model),
+            Inner::Json(inner) => without_panic(|| inner.decode(tokens, true)).map_err(Error::model),
             Inner::SentencePiece(inner) => Ok(inner.decode(tokens)),
         }
     }
@@ -105,6 +114,13 @@ impl Inner {
             fnv(fnv(hash, &token.to_le_bytes()), &[piece.as_bytes(), &[0xff]].concat())
         })
     }
+}
+
+/// Calls into the crate `tokenizers`, which panics on some files that make no sense.
+fn without_panic<T>(call: impl FnOnce() -> tokenizers::Result<T>) -> tokenizers::Result<T> {
+    // What a panic leaves behind is dropped, or a tokenizer that does not change.
+    catch_unwind(AssertUnwindSafe(call))
+        .unwrap_or_else(|_| Err("the file makes no sense in a way that went unnoticed".into()))
 }
 
 const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
