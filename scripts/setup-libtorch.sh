@@ -20,6 +20,8 @@ command -v python3 >/dev/null || fail "python3 with pip is needed to download th
 command -v cc >/dev/null || fail "a C compiler (cc) is needed"
 
 if [ "$(cat "$into/build-version" 2>/dev/null)" != "$version" ]; then
+    [ -e "$into/build-version" ] || [ -z "$(ls -A "$into" 2>/dev/null)" ] ||
+        fail "$into is not empty and holds no libtorch: name another folder"
     wheels=$(mktemp -d)
     trap 'rm -rf "$wheels"' EXIT
     say "Downloading torch $version (900 MB) and two small libraries that it asks for"

@@ -86,7 +86,7 @@ impl Checkpoint {
         &self.directory
     }
 
-    /// How many numbers a tensor has, 0 if there is none of that name.
+    /// How many numbers a tensor has, 0 if there is none of that name that can be read.
     pub(crate) fn elements(&self, name: &str) -> u64 {
         self.tensors.get(name).map_or(0, |&file| self.files[file].elements(name))
     }
@@ -123,12 +123,25 @@ fn missing(directory: &Path, what: &str) -> LoadError {
     LoadError::Missing { path: directory.into(), missing: what.into() }
 }
 
-pub(crate) fn read_json(path: &Path) -> Result<Value> {
-    let bytes = fs::read(path).map_err(|source| LoadError::Read { path: path.into(), source })?;
+/// The most bytes of a file that is read whole; an mT5's tokenizer.json has 16 MB.
+const LONGEST_FILE: u64 = 256 << 20;
+
+/// The contents of a file, which is one (opening a pipe would wait for a writer), is not empty and not endless.
+pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>> {
+    let read = |source| LoadError::Read { path: path.into(), source };
     let broken = |reason: String| LoadError::Broken { path: path.into(), reason };
-    if bytes.is_empty() {
-        return Err(broken("it is empty".into()));
+    let metadata = fs::metadata(path).map_err(read)?;
+    match metadata.len() {
+        _ if !metadata.is_file() => Err(broken("it is not a file".into())),
+        0 => Err(broken("it is empty".into())),
+        length if length > LONGEST_FILE => Err(broken(format!("it has {length} bytes, more than any such file"))),
+        _ => fs::read(path).map_err(read),
     }
+}
+
+pub(crate) fn read_json(path: &Path) -> Result<Value> {
+    let bytes = read_file(path)?;
+    let broken = |reason: String| LoadError::Broken { path: path.into(), reason };
     let value: Value = serde_json::from_slice(&bytes).map_err(|error| broken(format!("it is not JSON: {error}")))?;
     if value.is_object() { Ok(value) } else { Err(broken("it is not a JSON object".into())) }
 }

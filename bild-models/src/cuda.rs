@@ -37,17 +37,21 @@ fn missing() -> Option<String> {
                 .into(),
         );
     }
-    headers(env::var_os("CUDA_PATH").map(PathBuf::from).as_deref())
+    headers(env::var_os("CUDA_PATH").map(PathBuf::from), Path::new("/"))
 }
 
-/// What is missing of the headers that kernels are compiled with, given `CUDA_PATH`.
-fn headers(cuda_path: Option<&Path>) -> Option<String> {
-    let usual = ["/usr/local/cuda", "/opt/cuda", "/usr"].map(Path::new);
-    let usual = usual.into_iter().find(|folder| folder.join("include/cuda_runtime.h").exists()).unwrap_or(usual[0]);
-    let header = cuda_path.unwrap_or(usual).join("include/cuda_runtime.h");
-    // On Windows the backend looks further.
-    let known = cuda_path.is_some() || cfg!(unix);
-    (known && !header.exists()).then(|| {
+/// What is missing of the headers that kernels are compiled with, given `CUDA_PATH`; without it they are looked for as the
+/// backend does, below `root`.
+fn headers(cuda_path: Option<PathBuf>, root: &Path) -> Option<String> {
+    if cuda_path.is_none() && !cfg!(target_os = "linux") {
+        return None; // the backend knows other places there
+    }
+    // The folder, and what must be there for the backend to take it.
+    let usual = [("usr/local/cuda", "usr/local/cuda"), ("opt/cuda", "opt/cuda"), ("usr", "usr/bin/nvcc")];
+    let found = usual.into_iter().find(|(_, sign)| root.join(sign).exists());
+    let folder = cuda_path.unwrap_or_else(|| root.join(found.unwrap_or(usual[0]).0));
+    let header = folder.join("include/cuda_runtime.h");
+    (!header.exists()).then(|| {
         format!(
             "the header {} does not exist: install the CUDA toolkit, or set CUDA_PATH to the folder above its `include`",
             header.display()
@@ -79,11 +83,23 @@ mod tests {
 
     #[test]
     fn headers_are_looked_for_where_the_backend_does() {
-        let folder = tempfile::tempdir().unwrap();
-        let sentence = headers(Some(folder.path())).unwrap();
-        assert!(sentence.contains("include/cuda_runtime.h does not exist") && sentence.contains("CUDA_PATH"));
-        std::fs::create_dir(folder.path().join("include")).unwrap();
-        std::fs::write(folder.path().join("include/cuda_runtime.h"), "").unwrap();
-        assert_eq!(headers(Some(folder.path())), None);
+        let root = tempfile::tempdir().unwrap();
+        let path = |folder: &str| root.path().join(folder);
+        let install = |folder: &str| {
+            std::fs::create_dir_all(path(folder).join("include")).unwrap();
+            std::fs::write(path(folder).join("include/cuda_runtime.h"), "").unwrap();
+        };
+        let sentence = headers(Some(path("named")), root.path()).unwrap();
+        assert!(sentence.contains("named/include/cuda_runtime.h does not exist") && sentence.contains("CUDA_PATH"));
+        install("named");
+        assert_eq!(headers(Some(path("named")), root.path()), None);
+        if cfg!(target_os = "linux") {
+            install("usr"); // not taken without nvcc
+            assert!(headers(None, root.path()).unwrap().contains("usr/local/cuda/include"));
+            std::fs::create_dir_all(path("usr/bin/nvcc")).unwrap();
+            assert_eq!(headers(None, root.path()), None);
+            std::fs::create_dir_all(path("opt/cuda")).unwrap(); // taken before, though it is empty
+            assert!(headers(None, root.path()).unwrap().contains("opt/cuda/include"));
+        }
     }
 }

@@ -1,4 +1,7 @@
-use std::{env, fs, path::PathBuf};
+use std::{
+    env, fmt, fs,
+    path::{Path, PathBuf},
+};
 
 use hf_hub::{
     Cache, Repo, RepoType,
@@ -22,14 +25,31 @@ use crate::{
 /// let big = Hub::from_env().revision("refs/pr/7").progress(false).checkpoint("google/flan-t5-large")?;
 /// # Ok::<(), bild_models::LoadError>(())
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Hub {
-    cache: PathBuf,
+    /// `None` where there is no home directory and nothing names another.
+    cache: Option<PathBuf>,
     endpoint: String,
     token: Option<String>,
     revision: String,
     offline: bool,
     progress: bool,
+}
+
+/// All but the token, which is nobody's business.
+impl fmt::Debug for Hub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { cache, endpoint, token, revision, offline, progress } = self;
+        let token = token.as_ref().map(|_| "…");
+        f.debug_struct("Hub")
+            .field("cache", cache)
+            .field("endpoint", endpoint)
+            .field("token", &token)
+            .field("revision", revision)
+            .field("offline", offline)
+            .field("progress", progress)
+            .finish()
+    }
 }
 
 /// What is fetched beside the weights, where it is there.
@@ -55,16 +75,22 @@ impl Checkpoint {
 }
 
 impl Hub {
-    /// The hub as the environment describes it: `HF_ENDPOINT` (`https://huggingface.co`), `HF_TOKEN` (or else what
-    /// `huggingface-cli login` has left), `HF_HUB_CACHE` or `HF_HOME` (`~/.cache/huggingface`), and `HF_HUB_OFFLINE`,
-    /// with which nothing but the cache is looked at.
+    /// The hub as the environment describes it: `HF_ENDPOINT` (`https://huggingface.co`), `HF_HUB_CACHE` or the folder
+    /// `hub` in `HF_HOME` (`~/.cache/huggingface`), `HF_TOKEN` or else the file `token` in `HF_HOME` (which a login
+    /// leaves there), and `HF_HUB_OFFLINE`, with which nothing but the cache is looked at.
     pub fn from_env() -> Self {
         let set = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
         let yes = |value: String| ["1", "on", "yes", "true"].contains(&value.to_lowercase().as_str());
+        let home = set("HF_HOME").map(PathBuf::from);
+        let home = home.or_else(|| env::home_dir().map(|home| home.join(".cache/huggingface")));
+        let login = || {
+            let token = fs::read_to_string(home.as_ref()?.join("token")).ok()?;
+            Some(token.trim().to_owned()).filter(|token| !token.is_empty())
+        };
         Self {
-            cache: set("HF_HUB_CACHE").map_or_else(|| Cache::from_env().path().clone(), PathBuf::from),
+            token: set("HF_TOKEN").or_else(login),
+            cache: set("HF_HUB_CACHE").map(PathBuf::from).or(home.map(|home| home.join("hub"))),
             endpoint: set("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".into()),
-            token: set("HF_TOKEN"),
             revision: "main".into(),
             offline: set("HF_HUB_OFFLINE").is_some_and(yes),
             progress: true,
@@ -79,7 +105,7 @@ impl Hub {
 
     /// Sets the folder of the cache.
     pub fn cache(mut self, folder: impl Into<PathBuf>) -> Self {
-        self.cache = folder.into();
+        self.cache = Some(folder.into());
         self
     }
 
@@ -126,15 +152,18 @@ impl Hub {
         if !plain(&self.revision, 8) {
             return Err(self.error(repository, "that is not the name of a revision".into()));
         }
+        let Some(cache) = &self.cache else {
+            return Err(self.error(repository, "there is no home directory for its cache: set HF_HOME".into()));
+        };
         let repo = Repo::with_revision(repository.into(), RepoType::Model, self.revision.clone());
         if self.offline {
-            let snapshot = self.snapshot(&repo);
-            let missing = || format!("it is not in the cache, {}, and HF_HUB_OFFLINE is set", self.cache.display());
+            let snapshot = snapshot(cache, &repo);
+            let missing = || format!("it is not in the cache, {}, and the hub is not asked (offline)", cache.display());
             return Checkpoint::open(snapshot.ok_or_else(|| self.error(repository, missing()))?);
         }
-        match self.fetch(&repo) {
+        match self.fetch(cache, &repo) {
             Ok(folder) => Checkpoint::open(folder),
-            Err(error) => match self.snapshot(&repo).map(Checkpoint::open) {
+            Err(error) => match snapshot(cache, &repo).map(Checkpoint::open) {
                 Some(Ok(checkpoint)) => {
                     tracing::warn!(repository, %error, "the hub could not be asked: the checkpoint is from the cache");
                     Ok(checkpoint)
@@ -145,18 +174,16 @@ impl Hub {
     }
 
     /// Fetches what the cache lacks, and returns the folder of the commit that the revision stands for now.
-    fn fetch(&self, repo: &Repo) -> Result<PathBuf, ApiError> {
-        let mut builder = ApiBuilder::from_cache(Cache::new(self.cache.clone()))
+    fn fetch(&self, cache: &Path, repo: &Repo) -> Result<PathBuf, ApiError> {
+        let api = ApiBuilder::from_cache(Cache::new(cache.into()))
             .with_endpoint(self.endpoint.clone())
             .with_progress(self.progress)
-            .with_retries(3);
-        if self.token.is_some() {
-            builder = builder.with_token(self.token.clone());
-        }
-        let api = builder.build()?;
+            .with_token(self.token.clone())
+            .with_retries(3)
+            .build()?;
         let info = api.repo(repo.clone()).info()?;
         let there: Vec<&str> = info.siblings.iter().map(|file| file.rfilename.as_str()).collect();
-        let cached = Cache::new(self.cache.clone()).repo(repo.clone());
+        let cached = Cache::new(cache.into()).repo(repo.clone());
         let folder = cached.pointer_path(&info.sha);
         let id = repo.url();
         let commit = api.repo(Repo::with_revision(id, RepoType::Model, info.sha.clone()));
@@ -169,14 +196,6 @@ impl Hub {
         Ok(folder)
     }
 
-    /// The folder of the commit that the cache has for a revision.
-    fn snapshot(&self, repo: &Repo) -> Option<PathBuf> {
-        let cached = Cache::new(self.cache.clone()).repo(repo.clone());
-        let reference = self.cache.join(repo.folder_name()).join("refs").join(repo.revision());
-        let commit = fs::read_to_string(reference).unwrap_or_else(|_| repo.revision().into());
-        Some(cached.pointer_path(commit.trim())).filter(|folder| folder.is_dir())
-    }
-
     fn error(&self, repository: &str, reason: String) -> LoadError {
         LoadError::Hub {
             repository: repository.into(),
@@ -185,6 +204,13 @@ impl Hub {
             reason,
         }
     }
+}
+
+/// The folder of the commit that the cache has for a revision.
+fn snapshot(cache: &Path, repo: &Repo) -> Option<PathBuf> {
+    let reference = cache.join(repo.folder_name()).join("refs").join(repo.revision());
+    let commit = fs::read_to_string(reference).unwrap_or_else(|_| repo.revision().into());
+    Some(Cache::new(cache.into()).repo(repo.clone()).pointer_path(commit.trim())).filter(|folder| folder.is_dir())
 }
 
 /// Of the files of a repository, those that a checkpoint is made of: one form of weights, the first that is opened.

@@ -12,7 +12,9 @@ pub(crate) fn check(needed: u64, path: &Path) -> Result<()> {
     let kind = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
     let system = System::new_with_specifics(kind);
     let limits = system.cgroup_limits().filter(|limits| limits.total_memory > 0);
-    let free = limits.map_or(u64::MAX, |limits| limits.free_memory).min(system.available_memory());
+    // What the group's limit leaves beside its processes; its page cache goes when memory is needed.
+    let left = limits.map_or(u64::MAX, |limits| limits.total_memory.saturating_sub(limits.rss));
+    let free = left.min(system.available_memory());
     if system.total_memory() == 0 || needed <= free {
         return Ok(());
     }

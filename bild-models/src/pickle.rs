@@ -10,6 +10,9 @@ use std::{collections::HashMap, rc::Rc};
 /// The most dimensions that a tensor may have.
 const MOST_DIMENSIONS: usize = 8;
 
+/// The longest name of a type of storage, in bytes.
+const LONGEST_KIND: usize = 64;
+
 /// What went wrong, as the end of a sentence that begins with the file.
 pub(crate) type Result<T> = std::result::Result<T, String>;
 
@@ -176,7 +179,9 @@ impl<'a> Machine<'a> {
         let Value::Tuple(parts) = &self.values[id] else { return Err(NOT_A_STORAGE.into()) };
         let [tag, kind, key, ..] = parts[..] else { return Err(NOT_A_STORAGE.into()) };
         let storage = match (&self.values[tag], &self.values[kind], &self.values[key]) {
-            (Value::Text(tag), Value::Global(_, kind), Value::Text(key)) if &**tag == "storage" => {
+            (Value::Text(tag), Value::Global(_, kind), Value::Text(key))
+                if &**tag == "storage" && kind.len() <= LONGEST_KIND =>
+            {
                 Storage { kind: kind.clone(), key: key.clone() }
             }
             _ => return Err(NOT_A_STORAGE.into()),
@@ -199,7 +204,10 @@ impl<'a> Machine<'a> {
             ("torch._utils", "_rebuild_tensor_v2", [storage, offset, shape, strides, ..]) => {
                 self.tensor([*storage, *offset, *shape, *strides])?
             }
-            ("torch._utils", "_rebuild_parameter", [data, ..]) => self.values[*data].clone(),
+            ("torch._utils", "_rebuild_parameter", [data, ..]) => {
+                self.stack.push(*data);
+                return Ok(());
+            }
             _ => {
                 return Err(format!(
                     "its pickle would call `{module}.{function}`: only tensors are read, nothing in a file is executed"

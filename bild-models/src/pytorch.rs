@@ -116,15 +116,15 @@ fn place(view: &TensorView, storage: Option<&Range<u64>>) -> Result<Place, Strin
     if end > storage.end {
         return Err(too_large());
     }
+    if strides.len() != shape.len() {
+        return Err(format!("has {} strides for {} dimensions", strides.len(), shape.len()));
+    }
     let mut stride = 1;
-    for (length, found) in shape.iter().zip(strides).rev() {
+    for (length, found) in shape.iter().zip(strides).rev().take_while(|_| count > 0) {
         if *length > 1 && *found != stride {
             return Err(format!("has the strides {strides:?}: only row-major tensors are read"));
         }
         stride *= length;
-    }
-    if strides.len() != shape.len() {
-        return Err(format!("has {} strides for {} dimensions", strides.len(), shape.len()));
     }
     Ok(Place { stored, shape: shape.clone(), begin })
 }

@@ -177,10 +177,45 @@ impl PartialText {
         let unfinished = text.ends_with(char::REPLACEMENT_CHARACTER) && !last;
         match text.strip_prefix(&before) {
             Some(piece) if !piece.is_empty() && !unfinished => {
-                (self.window, self.read) = (self.read, self.tokens.len());
+                // A window must not begin with spaces alone: those at the beginning of a text are not part of it.
+                if !piece.trim().is_empty() {
+                    self.window = self.read;
+                }
+                self.read = self.tokens.len();
                 Ok(piece.to_owned())
             }
             _ => Ok(String::new()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whatever tokens come, also spaces and bytes of half characters, the pieces together are the text.
+    #[test]
+    fn pieces_are_the_text() {
+        let model = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/sentencepiece/spiece.model");
+        let tokenizer = Tokenizer::open(model).unwrap();
+        assert_eq!(tokenizer.piece(260).as_deref(), Some("▁"));
+        let mut seed = 1u64;
+        let mut random = |below: u64| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            ((seed >> 33) % below) as Token
+        };
+        for _ in 0..500 {
+            // Every third token is a lone space; the first pieces are special ones and bytes.
+            let token = |i: usize, random: &mut dyn FnMut(u64) -> Token| match i % 3 {
+                0 => 260,
+                1 => random(270),
+                _ => random(700),
+            };
+            let tokens: Vec<Token> = (0..12).map(|i| token(i, &mut random)).collect();
+            let mut partial = PartialText::new(tokenizer.clone());
+            let mut text: String = tokens.iter().map(|&token| partial.push(token).unwrap()).collect();
+            text += &partial.rest().unwrap();
+            assert_eq!(text, tokenizer.decode(&tokens).unwrap(), "{tokens:?}");
         }
     }
 }

@@ -1,5 +1,4 @@
 use std::{
-    fs,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
     sync::Arc,
@@ -9,7 +8,7 @@ use bild_core::{Error, Token};
 use serde_json::Value;
 
 use crate::{
-    checkpoint::read_json,
+    checkpoint::{read_file, read_json},
     error::{LoadError, Result},
     sentencepiece::{SentencePiece, Settings},
 };
@@ -39,10 +38,7 @@ impl Tokenizer {
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let broken = |reason: String| LoadError::Broken { path: path.into(), reason };
-        let bytes = fs::read(path).map_err(|source| LoadError::Read { path: path.into(), source })?;
-        if bytes.is_empty() {
-            return Err(broken("it is empty".into()));
-        }
+        let bytes = read_file(path)?;
         let inner = if path.extension().is_some_and(|ending| ending == "model") {
             let beside = |name| {
                 let path = path.with_file_name(name);

@@ -84,9 +84,10 @@ impl WeightsFile {
         self.tensors.contains_key(name)
     }
 
-    /// How many numbers a tensor has, 0 if there is none of that name.
+    /// How many numbers a tensor has, 0 if there is none of that name that can be read.
     pub(crate) fn elements(&self, name: &str) -> u64 {
-        self.tensors.get(name).map_or(0, |place| place.shape.iter().product::<usize>() as u64)
+        let readable = self.tensors.get(name).filter(|place| place.stored.size().is_some());
+        readable.map_or(0, |place| place.shape.iter().product::<usize>() as u64)
     }
 
     /// The values of a tensor of this shape, row-major, as f32; all of them finite.

@@ -166,6 +166,16 @@ fn tensors_that_are_missing_or_wrong() {
     assert_says(&found, &["encoder.block.2", "is of a layer that config.json does not have: its encoder has 2"]);
 }
 
+/// A configuration that promises more than the file holds is refused by the file, before memory is asked for.
+#[test]
+fn shapes_that_only_the_configuration_has() {
+    for with in [json!({"num_heads": 1 << 24, "d_kv": 1 << 24}), json!({"d_ff": 1 << 24}), json!({"d_kv": 1 << 24})] {
+        let directory = sound();
+        fs::write(directory.path().join("config.json"), config(with).to_string()).unwrap();
+        assert_says(&sentence(directory.path()), &["model.safetensors: tensor `", "has the shape"]);
+    }
+}
+
 #[test]
 fn a_tensor_of_another_type() {
     let found = header_sentence(|header| header.replacen("F32", "I32", 1));
@@ -327,7 +337,14 @@ fn links_and_folders_in_the_place_of_files() {
         assert_says(&sentence(directory.path()), &[file, "cannot be read"]);
         fs::remove_file(&path).unwrap();
         fs::create_dir(&path).unwrap();
-        assert_says(&sentence(directory.path()), &[file]);
+        assert_says(&sentence(directory.path()), &[file, "it is not a file"]);
+    }
+    for file in ["config.json", "generation_config.json", "tokenizer.json"] {
+        let directory = sound();
+        let path = directory.path().join(file);
+        let _ = fs::remove_file(&path);
+        symlink("/dev/zero", &path).unwrap();
+        assert_says(&sentence(directory.path()), &[file, "it is not a file"]);
     }
     // A link to a sound file is one: the cache of the hub is made of them.
     let (directory, elsewhere) = (sound(), sound());

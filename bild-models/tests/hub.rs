@@ -142,6 +142,7 @@ fn a_revision_is_a_checkpoint_of_its_own() {
 fn a_token_opens_what_is_closed() {
     let (server, cache) = (Server::start("mt5", Some("hf_secret")), tempfile::tempdir().unwrap());
     let refused = server.hub(cache.path()).token("hf_wrong").checkpoint("owner/tiny").unwrap_err().to_string();
+    assert!(!format!("{:?}", server.hub(cache.path()).token("hf_secret")).contains("hf_secret"));
     assert!(refused.contains("401") && refused.contains("HF_TOKEN") && !refused.contains("hf_wrong"), "{refused}");
     server.hub(cache.path()).token("hf_secret").checkpoint("owner/tiny").unwrap();
 }

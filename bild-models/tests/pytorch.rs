@@ -231,7 +231,11 @@ fn tensors_that_lie_beyond_their_storage_or_out_of_order() {
     assert_refused(float(0, &[37, 16], &[1]).path(), &["1 strides for 2 dimensions"]);
     assert_refused(float(0, &[36, 16], &[16, 1]).path(), &["has the shape [36, 16], expected [37, 16]"]);
     assert_refused(float(0, &[1; 9], &[1; 9]).path(), &["at most 8 sizes"]);
+    assert_refused(float(0, &[0, most, most, most], &[1; 4]).path(), &["has the shape [0, "]);
     assert_refused(with(tensor("FloatStorage", 99, 0, &[37, 16], &[16, 1])).path(), &["storage 99, which is missing"]);
+    let unread =
+        folder(|entries, _| entries.push(("steps".into(), tensor("LongStorage", 0, 0, &[most, most], &[1, 1]))));
+    load(unread.path()).unwrap(); // what no T5 has is not looked into
     assert_refused(with(tensor("LongStorage", key, 0, &[most, most, most], &[1, 1, 1])).path(), &["has the shape"]);
     assert_refused(with(tensor("LongStorage", key, 0, &[37, 16], &[16, 1])).path(), &["has the type LongStorage"]);
     let twice = folder(|entries, _| entries.push(entries[0].clone()));
@@ -291,7 +295,15 @@ fn memory_is_bounded_by_the_length_of_the_file() {
     let tuples = [b"\x80\x02".to_vec(), sizes, b"h\x00\x85".repeat(400_000), b".".to_vec()].concat();
     let nested = [b"\x80\x02N".to_vec(), b"\x85".repeat(2_000_000), b".".to_vec()].concat();
     let too_long = vec![b'N'; 3 << 20];
-    for pickle in [globals, tuples, nested, too_long] {
+    // A large tuple in the place of a tensor, as the argument of call after call.
+    let large =
+        [b"ctorch._utils\n_rebuild_parameter\nq\x00(".to_vec(), b"N".repeat(1 << 19), b"tq\x01\x85q\x02".to_vec()];
+    let calls = [b"\x80\x02".to_vec(), large.concat(), b"h\x00h\x02R".repeat(200_000), b".".to_vec()].concat();
+    // A storage type with an endless name, shared by tensor after tensor.
+    let kind = tensor(&"x".repeat(1 << 19), 0, 0, &[1], &[1]);
+    let kinds =
+        [b"\x80\x02}(".to_vec(), text("a"), kind, b"q\x01".to_vec(), b"K\x01h\x01".repeat(100_000), b"u.".to_vec()];
+    for pickle in [globals, tuples, nested, too_long, calls, kinds.concat()] {
         write(directory.path(), &pickle, &[]);
         let before = MEMORY.current_usage();
         MEMORY.reset_peak_usage();

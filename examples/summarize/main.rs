@@ -84,19 +84,25 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> Result<(), Error> {
     let text = text(args)?;
     let policy = args.policy.policy()?;
-    let checkpoint = support::open(&args.big)?;
-    let tokenizer = checkpoint.tokenizer()?;
-    let big = support::load(&checkpoint, "the big model")?;
-    match &args.little {
-        Some(little) if !matches!(args.policy.policy, Mode::Big) => {
-            let little = support::load(&support::open(little)?, "the little model")?;
-            if args.policy.policy == Mode::Little {
-                summarize(args, &text, TextGenerator::new(tokenizer, (NoDraft, little), policy)?)
-            } else {
-                summarize(args, &text, TextGenerator::new(tokenizer, (little, big), policy)?)
-            }
+    let load = |path: &PathBuf, name| -> Result<_, Error> {
+        let checkpoint = support::open(path)?;
+        Ok((checkpoint.tokenizer()?, support::load(&checkpoint, name)?))
+    };
+    match (args.policy.policy, &args.little) {
+        (Mode::Bild | Mode::Lossless, Some(little)) => {
+            let ((tokenizer, big), (_, little)) =
+                (load(&args.big, "the big model")?, load(little, "the little model")?);
+            summarize(args, &text, TextGenerator::new(tokenizer, (little, big), policy)?)
         }
-        _ => summarize(args, &text, TextGenerator::new(tokenizer, (NoDraft, big), Lossless::default())?),
+        (Mode::Little, Some(little)) => {
+            let (tokenizer, little) = load(little, "the little model")?;
+            summarize(args, &text, TextGenerator::new(tokenizer, (NoDraft, little), policy)?)
+        }
+        (Mode::Little, None) => Err("this policy needs --little: name the folder of that model".into()),
+        (Mode::Big, _) | (_, None) => {
+            let (tokenizer, big) = load(&args.big, "the big model")?;
+            summarize(args, &text, TextGenerator::new(tokenizer, (NoDraft, big), Lossless::default())?)
+        }
     }
 }
 

@@ -38,7 +38,7 @@ struct Args {
     /// A file of sources, one a line
     #[arg(long, conflicts_with = "text")]
     file: Option<PathBuf>,
-    /// The folder of the big model (config.json, model.safetensors, tokenizer.json)
+    /// The folder of the big model, as transformers saves it
     #[arg(long, value_name = "DIR", help_heading = "Models")]
     big: Option<PathBuf>,
     /// The folder of the little model
@@ -94,7 +94,7 @@ fn run(args: &Args) -> Result<bool, Error> {
     let (big, little) = checkpoints(args)?;
     let tokenizer = big.as_ref().or(little.as_ref()).and_then(|checkpoint| checkpoint.tokenizer().ok());
     if tokenizer.is_none() && !args.ids {
-        return Err("the model has no tokenizer.json: give token ids with --ids".into());
+        return Err("the model has neither tokenizer.json nor spiece.model: give token ids with --ids".into());
     }
     let load = |checkpoint: Option<Checkpoint>, name| checkpoint.map(|c| support::load(&c, name)).transpose();
     let (big, little) = (load(big, "the big model")?, load(little, "the little model")?);

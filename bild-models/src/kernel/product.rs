@@ -27,11 +27,15 @@ pub(crate) struct Panels {
 impl Panels {
     /// A matrix of `[outputs, width]` whose rows are yet to come.
     pub(crate) fn new(outputs: usize, width: usize) -> Self {
-        Self { weights: Vec::with_capacity(outputs.div_ceil(PANEL) * PANEL * width), width, outputs }
+        Self { weights: Vec::new(), width, outputs }
     }
 
     /// Adds the next `PANEL` rows, or the last ones, as checkpoints store them.
     pub(crate) fn push(&mut self, rows: &[f32]) {
+        if self.weights.is_empty() {
+            // Not before: that the file holds such a matrix is known now.
+            self.weights.reserve_exact(self.outputs.div_ceil(PANEL) * PANEL * self.width);
+        }
         let begin = self.weights.len();
         self.weights.resize(begin + PANEL * self.width, 0.0);
         // A cache line of each row at a time: rows are often a multiple of 4 KiB apart, where caches hold few lines.

@@ -12,7 +12,8 @@ pub(super) struct Unigram {
     /// The pieces that a text may be made of, in the order of their bytes.
     sorted: Vec<Entry>,
     unknown_score: f32,
-    /// The score of a piece of the user's, for each of its bytes: better than any other piece has.
+    /// The best score of a trained piece, but at least the least positive number, where sentencepiece begins to look: a
+    /// piece of the user's scores this for each of its bytes, less 0.1.
     user_score: f32,
 }
 
@@ -33,7 +34,7 @@ enum Score {
 
 impl Unigram {
     pub(super) fn new(pieces: &[Piece]) -> Result<Self, String> {
-        let (mut least, mut most) = (f32::MAX, f32::MIN);
+        let (mut least, mut most) = (f32::MAX, f32::MIN_POSITIVE);
         let mut sorted = Vec::new();
         for (token, piece) in pieces.iter().enumerate() {
             let score = match piece.kind() {

@@ -51,11 +51,14 @@ impl<'a, B: Backend> Loader<'a, B> {
             return Ok(());
         }
         let embedding = (config.vocab_size * config.d_model) as u64;
-        let others = self.checkpoint.names().filter(|name| !EMBEDDINGS.contains(name));
+        let unused = |name: &&str| EMBEDDINGS.contains(name) || (*name == "lm_head.weight" && config.tied_head);
+        let others = self.checkpoint.names().filter(|name| !unused(name));
         let sizes = others.map(|name| self.checkpoint.elements(name));
-        let (sum, largest) = sizes.fold((0, embedding), |(sum, largest), size| (sum + size, largest.max(size)));
+        let (sum, largest) =
+            sizes.fold((embedding, embedding), |(sum, largest), size| (sum.saturating_add(size), largest.max(size)));
         // The tensor under way may be held twice.
-        memory::check((sum + embedding + largest) * size_of::<f32>() as u64, self.checkpoint.directory())
+        let needed = sum.saturating_add(largest).saturating_mul(size_of::<f32>() as u64);
+        memory::check(needed, self.checkpoint.directory())
     }
 
     /// Refuses weights of more layers than the configuration has: read as they are, they would make another model.

@@ -68,22 +68,16 @@ impl<B: Backend> T5<B> {
         let has_head = checkpoint.contains("lm_head.weight") && !config.tied_head;
         let head = || has_head.then(|| Projection::load(&loader, "lm_head.weight", shape)).transpose();
         let (encoder, decoder) = (|| EncoderStack::load(&loader, &config), || DecoderStack::load(&loader, &config));
-        let ((embedding, encoder), (head, decoder)) =
-            both::<B, _, _>(|| (embedding(), encoder()), || (head(), decoder()));
+        let (first, second) =
+            both::<B, _, _>(|| Ok((embedding()?, encoder()?)), || Ok::<_, LoadError>((head()?, decoder()?)));
+        let ((embedding, encoder), (head, decoder)) = (first?, second?);
         let vocabulary = Vocabulary {
             size: config.vocab_size,
             start: config.start,
             end: config.end.clone(),
             pieces: checkpoint.pieces(),
         };
-        let weights = Weights {
-            embedding: embedding?,
-            encoder: encoder?,
-            decoder: decoder?,
-            head: head?,
-            device: device.clone(),
-            config,
-        };
+        let weights = Weights { embedding, encoder, decoder, head, device: device.clone(), config };
         Ok(Self { weights: Arc::new(weights), vocabulary })
     }
 
