@@ -17,16 +17,14 @@ struct Line {
     decoded: String,
 }
 
-/// The recorded lines of the repository, or of the folder that `BILD_SPIECE` names: `spiece.model` and `lines.jsonl`.
-fn folder() -> PathBuf {
-    let recorded = || Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/sentencepiece");
-    std::env::var_os("BILD_SPIECE").map_or_else(recorded, PathBuf::from)
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
 }
 
-#[test]
-fn tokens_and_texts_equal_those_of_sentencepiece() {
-    let tokenizer = Tokenizer::open(folder().join("spiece.model")).unwrap();
-    let lines = fs::read_to_string(folder().join("lines.jsonl")).unwrap();
+/// The recorded lines of a folder with `spiece.model` and `lines.jsonl`.
+fn check(folder: &Path) {
+    let tokenizer = Tokenizer::open(folder.join("spiece.model")).unwrap();
+    let lines = fs::read_to_string(folder.join("lines.jsonl")).unwrap();
     let mut count = 0;
     for (i, line) in lines.split_terminator('\n').enumerate() {
         let line: Line = serde_json::from_str(line).unwrap();
@@ -35,6 +33,18 @@ fn tokens_and_texts_equal_those_of_sentencepiece() {
         count += 1;
     }
     assert!(count >= 140);
+}
+
+/// NFKC and byte fallback. With `BILD_SPIECE`, the folder that it names instead.
+#[test]
+fn tokens_and_texts_equal_those_of_sentencepiece() {
+    check(&std::env::var_os("BILD_SPIECE").map_or_else(|| fixture("sentencepiece"), PathBuf::from));
+}
+
+/// Pieces of the user's that trained ones would outscore, spaces kept, nothing normalized, no bytes to fall back on.
+#[test]
+fn pieces_of_the_user_are_always_taken() {
+    check(&fixture("sentencepiece-user"));
 }
 
 /// As `T5Tokenizer` of transformers 4.57 finds them; the model has 600 pieces, so sentinel 0 is 699.
@@ -67,8 +77,7 @@ fn recorded(change: impl FnOnce(&Path)) -> Tokenizer {
 fn copy() -> (tempfile::TempDir, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("spiece.model");
-    let recorded = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/sentencepiece/spiece.model");
-    fs::write(&path, fs::read(recorded).unwrap()).unwrap();
+    fs::write(&path, fs::read(fixture("sentencepiece").join("spiece.model")).unwrap()).unwrap();
     (directory, path)
 }
 
