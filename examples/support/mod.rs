@@ -17,6 +17,10 @@ pub fn open(path: &Path) -> Result<Checkpoint, Error> {
     if let Some(name) = path.to_str().filter(|name| !path.exists() && !name.starts_with(['/', '.'])) {
         return Ok(Checkpoint::from_hub(name)?);
     }
+    if cfg!(not(feature = "hub")) && !path.exists() && path.components().count() == 2 && path.is_relative() {
+        let name = path.display();
+        return Err(format!("there is no folder {name} (if it is a name on the hub: build with --features hub)").into());
+    }
     Ok(Checkpoint::open(path)?)
 }
 
