@@ -42,6 +42,8 @@ pub struct T5Config {
     pub activation: Activation,
     /// Whether the head is the embedding where the weights hold both.
     pub tied_head: bool,
+    /// Whether the head cannot be the embedding, so that nothing can be decoded unless the weights hold one.
+    pub own_head: bool,
     /// Whether hidden states are scaled by d_model^-0.5 before the head.
     pub scaled_head: bool,
     /// The token a decoder starts from.
@@ -153,6 +155,7 @@ impl T5Config {
             layer_norm_epsilon,
             activation,
             tied_head: tied && scaled.is_none(),
+            own_head: !tied,
             scaled_head: scaled.unwrap_or(tied),
             start: start.and_then(|start| start.first().copied()).unwrap_or(0),
             end: tokens("eos_token_id")?.unwrap_or_else(|| vec![1]),

@@ -228,6 +228,20 @@ fn vocabularies_that_differ() {
     assert_says(&pair(json!({"decoder_start_token_id": 3})), &["start token of the draft model is 3"]);
 }
 
+/// The encoder of such a checkpoint is whole; what is missing is said when it is to decode.
+#[test]
+fn a_head_that_is_nowhere() {
+    let directory = tempfile::tempdir().unwrap();
+    write_checkpoint(directory.path(), &config(json!({"tie_word_embeddings": false})), 1, |tensors| {
+        drop(tensors.remove("lm_head.weight"));
+    });
+    let model = common::load(directory.path());
+    model.encode(&Source::new([3, 1])).unwrap();
+    let generator = Generator::new((NoDraft, model), Lossless::default()).unwrap();
+    let found = generator.generate(&Source::new([3, 1])).unwrap_err().to_string();
+    assert_says(&found, &["`tie_word_embeddings` is false", "no lm_head.weight in its files"]);
+}
+
 /// Finite weights may still overflow: the row is refused and the model named.
 #[test]
 fn weights_that_overflow() {

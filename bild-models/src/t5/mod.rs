@@ -126,6 +126,12 @@ impl<B: Backend> DraftModel for T5<B> {
     }
 
     fn begin(&self, source: &Source, limit: usize) -> Result<T5Session<B>> {
+        if self.weights.head.is_none() && self.weights.config.own_head {
+            return Err(Error::model(
+                "this T5 cannot decode: its config.json says that its head is not the embedding \
+                 (`tie_word_embeddings` is false), and there is no lm_head.weight in its files",
+            ));
+        }
         Ok(T5Session::new(self.weights.clone(), self.encode(source)?, limit))
     }
 }
