@@ -30,6 +30,13 @@ mod text;
 mod tokenizer;
 mod weights;
 
+/// What the benchmarks reach into. Not part of the interface: it may change at any time.
+#[cfg(feature = "flex")]
+#[doc(hidden)]
+pub mod internals {
+    pub use crate::kernel::{PANEL, Panels};
+}
+
 pub use checkpoint::Checkpoint;
 pub use config::{Activation, T5Config};
 pub use error::LoadError;

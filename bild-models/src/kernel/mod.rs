@@ -14,7 +14,7 @@ use pulp::Simd;
 
 pub(crate) use attention::{Heads, attend};
 pub(crate) use elementwise::{gated_gelu, rms_norm};
-pub(crate) use product::{PANEL, Panels};
+pub use product::{PANEL, Panels};
 
 /// Whether a product of `rows` rows with so many weights is shared between threads. Waking one can take tens of
 /// microseconds; reading a weight takes about as long as multiplying it eight times. From about 300 µs on it pays.

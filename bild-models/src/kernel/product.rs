@@ -12,13 +12,13 @@ use rayon::prelude::*;
 use super::is_shared;
 
 /// Outputs of one panel: a cache line or two of each input's weights, whatever vectors the CPU has.
-pub(crate) const PANEL: usize = 32;
+pub const PANEL: usize = 32;
 
 /// Values of one cache line.
 const LINE: usize = 16;
 
 /// A weight matrix cut into panels: `[ceil(outputs / PANEL), width, PANEL]`, the last one filled up with zeros.
-pub(crate) struct Panels {
+pub struct Panels {
     weights: Vec<f32>,
     width: usize,
     outputs: usize,
@@ -26,12 +26,12 @@ pub(crate) struct Panels {
 
 impl Panels {
     /// A matrix of `[outputs, width]` whose rows are yet to come.
-    pub(crate) fn new(outputs: usize, width: usize) -> Self {
+    pub fn new(outputs: usize, width: usize) -> Self {
         Self { weights: Vec::new(), width, outputs }
     }
 
     /// Adds the next `PANEL` rows, or the last ones, as checkpoints store them.
-    pub(crate) fn push(&mut self, rows: &[f32]) {
+    pub fn push(&mut self, rows: &[f32]) {
         if self.weights.is_empty() {
             // Not before: that the file holds such a matrix is known now.
             self.weights.reserve_exact(self.outputs.div_ceil(PANEL) * PANEL * self.width);
@@ -49,18 +49,18 @@ impl Panels {
     }
 
     /// A row as it was added, `[width]`.
-    pub(crate) fn row(&self, row: usize) -> impl Iterator<Item = f32> {
+    pub fn row(&self, row: usize) -> impl Iterator<Item = f32> {
         let panel = &self.weights[row / PANEL * PANEL * self.width..][..PANEL * self.width];
         panel[row % PANEL..].iter().step_by(PANEL).copied()
     }
 
     /// How many rows the matrix has.
-    pub(crate) fn outputs(&self) -> usize {
+    pub fn outputs(&self) -> usize {
         self.outputs
     }
 
     /// `x` (`[rows, width]`) times the transpose of the matrix: `[rows, outputs]`.
-    pub(crate) fn product(&self, x: &[f32]) -> Vec<f32> {
+    pub fn product(&self, x: &[f32]) -> Vec<f32> {
         let rows = x.len() / self.width;
         let count = self.outputs.div_ceil(PANEL);
         let mut blocks = vec![0.0; count * rows * PANEL];

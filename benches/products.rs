@@ -1,0 +1,86 @@
+//! Products of a few rows with the weight matrices of T5 small, base and large, beside plain reading of as many bytes.
+//!
+//! cargo bench --bench products
+//!
+//! Weights are cycled through: as in decoding, none is in a cache when it is needed. A product that takes as long as
+//! reading runs at the speed of memory.
+
+use std::{hint::black_box, time::Duration};
+
+use bild_models::internals::{PANEL, Panels};
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use rayon::prelude::*;
+
+/// Inputs and outputs: the widest matrix of a feed-forward layer, a projection of attention, and the head.
+const SHAPES: [(&str, usize, usize); 8] = [
+    ("small feed-forward", 512, 1024),
+    ("small head", 512, 32_128),
+    ("base projection", 768, 768),
+    ("base feed-forward", 768, 2048),
+    ("large projection", 1024, 1024),
+    ("large feed-forward", 1024, 2816),
+    ("large feed-forward, T5 1.0", 1024, 4096),
+    ("large head", 1024, 32_128),
+];
+const ROWS: [usize; 6] = [1, 2, 4, 8, 11, 17];
+/// Eight times a last-level cache of 32 MiB.
+const CYCLE: usize = 256 << 20;
+
+fn numbers(count: usize) -> Vec<f32> {
+    (0..count).map(|i| ((i * 7919) % 1009) as f32 / 504.0 - 1.0).collect()
+}
+
+fn products(criterion: &mut Criterion) {
+    for (name, inputs, outputs) in SHAPES {
+        let bytes = inputs * outputs * size_of::<f32>();
+        let weight = numbers(inputs * outputs);
+        let matrices: Vec<Panels> = (0..CYCLE.div_ceil(bytes))
+            .map(|_| {
+                let mut panels = Panels::new(outputs, inputs);
+                weight.chunks(PANEL * inputs).for_each(|rows| panels.push(rows));
+                panels
+            })
+            .collect();
+        let buffers: Vec<Vec<f32>> = vec![weight; CYCLE.div_ceil(bytes)];
+        let mut group = criterion.benchmark_group(format!("{name}, {inputs} to {outputs}"));
+        group.throughput(Throughput::Bytes(bytes as u64));
+        let mut at = 0;
+        group.bench_function("reading", |bencher| {
+            bencher.iter(|| {
+                at = (at + 1) % buffers.len();
+                read(&buffers[at])
+            })
+        });
+        for rows in ROWS {
+            let x = numbers(rows * inputs);
+            group.bench_function(BenchmarkId::new("rows", rows), |bencher| {
+                bencher.iter(|| {
+                    at = (at + 1) % matrices.len();
+                    matrices[at].product(&x)
+                })
+            });
+        }
+    }
+}
+
+/// Adds everything up, in as many threads and independent lanes as make memory the limit.
+fn read(values: &[f32]) -> f32 {
+    let share = values.len().div_ceil(rayon::current_num_threads());
+    let sum = |part: &[f32]| {
+        let mut lanes = [0.0; 128];
+        for chunk in part.as_chunks::<128>().0 {
+            for (lane, value) in lanes.iter_mut().zip(chunk) {
+                *lane += value;
+            }
+        }
+        lanes.iter().sum::<f32>()
+    };
+    black_box(values.par_chunks(share).map(sum).sum())
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default().warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1)).sample_size(20);
+    targets = products
+}
+criterion_main!(benches);
