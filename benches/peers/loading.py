@@ -19,7 +19,6 @@ def transformers(directory):
     import torch
     from transformers import T5ForConditionalGeneration
     torch.set_num_threads(THREADS)
-    before = peak_mib()
     begun = time.perf_counter()
     model = T5ForConditionalGeneration.from_pretrained(directory, dtype=torch.float32).eval()
     loaded = time.perf_counter() - begun
@@ -28,7 +27,7 @@ def transformers(directory):
     with torch.inference_mode():
         model.generate(source, max_new_tokens=1, do_sample=False, num_beams=1)
     first = time.perf_counter() - begun
-    print(json.dumps({"load_s": loaded, "first_token_s": first, "peak_mib": peak_mib(), "before_mib": before}))
+    print(json.dumps({"load_s": loaded, "first_token_s": first, "peak_mib": peak_mib()}))
 
 
 def peak_mib():

@@ -126,16 +126,22 @@ fn missing(directory: &Path, what: &str) -> LoadError {
 /// The most bytes of a file that is read whole; an mT5's tokenizer.json has 16 MB.
 const LONGEST_FILE: u64 = 256 << 20;
 
-/// The contents of a file, which is one (opening a pipe would wait for a writer), is not empty and not endless.
+/// The length of a file, which must be one: opening a pipe would wait for a writer.
+pub(crate) fn file_length(path: &Path) -> Result<u64> {
+    let metadata = fs::metadata(path).map_err(|source| LoadError::Read { path: path.into(), source })?;
+    if !metadata.is_file() {
+        return Err(LoadError::Broken { path: path.into(), reason: "it is not a file".into() });
+    }
+    Ok(metadata.len())
+}
+
+/// The contents of a file that is neither empty nor endless.
 pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>> {
-    let read = |source| LoadError::Read { path: path.into(), source };
     let broken = |reason: String| LoadError::Broken { path: path.into(), reason };
-    let metadata = fs::metadata(path).map_err(read)?;
-    match metadata.len() {
-        _ if !metadata.is_file() => Err(broken("it is not a file".into())),
+    match file_length(path)? {
         0 => Err(broken("it is empty".into())),
         length if length > LONGEST_FILE => Err(broken(format!("it has {length} bytes, more than any such file"))),
-        _ => fs::read(path).map_err(read),
+        _ => fs::read(path).map_err(|source| LoadError::Read { path: path.into(), source }),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
+    fs::File,
     io::{Read, Seek, SeekFrom},
     path::{Path, PathBuf},
 };
@@ -10,6 +10,7 @@ use std::{
 use half::{bf16, f16};
 
 use crate::{
+    checkpoint::file_length,
     error::{LoadError, Result},
     pytorch, safetensors,
 };
@@ -56,17 +57,12 @@ pub(crate) struct WeightsFile {
 impl WeightsFile {
     /// Reads what a file says of its tensors, by its ending: a zip archive of PyTorch (`.bin`), or else safetensors.
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        let read = |source| LoadError::Read { path: path.into(), source };
-        // Opening a pipe would wait for a writer.
-        let metadata = fs::metadata(path).map_err(read)?;
-        if !metadata.is_file() {
-            return Err(LoadError::Broken { path: path.into(), reason: "it is not a file".into() });
-        }
-        let file = File::open(path).map_err(read)?;
+        let length = file_length(path)?;
+        let file = File::open(path).map_err(|source| LoadError::Read { path: path.into(), source })?;
         let tensors = if path.extension().is_some_and(|ending| ending == "bin") {
-            pytorch::tensors(file, metadata.len())
+            pytorch::tensors(file, length)
         } else {
-            safetensors::tensors(file, metadata.len())
+            safetensors::tensors(file, length)
         };
         let broken = |reason| LoadError::Broken { path: path.into(), reason };
         Ok(Self { path: path.into(), tensors: tensors.map_err(broken)? })

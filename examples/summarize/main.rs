@@ -72,13 +72,7 @@ enum Parts {
 }
 
 fn main() -> ExitCode {
-    match run(&Args::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    support::exit(run(&Args::parse()).map(|()| true))
 }
 
 fn run(args: &Args) -> Result<(), Error> {

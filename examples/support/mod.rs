@@ -4,12 +4,24 @@
 pub mod policy;
 pub mod sentences;
 
-use std::{path::Path, time::Duration};
+use std::{path::Path, process::ExitCode, time::Duration};
 
 use bild::{Checkpoint, Flex, T5};
 use indicatif::{ProgressBar, ProgressStyle};
 
 pub type Error = Box<dyn std::error::Error>;
+
+/// What a program ends with: success only if all that was asked for was done.
+pub fn exit(done: Result<bool, Error>) -> ExitCode {
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
 
 /// Opens a folder or, if there is none and the program was built with `--features hub`, a checkpoint of the hub.
 pub fn open(path: &Path) -> Result<Checkpoint, Error> {

@@ -46,8 +46,8 @@ pub(crate) struct SentencePiece {
 impl SentencePiece {
     /// From the contents of a `spiece.model`.
     pub(crate) fn new(model: &[u8], settings: &Settings<'_>) -> Result<Self, String> {
-        let model = Model::decode(model).map_err(|error| format!("it is not a SentencePiece model: {error}"))?;
-        let spec = model.trainer_spec.clone().unwrap_or_default();
+        let mut model = Model::decode(model).map_err(|error| format!("it is not a SentencePiece model: {error}"))?;
+        let spec = model.trainer_spec.take().unwrap_or_default();
         match spec.model_type() {
             1 => {}
             2 => return Err("it is a BPE model, those of T5 and mT5 are Unigram".into()),
@@ -56,7 +56,7 @@ impl SentencePiece {
         if spec.treat_whitespace_as_suffix() {
             return Err("it puts spaces behind words, which no T5 does".into());
         }
-        let normalizer = Normalizer::new(model.normalizer_spec.clone().unwrap_or_default(), &model.pieces)?;
+        let normalizer = Normalizer::new(model.normalizer_spec.take().unwrap_or_default(), &model.pieces)?;
         let unigram = Unigram::new(&model.pieces)?;
         let pieces: Vec<_> = model.pieces.iter().map(|piece| (piece.piece().to_owned(), piece.kind())).collect();
         let find = |wanted: &str| pieces.iter().position(|(piece, _)| piece == wanted).map(|token| token as Token);
