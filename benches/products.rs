@@ -7,7 +7,7 @@
 
 use std::{hint::black_box, time::Duration};
 
-use bild_models::internals::{PANEL, Panels};
+use bild_models::internals::{Int8Panels, PANEL, Panels};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use rayon::prelude::*;
 
@@ -34,14 +34,11 @@ fn products(criterion: &mut Criterion) {
     for (name, inputs, outputs) in SHAPES {
         let bytes = inputs * outputs * size_of::<f32>();
         let weight = numbers(inputs * outputs);
-        let matrices: Vec<Panels> = (0..CYCLE.div_ceil(bytes))
-            .map(|_| {
-                let mut panels = Panels::new(outputs, inputs);
-                weight.chunks(PANEL * inputs).for_each(|rows| panels.push(rows));
-                panels
-            })
-            .collect();
-        let buffers: Vec<Vec<f32>> = vec![weight; CYCLE.div_ceil(bytes)];
+        let xs = ROWS.map(|rows| (rows, numbers(rows * inputs)));
+        let mut panels = Panels::new(outputs, inputs);
+        weight.chunks(PANEL * inputs).for_each(|rows| panels.push(rows));
+        let matrices = vec![panels; CYCLE.div_ceil(bytes)];
+        let buffers: Vec<Vec<f32>> = vec![weight.clone(); CYCLE.div_ceil(bytes)];
         let mut group = criterion.benchmark_group(format!("{name}, {inputs} to {outputs}"));
         group.throughput(Throughput::Bytes(bytes as u64));
         let mut at = 0;
@@ -51,12 +48,24 @@ fn products(criterion: &mut Criterion) {
                 read(&buffers[at])
             })
         });
-        for rows in ROWS {
-            let x = numbers(rows * inputs);
-            group.bench_function(BenchmarkId::new("rows", rows), |bencher| {
+        for (rows, x) in &xs {
+            group.bench_function(BenchmarkId::new("f32", rows), |bencher| {
                 bencher.iter(|| {
                     at = (at + 1) % matrices.len();
-                    matrices[at].product(&x)
+                    matrices[at].product(x)
+                })
+            });
+        }
+        drop((matrices, buffers));
+        let mut panels = Int8Panels::new(outputs, inputs);
+        weight.chunks(PANEL * inputs).for_each(|rows| panels.push(rows));
+        let matrices: Vec<Int8Panels> = vec![panels; CYCLE.div_ceil(inputs * outputs)];
+        group.throughput(Throughput::Bytes(bytes as u64 / 4));
+        for (rows, x) in &xs {
+            group.bench_function(BenchmarkId::new("int8", rows), |bencher| {
+                bencher.iter(|| {
+                    at = (at + 1) % matrices.len();
+                    matrices[at].product(x)
                 })
             });
         }

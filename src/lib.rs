@@ -6,7 +6,8 @@ pub use bild_core::*;
 #[cfg(feature = "hub")]
 pub use bild_models::Hub;
 pub use bild_models::{
-    Activation, Checkpoint, LoadError, T5, T5Config, T5Session, TextGenerator, TextOutput, TextStream, Tokenizer,
+    Activation, Checkpoint, LoadError, LoadOptions, Precision, T5, T5Config, T5Session, TextGenerator, TextOutput,
+    TextStream, Threads, Tokenizer,
 };
 pub use bild_policies::{Bild, FallbackRule, HighCrossEntropy, Lossless, LowProbability, RollbackRule, Variant};
 

@@ -105,6 +105,18 @@ impl Fields<'_> {
 }
 
 impl T5Config {
+    /// How many weights a pass of the decoder reads: six matrices of attention (keys and values of the source are there),
+    /// those of the feed-forward layers, and the head.
+    #[cfg(feature = "flex")]
+    pub(crate) fn decoder_weights(&self) -> usize {
+        let feed_forward = match self.activation {
+            Activation::Relu => 2,
+            Activation::GatedGelu => 3,
+        };
+        let layer = 6 * self.num_heads * self.d_kv + feed_forward * self.d_ff;
+        self.d_model * (self.decoder_layers * layer + self.vocab_size)
+    }
+
     /// Reads a `config.json` and, if there is one, a `generation_config.json`, whose tokens come first.
     pub(crate) fn from_json(config: (&Path, &Value), generation: Option<(&Path, &Value)>) -> Result<Self> {
         let fields = Fields { path: config.0, values: config.1 };

@@ -68,6 +68,14 @@ pub enum LoadError {
         /// What is wrong.
         reason: String,
     },
+    /// The threads asked for cannot be had.
+    #[error("{count} threads cannot be had: {reason}")]
+    Threads {
+        /// How many were asked for.
+        count: usize,
+        /// Why not.
+        reason: String,
+    },
     /// The model is larger than the memory that is free.
     #[error("the model of {path} takes {needed} of memory to load, and {free} are free", path = path.display())]
     Memory {

@@ -6,7 +6,7 @@ use std::any::{Any, TypeId};
 use burn::tensor::{DType, Tensor, TensorData, TensorPrimitive, backend::Backend};
 use burn_flex::FlexTensor;
 
-use crate::kernel::{self, Heads, Panels};
+use crate::kernel::{self, Heads};
 
 /// Whether tensors of `B` are flex's, in f32.
 pub(crate) fn is_flex<B: Backend>() -> bool {
@@ -30,10 +30,17 @@ pub(crate) fn write_rows<B: Backend>(cache: &mut TensorPrimitive<B>, rows: &Tens
     true
 }
 
-/// `x` (`[rows, in]`) times the transpose of a weight matrix, `[rows, out]`.
-pub(crate) fn product<B: Backend>(x: &Tensor<B, 2>, panels: &Panels) -> Option<Tensor<B, 2>> {
-    let product = panels.product(FlexF32::of(x)?.values());
-    Some(tensor(product, [x.dims()[0], panels.outputs()], &x.device()))
+/// A product of a weight matrix with the rows of `x` (`[rows, in]`), in parts of `[rows, out / N]`.
+pub(crate) fn product<B: Backend, const N: usize>(
+    x: &Tensor<B, 2>,
+    product: impl FnOnce(&[f32]) -> [Vec<f32>; N],
+) -> Option<[Tensor<B, 2>; N]> {
+    let rows = x.dims()[0];
+    let parts = product(FlexF32::of(x)?.values());
+    Some(parts.map(|part| {
+        let width = part.len() / rows;
+        tensor(part, [rows, width], &x.device())
+    }))
 }
 
 /// Attention as [`kernel::attend`] has it: `queries` are `[rows, heads · d_kv]`, keys and values `[keys, heads, d_kv]`,

@@ -6,7 +6,7 @@
 //! - [`TextGenerator`] goes from text to text with a pair and a tokenizer.
 //!
 //! Decoding is greedy unless a policy says otherwise; there is no beam search.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 #![warn(missing_docs, unreachable_pub)]
 
 mod checkpoint;
@@ -21,12 +21,15 @@ mod hub;
 #[cfg(feature = "flex")]
 mod kernel;
 mod memory;
+mod options;
 mod pickle;
+mod precision;
 mod pytorch;
 mod safetensors;
 mod sentencepiece;
 mod t5;
 mod text;
+mod threads;
 mod tokenizer;
 mod weights;
 
@@ -34,7 +37,7 @@ mod weights;
 #[cfg(feature = "flex")]
 #[doc(hidden)]
 pub mod internals {
-    pub use crate::kernel::{PANEL, Panels};
+    pub use crate::kernel::{Int8Panels, PANEL, Panels};
 }
 
 pub use checkpoint::Checkpoint;
@@ -42,6 +45,9 @@ pub use config::{Activation, T5Config};
 pub use error::LoadError;
 #[cfg(feature = "hub")]
 pub use hub::Hub;
+pub use options::LoadOptions;
+pub use precision::Precision;
 pub use t5::{T5, T5Session};
 pub use text::{TextGenerator, TextOutput, TextStream};
+pub use threads::Threads;
 pub use tokenizer::Tokenizer;

@@ -9,10 +9,9 @@ const MIB: usize = 1 << 20;
 const BUFFER: usize = 512 * MIB;
 const PASSES: usize = 9;
 
-/// The median of several passes over a buffer that no cache holds, by as many threads as decode.
-pub(crate) fn read_gb_per_s() -> f64 {
+/// The median of several passes over a buffer that no cache holds, by so many threads.
+pub(crate) fn read_gb_per_s(threads: usize) -> f64 {
     let buffer = vec![1.0f32; BUFFER / size_of::<f32>()];
-    let threads = rayon::current_num_threads();
     let pass = || {
         let begun = Instant::now();
         thread::scope(|scope| {

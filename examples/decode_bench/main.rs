@@ -10,11 +10,12 @@ mod bandwidth;
 
 use std::{path::PathBuf, process::ExitCode, time::Instant};
 
-use bild::{Generator, Lossless, NoDraft, Output, Pair, Settings, Source, Token};
+use bild::{Generator, Lossless, NoDraft, Output, Pair, Settings, Source, Threads, Token};
 use clap::Parser;
 use serde_json::json;
 use support::{
     Error, median,
+    models::{self, ModelArgs},
     policy::{Mode, PolicyArgs},
 };
 
@@ -30,6 +31,8 @@ struct Args {
     #[arg(long, value_name = "DIR")]
     little: Option<PathBuf>,
     #[command(flatten)]
+    models: ModelArgs,
+    #[command(flatten)]
     policy: PolicyArgs,
     /// Tokens in the source
     #[arg(long, value_name = "N", default_value_t = 64)]
@@ -37,9 +40,6 @@ struct Args {
     /// Tokens to write
     #[arg(long, value_name = "N", default_value_t = 64)]
     new_tokens: usize,
-    /// Threads; 0 for one a core
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    threads: usize,
     /// How often to measure, after one run that warms up
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
@@ -53,9 +53,11 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<(), Error> {
-    rayon::ThreadPoolBuilder::new().num_threads(args.threads).build_global()?;
+    let threads = args.models.threads.unwrap_or_else(|| Threads::default().count());
+    let [options, little_options] = args.models.options()?;
     let begun = Instant::now();
-    let model = support::load(&support::open(&args.model)?, "the model")?;
+    let model = models::load(&models::open(&args.model)?, "the model", &options)?;
+    let load_little = |path| models::load(&models::open(path)?, "the little model", &little_options);
     let load_ms = begun.elapsed().as_secs_f64() * 1e3;
     // Fixed, spread over the vocabulary, without the lowest ids, which are special.
     let most = model.config().vocab_size.min(32_000).saturating_sub(3).max(1);
@@ -69,7 +71,7 @@ fn run(args: &Args) -> Result<(), Error> {
     );
     let outputs = match (&args.little, args.policy.policy) {
         (Some(little), Mode::Bild | Mode::Lossless) => {
-            let little = support::load(&support::open(little)?, "the little model")?;
+            let little = load_little(little)?;
             measure(
                 &Generator::new((little, model), args.policy.policy()?)?.with_settings(settings),
                 &source,
@@ -77,7 +79,7 @@ fn run(args: &Args) -> Result<(), Error> {
             )?
         }
         (Some(little), Mode::Little) => {
-            let little = support::load(&support::open(little)?, "the little model")?;
+            let little = load_little(little)?;
             measure(
                 &Generator::new((NoDraft, little), Lossless::default())?.with_settings(settings),
                 &source,
@@ -91,8 +93,8 @@ fn run(args: &Args) -> Result<(), Error> {
         )?,
     };
     let peak_rss_mib = peak_rss_mib(); // before the buffer of the bandwidth
-    let read_gb_per_s = bandwidth::read_gb_per_s();
-    report(args, &outputs, load_ms, peak_rss_mib, read_gb_per_s);
+    let read_gb_per_s = bandwidth::read_gb_per_s(threads);
+    report(args, threads, &outputs, load_ms, peak_rss_mib, read_gb_per_s);
     Ok(())
 }
 
@@ -107,7 +109,14 @@ fn measure<P: Pair>(generator: &Generator<P>, source: &Source, runs: u32) -> Res
     Ok(outputs)
 }
 
-fn report(args: &Args, outputs: &[Output], load_ms: f64, peak_rss_mib: Option<f64>, read_gb_per_s: f64) {
+fn report(
+    args: &Args,
+    threads: usize,
+    outputs: &[Output],
+    load_ms: f64,
+    peak_rss_mib: Option<f64>,
+    read_gb_per_s: f64,
+) {
     // The first run warms up; what it took is what a user waits for once.
     let (first, outputs) = outputs.split_first().expect("there is one run more than asked for");
     let first_ms = first.statistics.total_time.as_secs_f64() * 1e3;
@@ -125,7 +134,7 @@ fn report(args: &Args, outputs: &[Output], load_ms: f64, peak_rss_mib: Option<f6
             "ms_per_token": median(token.clone()), "ms_per_token_min": least(&token), "ms_per_token_max": most(&token),
             "load_ms": load_ms, "first_ms": first_ms, "peak_rss_mib": peak_rss_mib, "read_gb_per_s": read_gb_per_s,
             "model": args.model, "little": args.little, "source_len": args.source_len, "new_tokens": args.new_tokens,
-            "threads": rayon::current_num_threads(), "runs": args.runs, "stats": outputs[0].statistics,
+            "threads": threads, "precision": format!("{:?}", args.models.precision).to_lowercase(), "runs": args.runs, "stats": outputs[0].statistics,
         });
         println!("{object}");
         return;

@@ -19,6 +19,7 @@ use clap::{Parser, ValueEnum};
 use serde_json::json;
 use support::{
     Error,
+    models::{self, ModelArgs},
     policy::{Mode, PolicyArgs},
 };
 use windows::windows;
@@ -41,6 +42,8 @@ struct Args {
     /// The folder of the little model; without it the big one works alone
     #[arg(long, value_name = "DIR", help_heading = "Models")]
     little: Option<PathBuf>,
+    #[command(flatten)]
+    models: ModelArgs,
     #[command(flatten)]
     policy: PolicyArgs,
     /// Put before every window
@@ -78,23 +81,25 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> Result<(), Error> {
     let text = text(args)?;
     let policy = args.policy.policy()?;
-    let load = |path: &PathBuf, name| -> Result<_, Error> {
-        let checkpoint = support::open(path)?;
-        Ok((checkpoint.tokenizer()?, support::load(&checkpoint, name)?))
+    let [big_options, little_options] = args.models.options()?;
+    let load = |path: &PathBuf, name, options| -> Result<_, Error> {
+        let checkpoint = models::open(path)?;
+        Ok((checkpoint.tokenizer()?, models::load(&checkpoint, name, options)?))
     };
+    let load_big = || load(&args.big, "the big model", &big_options);
+    let load_little = |path| load(path, "the little model", &little_options);
     match (args.policy.policy, &args.little) {
         (Mode::Bild | Mode::Lossless, Some(little)) => {
-            let ((tokenizer, big), (_, little)) =
-                (load(&args.big, "the big model")?, load(little, "the little model")?);
+            let ((tokenizer, big), (_, little)) = (load_big()?, load_little(little)?);
             summarize(args, &text, TextGenerator::new(tokenizer, (little, big), policy)?)
         }
         (Mode::Little, Some(little)) => {
-            let (tokenizer, little) = load(little, "the little model")?;
+            let (tokenizer, little) = load_little(little)?;
             summarize(args, &text, TextGenerator::new(tokenizer, (NoDraft, little), policy)?)
         }
         (Mode::Little, None) => Err("this policy needs --little: name the folder of that model".into()),
         (Mode::Big, _) | (_, None) => {
-            let (tokenizer, big) = load(&args.big, "the big model")?;
+            let (tokenizer, big) = load_big()?;
             summarize(args, &text, TextGenerator::new(tokenizer, (NoDraft, big), Lossless::default())?)
         }
     }

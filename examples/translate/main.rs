@@ -16,10 +16,13 @@ use std::{
     process::ExitCode,
 };
 
-use bild::{Checkpoint, Flex, Generator, Lossless, NoDraft, Output, Pair, Settings, Source, T5, Token, Tokenizer};
+use bild::{
+    Checkpoint, Flex, Generator, LoadOptions, Lossless, NoDraft, Output, Pair, Settings, Source, T5, Token, Tokenizer,
+};
 use clap::Parser;
 use support::{
     Error,
+    models::{self, ModelArgs},
     policy::{Mode, PolicyArgs},
     sentences::sentences,
 };
@@ -44,6 +47,8 @@ struct Args {
     /// The folder of the little model
     #[arg(long, value_name = "DIR", help_heading = "Models")]
     little: Option<PathBuf>,
+    #[command(flatten)]
+    models: ModelArgs,
     #[command(flatten)]
     policy: PolicyArgs,
     /// The most tokens to write for a source
@@ -89,8 +94,12 @@ fn run(args: &Args) -> Result<bool, Error> {
     if tokenizer.is_none() && !args.ids {
         return Err("the model has neither tokenizer.json nor spiece.model: give token ids with --ids".into());
     }
-    let load = |checkpoint: Option<Checkpoint>, name| checkpoint.map(|c| support::load(&c, name)).transpose();
-    let (big, little) = (load(big, "the big model")?, load(little, "the little model")?);
+    let [big_options, little_options] = args.models.options()?;
+    let load = |checkpoint: Option<Checkpoint>, name, options: &LoadOptions| {
+        checkpoint.map(|checkpoint| models::load(&checkpoint, name, options)).transpose()
+    };
+    let big = load(big, "the big model", &big_options)?;
+    let little = load(little, "the little model", &little_options)?;
     let alone = |model: T5<Flex>| Generator::new((NoDraft, model), Lossless::default());
     match (args.policy.policy, big, little) {
         (Mode::Big, Some(big), _) => translate(args, &tokenizer, &alone(big)?.with_settings(settings), None),
@@ -106,9 +115,9 @@ fn run(args: &Args) -> Result<bool, Error> {
 
 /// The checkpoints that the policy needs: those of the command line, or the repository's pair if it names none.
 fn checkpoints(args: &Args) -> Result<(Option<Checkpoint>, Option<Checkpoint>), Error> {
-    let default = |role| args.is_default_pair().then(|| support::default_pair(role));
+    let default = |role| args.is_default_pair().then(|| models::default_pair(role));
     let open = |path: Option<PathBuf>, needed: bool, option: &str| match path.filter(|_| needed) {
-        Some(path) => Ok(Some(support::open(&path)?)),
+        Some(path) => Ok(Some(models::open(&path)?)),
         None if needed => Err(Error::from(format!("this policy needs {option} too: name the folder of that model"))),
         None => Ok(None),
     };

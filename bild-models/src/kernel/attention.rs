@@ -104,6 +104,7 @@ fn add_scaled<S: Simd>(simd: S, to: &mut [f32], scale: f32, x: &[f32]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::in_pool;
 
     fn values(count: usize, seed: usize) -> Vec<f32> {
         (0..count).map(|i| ((i * 7919 + seed * 104_729) % 1009) as f32 / 504.0 - 1.0).collect()
@@ -155,7 +156,9 @@ mod tests {
             let (q, k, v) = (values(rows * width, 1), values(keys * width, 2), values(keys * width, 3));
             let bias = |row: usize, key: usize| if key > before + row { f32::NEG_INFINITY } else { (key as f32).sin() };
             let all = (0..count).flat_map(|_| (0..rows).flat_map(|row| (0..keys).map(move |key| bias(row, key))));
-            let together = attend(&q, &k, &v, Some(&all.collect::<Vec<_>>()), heads);
+            let all: Vec<f32> = all.collect();
+            let mut together = Vec::new();
+            in_pool(|| together = attend(&q, &k, &v, Some(&all), heads));
             for row in 0..rows {
                 let seen = before + row + 1;
                 let own: Vec<f32> = (0..count).flat_map(|_| (0..seen).map(|key| bias(row, key))).collect();

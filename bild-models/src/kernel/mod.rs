@@ -8,18 +8,25 @@
 
 mod attention;
 mod elementwise;
+mod int8;
+mod lanes;
 mod product;
 
 use pulp::Simd;
 
 pub(crate) use attention::{Heads, attend};
 pub(crate) use elementwise::{gated_gelu, rms_norm};
+pub use int8::Int8Panels;
 pub use product::{PANEL, Panels};
 
-/// Whether a product of `rows` rows with so many weights is shared between threads. Waking one can take tens of
-/// microseconds; reading a weight takes about as long as multiplying it eight times. From about 300 µs on it pays.
+/// From so many rows on, a product asks memory for the weights that come next: multiplying takes about as long as reading
+/// then, and both go on at once. With fewer rows the CPU asks early enough by itself, and is slower if it is told to.
+const WORTH_PREFETCHING: usize = 5;
+
+/// Whether a product of `rows` rows with so many weights is shared with the other threads of the pool that this one is
+/// part of, if it is. That pays from about 60 µs on; reading a weight takes about as long as multiplying it eight times.
 fn is_shared(rows: usize, weights: usize) -> bool {
-    rayon::current_num_threads() > 1 && (rows + 8) * weights >= 1 << 24
+    rayon::current_thread_index().is_some() && rayon::current_num_threads() > 1 && (rows + 8) * weights >= 1 << 22
 }
 
 #[inline(always)]
@@ -34,4 +41,10 @@ fn dot<S: Simd>(simd: S, x: &[f32], y: &[f32]) -> f32 {
         sum += x * y;
     }
     sum
+}
+
+/// Runs a test where large products are shared between threads.
+#[cfg(test)]
+fn in_pool(test: impl FnOnce() + Send) {
+    rayon::ThreadPoolBuilder::new().num_threads(3).build().expect("three threads can be had").install(test);
 }

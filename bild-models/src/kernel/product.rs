@@ -9,7 +9,7 @@ use std::array::from_fn;
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::is_shared;
+use super::{WORTH_PREFETCHING, is_shared, lanes::prefetch};
 
 /// Outputs of one panel: a cache line or two of each input's weights, whatever vectors the CPU has.
 pub const PANEL: usize = 32;
@@ -18,6 +18,7 @@ pub const PANEL: usize = 32;
 const LINE: usize = 16;
 
 /// A weight matrix cut into panels: `[ceil(outputs / PANEL), width, PANEL]`, the last one filled up with zeros.
+#[derive(Clone)]
 pub struct Panels {
     weights: Vec<f32>,
     width: usize,
@@ -61,31 +62,56 @@ impl Panels {
 
     /// `x` (`[rows, width]`) times the transpose of the matrix: `[rows, outputs]`.
     pub fn product(&self, x: &[f32]) -> Vec<f32> {
+        let [y] = self.parts(x);
+        y
+    }
+
+    /// As [`product`](Self::product), the outputs divided into N equal parts: `[rows, outputs / N]` each.
+    pub(crate) fn parts<const N: usize>(&self, x: &[f32]) -> [Vec<f32>; N] {
         let rows = x.len() / self.width;
-        let count = self.outputs.div_ceil(PANEL);
-        let mut blocks = vec![0.0; count * rows * PANEL];
-        if !is_shared(rows, self.weights.len()) {
-            Arch::new().dispatch(Product { x, weights: &self.weights, width: self.width, blocks: &mut blocks });
-        } else {
-            let share = count.div_ceil(rayon::current_num_threads());
-            let weights = self.weights.par_chunks(share * PANEL * self.width);
-            weights.zip(blocks.par_chunks_mut(share * rows * PANEL)).for_each(|(weights, blocks)| {
-                Arch::new().dispatch(Product { x, weights, width: self.width, blocks });
-            });
-        }
-        if rows == 1 {
-            blocks.truncate(self.outputs);
-            return blocks;
-        }
-        let mut result = Vec::with_capacity(rows * self.outputs);
+        let panel = PANEL * self.width;
+        in_panels(rows, self.outputs, is_shared(rows, self.weights.len()), |first, blocks| {
+            let weights = &self.weights[first * panel..][..blocks.len() / (rows * PANEL) * panel];
+            Arch::new().dispatch(Product { x, weights, width: self.width, blocks });
+        })
+    }
+}
+
+/// A product from its panels, in N parts (`[rows, outputs / N]`): `multiply` is given a first panel, and writes its
+/// results and those of the panels after it to as many blocks of `[rows, PANEL]` as there are.
+pub(super) fn in_panels<const N: usize>(
+    rows: usize,
+    outputs: usize,
+    shared: bool,
+    multiply: impl Fn(usize, &mut [f32]) + Sync,
+) -> [Vec<f32>; N] {
+    let count = outputs.div_ceil(PANEL);
+    let mut blocks = vec![0.0; count * rows * PANEL];
+    if shared {
+        let share = count.div_ceil(rayon::current_num_threads());
+        let parts = blocks.par_chunks_mut(share * rows * PANEL);
+        parts.enumerate().for_each(|(part, blocks)| multiply(part * share, blocks));
+    } else {
+        multiply(0, &mut blocks);
+    }
+    if rows == 1 && N == 1 {
+        blocks.truncate(outputs);
+        return from_fn(|_| std::mem::take(&mut blocks));
+    }
+    let part = outputs / N;
+    from_fn(|i| {
+        let mut result = Vec::with_capacity(rows * part);
         for row in 0..rows {
-            for (i, block) in blocks.chunks_exact(rows * PANEL).enumerate() {
-                let lanes = PANEL.min(self.outputs - i * PANEL);
-                result.extend_from_slice(&block[row * PANEL..][..lanes]);
+            let mut at = i * part;
+            while at < (i + 1) * part {
+                let (panel, lane) = (at / PANEL, at % PANEL);
+                let lanes = (PANEL - lane).min((i + 1) * part - at);
+                result.extend_from_slice(&blocks[(panel * rows + row) * PANEL + lane..][..lanes]);
+                at += lanes;
             }
         }
         result
-    }
+    })
 }
 
 /// Some panels' share of a product, into `blocks` (`[panels, rows, PANEL]`).
@@ -116,32 +142,47 @@ impl Product<'_> {
     #[inline(always)]
     fn panels<S: Simd, const V: usize, const MOST: usize>(self, simd: S) {
         let rows = self.x.len() / self.width;
-        let share = rows.div_ceil(rows.div_ceil(MOST));
+        let passes = rows.div_ceil(MOST);
+        let share = rows.div_ceil(passes);
         let panels = self.weights.chunks_exact(PANEL * self.width);
         for (panel, block) in panels.zip(self.blocks.chunks_exact_mut(rows * PANEL)) {
             let xs = self.x.chunks(share * self.width);
-            for (x, block) in xs.zip(block.chunks_mut(share * PANEL)) {
+            for (pass, (x, block)) in xs.zip(block.chunks_mut(share * PANEL)).enumerate() {
+                // The first two passes over a panel ask for half of the next one each; a single one asks for all of it.
+                let lines = if rows < WORTH_PREFETCHING || pass > 1 { 0 } else { 2 / passes.min(2) };
+                let ahead = Ahead { begin: size_of_val(panel) * (2 + pass) / 2, lines };
                 match block.len() / PANEL {
-                    1 => tile::<S, V, 1>(simd, x, panel, block),
-                    2 => tile::<S, V, 2>(simd, x, panel, block),
-                    3 => tile::<S, V, 3>(simd, x, panel, block),
-                    4 => tile::<S, V, 4>(simd, x, panel, block),
-                    5 => tile::<S, V, 5>(simd, x, panel, block),
-                    _ => tile::<S, V, 6>(simd, x, panel, block),
+                    1 => tile::<S, V, 1>(simd, x, panel, block, ahead),
+                    2 => tile::<S, V, 2>(simd, x, panel, block, ahead),
+                    3 => tile::<S, V, 3>(simd, x, panel, block, ahead),
+                    4 => tile::<S, V, 4>(simd, x, panel, block, ahead),
+                    5 => tile::<S, V, 5>(simd, x, panel, block, ahead),
+                    _ => tile::<S, V, 6>(simd, x, panel, block, ahead),
                 }
             }
         }
     }
 }
 
+/// What to ask memory for while a tile is computed: where it begins, in bytes after the panel's own beginning, and how many
+/// cache lines at each step.
+#[derive(Clone, Copy)]
+struct Ahead {
+    begin: usize,
+    lines: usize,
+}
+
 /// R rows of `x` (`[R, width]`) times one panel (`[width, PANEL]`), into `block` (`[R, PANEL]`).
 #[inline(always)]
-fn tile<S: Simd, const V: usize, const R: usize>(simd: S, x: &[f32], panel: &[f32], block: &mut [f32]) {
+fn tile<S: Simd, const V: usize, const R: usize>(simd: S, x: &[f32], panel: &[f32], block: &mut [f32], ahead: Ahead) {
     let width = x.len() / R;
     let x: [&[f32]; R] = from_fn(|r| &x[r * width..][..width]);
     let (weights, _) = S::as_simd_f32s(panel);
     let mut sums = [[simd.splat_f32s(0.0); V]; R];
     for (i, weights) in weights.chunks_exact(V).enumerate() {
+        for line in 0..ahead.lines {
+            prefetch(panel, ahead.begin + (i * ahead.lines + line) * LINE * size_of::<f32>());
+        }
         for r in 0..R {
             let x = simd.splat_f32s(x[r][i]);
             for v in 0..V {
@@ -160,6 +201,7 @@ fn tile<S: Simd, const V: usize, const R: usize>(simd: S, x: &[f32], panel: &[f3
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::in_pool;
 
     fn panels(weight: &[f32], width: usize) -> Panels {
         let mut panels = Panels::new(weight.len() / width, width);
@@ -204,15 +246,30 @@ mod tests {
 
     #[test]
     fn a_row_has_the_same_bits_alone_and_among_others() {
-        // The largest is shared between threads from 3 rows on.
+        // The largest are shared between the threads of the pool.
         for (width, outputs) in [(3, 5), (17, 9), (192, 101), (192, 4001), (1024, 1601)] {
             let (x, weight) = (values(19 * width, 3), values(outputs * width, 4));
             let panels = panels(&weight, width);
             let alone: Vec<f32> = x.chunks_exact(width).flat_map(|row| panels.product(row)).collect();
-            for rows in 1..=19 {
-                let together = panels.product(&x[..rows * width]);
-                let same = together.iter().zip(&alone).all(|(a, b)| a.to_bits() == b.to_bits());
-                assert!(same, "{rows} rows of {width} to {outputs}");
+            in_pool(|| {
+                for rows in 1..=19 {
+                    let together = panels.product(&x[..rows * width]);
+                    let same = together.iter().zip(&alone).all(|(a, b)| a.to_bits() == b.to_bits());
+                    assert!(same, "{rows} rows of {width} to {outputs}");
+                }
+            });
+        }
+    }
+
+    #[test]
+    fn parts_are_the_product_in_pieces() {
+        for (rows, width, part) in [(1, 3, 5), (3, 17, 32), (7, 48, 101)] {
+            let (x, panels) = (values(rows * width, 5), panels(&values(3 * part * width, 6), width));
+            let whole = panels.product(&x);
+            let parts: [Vec<f32>; 3] = panels.parts(&x);
+            for (i, found) in parts.iter().enumerate() {
+                let expected = whole.chunks_exact(3 * part).flat_map(|row| &row[i * part..][..part]);
+                assert!(found.iter().eq(expected), "part {i} of {rows} rows");
             }
         }
     }

@@ -3,16 +3,12 @@ use burn::tensor::{Tensor, activation, backend::Backend};
 use super::{loader::Loader, norm::RmsNorm, projection::Projection};
 use crate::{T5Config, error::Result};
 
-/// Multi-head attention as T5 has it: no scaling of the scores, no biases in the projections. Norm and residual are
-/// part of it.
+/// Multi-head attention as T5 has it: no scaling of the scores, no biases in the projections. The norm is part of it.
 pub(super) struct Attention<B: Backend> {
     norm: RmsNorm<B>,
-    query: Projection<B>,
-    key: Projection<B>,
-    value: Projection<B>,
+    /// What is projected from the rows that attend: queries, and keys and values if they attend to each other.
+    input: Projection<B>,
     output: Projection<B>,
-    heads: usize,
-    d_kv: usize,
 }
 
 /// Keys and values, `[keys, heads, d_kv]` each.
@@ -22,57 +18,71 @@ pub(super) struct KeysValues<B: Backend> {
     pub(super) values: Tensor<B, 3>,
 }
 
+impl<B: Backend> KeysValues<B> {
+    /// From `[keys, heads · d_kv]` each.
+    pub(super) fn new(keys: Tensor<B, 2>, values: Tensor<B, 2>, config: &T5Config) -> Self {
+        let split = |x: Tensor<B, 2>| {
+            let rows = x.dims()[0];
+            x.reshape([rows, config.num_heads, config.d_kv])
+        };
+        Self { keys: split(keys), values: split(values) }
+    }
+}
+
+/// The projections of an attention that are named `parts`, as one.
+pub(super) fn projection<B: Backend>(
+    loader: &Loader<'_, B>,
+    name: &str,
+    parts: &[&str],
+    config: &T5Config,
+) -> Result<Projection<B>> {
+    let names: Vec<String> = parts.iter().map(|part| format!("{name}.{part}.weight")).collect();
+    Projection::load(loader, &names, [config.num_heads * config.d_kv, config.d_model])
+}
+
 impl<B: Backend> Attention<B> {
-    /// `name` and `kind` as in `decoder.block.0.layer.1` and `EncDecAttention`.
-    pub(super) fn load(loader: &Loader<'_, B>, name: &str, kind: &str, config: &T5Config) -> Result<Self> {
-        let (d_model, inner) = (config.d_model, config.num_heads * config.d_kv);
-        let projection = |part: &str, shape| Projection::load(loader, &format!("{name}.{kind}.{part}.weight"), shape);
+    /// `layer` and `kind` as in `decoder.block.0.layer.1` and `EncDecAttention`; `inputs` are among `q`, `k`, `v`.
+    pub(super) fn load(
+        loader: &Loader<'_, B>,
+        layer: &str,
+        kind: &str,
+        inputs: &[&str],
+        config: &T5Config,
+    ) -> Result<Self> {
+        let name = format!("{layer}.{kind}");
+        let outer = [config.d_model, config.num_heads * config.d_kv];
         Ok(Self {
-            norm: RmsNorm::load(loader, &format!("{name}.layer_norm"), config)?,
-            query: projection("q", [inner, d_model])?,
-            key: projection("k", [inner, d_model])?,
-            value: projection("v", [inner, d_model])?,
-            output: projection("o", [d_model, inner])?,
-            heads: config.num_heads,
-            d_kv: config.d_kv,
+            norm: RmsNorm::load(loader, &format!("{layer}.layer_norm"), config)?,
+            input: projection(loader, &name, inputs, config)?,
+            output: Projection::load(loader, &[format!("{name}.o.weight")], outer)?,
         })
     }
 
-    pub(super) fn normed(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
-        self.norm.forward(x)
+    /// The projections of `x` (`[rows, d_model]`) after the norm, `[rows, heads · d_kv]` each.
+    pub(super) fn project<const N: usize>(&self, x: Tensor<B, 2>) -> [Tensor<B, 2>; N] {
+        self.input.forward_parts(self.norm.forward(x))
     }
 
-    /// The keys and values of `x`, `[rows, d_model]`.
-    pub(super) fn keys_values(&self, x: Tensor<B, 2>) -> KeysValues<B> {
-        KeysValues { keys: self.split(self.key.forward(x.clone())), values: self.split(self.value.forward(x)) }
-    }
-
-    /// What the rows of `normed` (`[rows, d_model]`) find among the keys. `bias` is `[heads, rows, keys]`.
+    /// What queries (`[rows, heads · d_kv]`) find among the keys. `bias` is `[heads, rows, keys]`.
     pub(super) fn attend(
         &self,
-        normed: Tensor<B, 2>,
+        query: Tensor<B, 2>,
         memory: KeysValues<B>,
         bias: Option<Tensor<B, 3>>,
     ) -> Tensor<B, 2> {
-        let query = self.query.forward(normed);
         #[cfg(feature = "flex")]
         if let Some(found) = crate::flex::attend(&query, &memory.keys, &memory.values, bias.as_ref()) {
             return self.output.forward(found);
         }
         let rows = query.dims()[0];
-        let query = self.split(query).swap_dims(0, 1); // [heads, rows, d_kv]
+        let [_, heads, d_kv] = memory.keys.dims();
+        let query = query.reshape([rows, heads, d_kv]).swap_dims(0, 1); // [heads, rows, d_kv]
         let scores = query.matmul(memory.keys.permute([1, 2, 0])); // [heads, rows, keys]
         let scores = match bias {
             Some(bias) => scores + bias,
             None => scores,
         };
         let found = activation::softmax(scores, 2).matmul(memory.values.swap_dims(0, 1)); // [heads, rows, d_kv]
-        self.output.forward(found.swap_dims(0, 1).reshape([rows, self.heads * self.d_kv]))
-    }
-
-    /// `[rows, heads · d_kv]` to `[rows, heads, d_kv]`.
-    fn split(&self, x: Tensor<B, 2>) -> Tensor<B, 3> {
-        let rows = x.dims()[0];
-        x.reshape([rows, self.heads, self.d_kv])
+        self.output.forward(found.swap_dims(0, 1).reshape([rows, heads * d_kv]))
     }
 }

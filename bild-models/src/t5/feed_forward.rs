@@ -12,25 +12,25 @@ pub(super) struct FeedForward<B: Backend> {
 
 enum Inner<B: Backend> {
     Relu(Projection<B>),
-    GatedGelu { gate: Projection<B>, up: Projection<B> },
+    /// Gate and up.
+    GatedGelu(Projection<B>),
 }
 
 impl<B: Backend> FeedForward<B> {
     /// `name` as in `encoder.block.0.layer.1`.
     pub(super) fn load(loader: &Loader<'_, B>, name: &str, config: &T5Config) -> Result<Self> {
         let (d_model, d_ff) = (config.d_model, config.d_ff);
-        let projection =
-            |part: &str, shape| Projection::load(loader, &format!("{name}.DenseReluDense.{part}.weight"), shape);
+        let projection = |parts: &[&str], shape| {
+            let names: Vec<String> = parts.iter().map(|part| format!("{name}.DenseReluDense.{part}.weight")).collect();
+            Projection::load(loader, &names, shape)
+        };
         Ok(Self {
             norm: RmsNorm::load(loader, &format!("{name}.layer_norm"), config)?,
             inner: match config.activation {
-                Activation::Relu => Inner::Relu(projection("wi", [d_ff, d_model])?),
-                Activation::GatedGelu => Inner::GatedGelu {
-                    gate: projection("wi_0", [d_ff, d_model])?,
-                    up: projection("wi_1", [d_ff, d_model])?,
-                },
+                Activation::Relu => Inner::Relu(projection(&["wi"], [d_ff, d_model])?),
+                Activation::GatedGelu => Inner::GatedGelu(projection(&["wi_0", "wi_1"], [d_ff, d_model])?),
             },
-            outer: projection("wo", [d_model, d_ff])?,
+            outer: projection(&["wo"], [d_model, d_ff])?,
         })
     }
 
@@ -39,7 +39,10 @@ impl<B: Backend> FeedForward<B> {
         let normed = self.norm.forward(x.clone());
         let inner = match &self.inner {
             Inner::Relu(projection) => activation::relu(projection.forward(normed)),
-            Inner::GatedGelu { gate, up } => gated_gelu(gate.forward(normed.clone()), up.forward(normed)),
+            Inner::GatedGelu(projection) => {
+                let [gate, up] = projection.forward_parts(normed);
+                gated_gelu(gate, up)
+            }
         };
         x + self.outer.forward(inner)
     }

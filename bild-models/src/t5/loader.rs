@@ -1,9 +1,9 @@
 use burn::tensor::{Tensor, TensorData, backend::Backend};
 
 #[cfg(feature = "flex")]
-use crate::kernel::{PANEL, Panels};
+use crate::kernel::PANEL;
 use crate::{
-    Checkpoint, T5Config,
+    Checkpoint, LoadOptions, Precision, T5Config,
     error::{LoadError, Result},
     memory,
 };
@@ -16,11 +16,12 @@ pub(super) const EMBEDDINGS: [&str; 3] =
 pub(super) struct Loader<'a, B: Backend> {
     checkpoint: &'a Checkpoint,
     device: &'a B::Device,
+    options: &'a LoadOptions,
 }
 
 impl<'a, B: Backend> Loader<'a, B> {
-    pub(super) fn new(checkpoint: &'a Checkpoint, device: &'a B::Device) -> Self {
-        Self { checkpoint, device }
+    pub(super) fn new(checkpoint: &'a Checkpoint, device: &'a B::Device, options: &'a LoadOptions) -> Self {
+        Self { checkpoint, device, options }
     }
 
     pub(super) fn tensor<const D: usize>(&self, name: &str, shape: [usize; D]) -> Result<Tensor<B, D>> {
@@ -28,12 +29,32 @@ impl<'a, B: Backend> Loader<'a, B> {
         Ok(Tensor::from_data(TensorData::new(values, shape), self.device))
     }
 
-    /// As [`tensor`](Self::tensor), laid out for the skinny products of flex.
+    /// The rows of matrices of one shape, one matrix after the other, `PANEL` of them at a time and the last ones.
     #[cfg(feature = "flex")]
-    pub(super) fn panels(&self, name: &str, [outputs, width]: [usize; 2]) -> Result<Panels> {
-        let mut panels = Panels::new(outputs, width);
-        self.checkpoint.read_parts(name, &[outputs, width], PANEL * width, |rows| panels.push(rows))?;
-        Ok(panels)
+    pub(super) fn panels(&self, names: &[String], shape: [usize; 2], mut push: impl FnMut(&[f32])) -> Result<()> {
+        let panel = PANEL * shape[1];
+        let mut begun = Vec::new();
+        for name in names {
+            self.checkpoint.read_parts(name, &shape, panel, |rows| {
+                if begun.is_empty() && rows.len() == panel {
+                    return push(rows);
+                }
+                // A matrix ended within a panel.
+                begun.extend_from_slice(rows);
+                if begun.len() >= panel {
+                    push(&begun[..panel]);
+                    begun.drain(..panel);
+                }
+            })?;
+        }
+        if !begun.is_empty() {
+            push(&begun);
+        }
+        Ok(())
+    }
+
+    pub(super) fn precision(&self) -> Precision {
+        self.options.precision
     }
 
     /// As [`tensor`](Self::tensor), left on the host.
@@ -47,9 +68,11 @@ impl<'a, B: Backend> Loader<'a, B> {
 
     /// Refuses a model that is larger than the memory left, where the backend keeps it in the memory of this process.
     pub(super) fn check_memory(&self, config: &T5Config) -> Result<()> {
-        if !["flex", "ndarray", "libtorch<cpu>"].contains(&B::name(self.device).as_str()) {
+        let name = B::name(self.device);
+        if !["flex", "ndarray", "libtorch<cpu>"].contains(&name.as_str()) {
             return Ok(());
         }
+        let is_flex = name == "flex";
         let embedding = (config.vocab_size * config.d_model) as u64;
         let unused = |name: &&str| EMBEDDINGS.contains(name) || (*name == "lm_head.weight" && config.tied_head);
         let others = self.checkpoint.names().filter(|name| !unused(name));
@@ -57,7 +80,11 @@ impl<'a, B: Backend> Loader<'a, B> {
         let (sum, largest) =
             sizes.fold((embedding, embedding), |(sum, largest), size| (sum.saturating_add(size), largest.max(size)));
         // The tensor under way may be held twice.
-        let needed = sum.saturating_add(largest).saturating_mul(size_of::<f32>() as u64);
+        let numbers = sum.saturating_add(largest);
+        let needed = match self.options.precision {
+            Precision::Int8 if is_flex => numbers,
+            _ => numbers.saturating_mul(size_of::<f32>() as u64),
+        };
         memory::check(needed, self.checkpoint.directory())
     }
 

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use bild_core::{DraftModel, Error, Result, Source, Token, VerifierModel, Vocabulary};
 use burn::tensor::{Tensor, backend::Backend};
 
-use crate::{Checkpoint, LoadError, T5Config};
+use crate::{Checkpoint, LoadError, LoadOptions, T5Config, Threads};
 use loader::{EMBEDDINGS, Loader, both};
 use projection::Projection;
 pub use session::T5Session;
@@ -37,6 +37,7 @@ pub struct T5<B: Backend> {
 pub(crate) struct Weights<B: Backend> {
     config: T5Config,
     device: B::Device,
+    threads: Threads,
     /// `[vocab, d_model]`
     embedding: Projection<B>,
     encoder: EncoderStack<B>,
@@ -46,7 +47,8 @@ pub(crate) struct Weights<B: Backend> {
 }
 
 impl<B: Backend> T5<B> {
-    /// Reads the weights of a checkpoint onto a device, as f32 whatever they are stored as.
+    /// Reads the weights of a checkpoint onto a device, as f32 whatever they are stored as, to compute with the default
+    /// [`Threads`](crate::Threads).
     ///
     /// # Errors
     ///
@@ -54,19 +56,37 @@ impl<B: Backend> T5<B> {
     /// file and the tensor. If the model lies in this process's memory and is larger than what is free. On
     /// CUDA, if the driver, a GPU, the run-time compiler or its headers are missing.
     pub fn load(checkpoint: &Checkpoint, device: &B::Device) -> Result<Self, LoadError> {
+        Self::load_with(checkpoint, device, &LoadOptions::default())
+    }
+
+    /// As [`load`](Self::load), in another precision or with other threads.
+    ///
+    /// ```no_run
+    /// use bild_models::{Checkpoint, LoadOptions, Precision, T5};
+    /// use burn_flex::Flex;
+    ///
+    /// let options = LoadOptions::default().precision(Precision::Int8);
+    /// let model = T5::<Flex>::load_with(&Checkpoint::open("flan-t5-large")?, &Default::default(), &options)?;
+    /// # Ok::<(), bild_models::LoadError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Self::load).
+    pub fn load_with(checkpoint: &Checkpoint, device: &B::Device, options: &LoadOptions) -> Result<Self, LoadError> {
         #[cfg(feature = "cuda")]
         crate::cuda::check::<B>()?;
         let config = checkpoint.config().clone();
         let span = tracing::info_span!("load", layers = config.encoder_layers + config.decoder_layers);
         let _entered = span.enter();
-        let loader = Loader::new(checkpoint, device);
+        let loader = Loader::new(checkpoint, device, options);
         loader.check_layers(&config)?;
         loader.check_memory(&config)?;
         let shape = [config.vocab_size, config.d_model];
         let embedding_name = EMBEDDINGS.into_iter().find(|name| checkpoint.contains(name));
-        let embedding = || Projection::load(&loader, embedding_name.unwrap_or(EMBEDDINGS[0]), shape);
+        let embedding = || Projection::load(&loader, &[embedding_name.unwrap_or(EMBEDDINGS[0]).into()], shape);
         let has_head = checkpoint.contains("lm_head.weight") && !config.tied_head;
-        let head = || has_head.then(|| Projection::load(&loader, "lm_head.weight", shape)).transpose();
+        let head = || has_head.then(|| Projection::load(&loader, &["lm_head.weight".into()], shape)).transpose();
         let (encoder, decoder) = (|| EncoderStack::load(&loader, &config), || DecoderStack::load(&loader, &config));
         let (first, second) =
             both::<B, _, _>(|| Ok((embedding()?, encoder()?)), || Ok::<_, LoadError>((head()?, decoder()?)));
@@ -77,7 +97,15 @@ impl<B: Backend> T5<B> {
             end: config.end.clone(),
             pieces: checkpoint.pieces(),
         };
-        let weights = Weights { embedding, encoder, decoder, head, device: device.clone(), config };
+        let weights = Weights {
+            embedding,
+            encoder,
+            decoder,
+            head,
+            device: device.clone(),
+            threads: options.threads.clone(),
+            config,
+        };
         Ok(Self { weights: Arc::new(weights), vocabulary })
     }
 
@@ -95,12 +123,24 @@ impl<B: Backend> T5<B> {
         if source.tokens().is_empty() {
             return Err(Error::EmptySource);
         }
-        let embedded = self.weights.embed(source.tokens(), |at| format!("at position {at} of the source"))?;
-        Ok(self.weights.encoder.forward(embedded))
+        let weights = &self.weights;
+        let embedded = weights.embed(source.tokens(), |at| format!("at position {at} of the source"))?;
+        Ok(weights.run(source.tokens().len(), || weights.encoder.forward(embedded, &weights.config)))
     }
 }
 
 impl<B: Backend> Weights<B> {
+    /// Computes a pass over so many rows, on flex in one of the model's threads if it is large enough.
+    fn run<R: Send>(&self, rows: usize, pass: impl FnOnce() -> R + Send) -> R {
+        #[cfg(feature = "flex")]
+        if crate::flex::is_flex::<B>() {
+            // A weight takes as long to read as to multiply eight times.
+            return self.threads.run((rows + 8) * self.config.decoder_weights(), pass);
+        }
+        let _ = rows;
+        pass()
+    }
+
     /// `[tokens, d_model]`; `place` says where the token at an index stood.
     fn embed(&self, tokens: &[Token], place: impl Fn(usize) -> String) -> Result<Tensor<B, 2>> {
         let size = self.config.vocab_size;

@@ -1,51 +1,91 @@
+use std::array::from_fn;
+
 use bild_core::Token;
 use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
 
 use super::loader::Loader;
-use crate::error::Result;
+#[cfg(feature = "flex")]
+use crate::kernel::{Int8Panels, Panels};
+use crate::{Precision, error::Result, precision::round_to_int8};
 
-/// A product with a weight matrix and nothing else (T5 has no biases). The one place that decides how weights lie in
-/// memory.
+/// A product with a weight matrix and nothing else (T5 has no biases), or with several of the same shape one below the
+/// other, so that they are one product. The one place that decides how weights lie in memory.
 pub(super) enum Projection<B: Backend> {
     /// `[out, in]`, as checkpoints store it.
     Plain(Tensor<B, 2>),
     #[cfg(feature = "flex")]
-    Panels(crate::kernel::Panels),
+    Panels(Panels),
+    #[cfg(feature = "flex")]
+    Int8(Int8Panels),
 }
 
 impl<B: Backend> Projection<B> {
-    /// Reads a matrix of `[out, in]`.
-    pub(super) fn load(loader: &Loader<'_, B>, name: &str, shape: [usize; 2]) -> Result<Self> {
+    /// Reads a matrix of `[out, in]`, or several of that shape.
+    pub(super) fn load(loader: &Loader<'_, B>, names: &[String], shape: [usize; 2]) -> Result<Self> {
+        let [outputs, width] = [names.len() * shape[0], shape[1]];
         #[cfg(feature = "flex")]
         if crate::flex::is_flex::<B>() {
-            return loader.panels(name, shape).map(Self::Panels);
+            return Ok(match loader.precision() {
+                Precision::F32 => {
+                    let mut panels = Panels::new(outputs, width);
+                    loader.panels(names, shape, |rows| panels.push(rows))?;
+                    Self::Panels(panels)
+                }
+                Precision::Int8 => {
+                    let mut panels = Int8Panels::new(outputs, width);
+                    loader.panels(names, shape, |rows| panels.push(rows))?;
+                    Self::Int8(panels)
+                }
+            });
         }
-        loader.tensor(name, shape).map(Self::Plain)
+        let mut weights = Vec::new();
+        for name in names {
+            weights.append(&mut loader.values(name, shape)?);
+        }
+        if loader.precision() == Precision::Int8 {
+            round_to_int8(&mut weights, width);
+        }
+        Ok(Self::Plain(Tensor::from_data(TensorData::new(weights, [outputs, width]), loader.device())))
     }
 
     /// `[rows, in]` to `[rows, out]`.
     pub(super) fn forward(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
+        let [y] = self.forward_parts(x);
+        y
+    }
+
+    /// `[rows, in]` to N parts of `[rows, out / N]`: the products with N matrices.
+    pub(super) fn forward_parts<const N: usize>(&self, x: Tensor<B, 2>) -> [Tensor<B, 2>; N] {
         match self {
-            Self::Plain(weight) => x.matmul(weight.clone().transpose()),
+            Self::Plain(weight) => {
+                let y = x.matmul(weight.clone().transpose());
+                let part = y.dims()[1] / N;
+                from_fn(|i| y.clone().narrow(1, i * part, part))
+            }
             #[cfg(feature = "flex")]
-            Self::Panels(panels) => crate::flex::product(&x, panels).expect("panels are made for flex in f32 alone"),
+            Self::Panels(panels) => crate::flex::product(&x, |x| panels.parts(x)).expect(FLEX_ALONE),
+            #[cfg(feature = "flex")]
+            Self::Int8(panels) => crate::flex::product(&x, |x| panels.parts(x)).expect(FLEX_ALONE),
         }
     }
 
     /// The rows of the matrix itself at `tokens`, `[tokens, in]`: what an embedding is for. All are below `out`.
     pub(super) fn rows(&self, tokens: &[Token], device: &B::Device) -> Tensor<B, 2> {
-        match self {
+        let rows: Vec<f32> = match self {
             Self::Plain(weight) => {
                 let indices: Vec<i32> = tokens.iter().map(|&token| token as i32).collect();
                 let indices = TensorData::new(indices, [tokens.len()]);
-                weight.clone().select(0, Tensor::<B, 1, Int>::from_data(indices, device))
+                return weight.clone().select(0, Tensor::<B, 1, Int>::from_data(indices, device));
             }
             #[cfg(feature = "flex")]
-            Self::Panels(panels) => {
-                let rows: Vec<f32> = tokens.iter().flat_map(|&token| panels.row(token as usize)).collect();
-                let width = rows.len() / tokens.len();
-                Tensor::from_data(TensorData::new(rows, [tokens.len(), width]), device)
-            }
-        }
+            Self::Panels(panels) => tokens.iter().flat_map(|&token| panels.row(token as usize)).collect(),
+            #[cfg(feature = "flex")]
+            Self::Int8(panels) => tokens.iter().flat_map(|&token| panels.row(token as usize)).collect(),
+        };
+        let width = rows.len() / tokens.len();
+        Tensor::from_data(TensorData::new(rows, [tokens.len(), width]), device)
     }
 }
+
+#[cfg(feature = "flex")]
+const FLEX_ALONE: &str = "panels are made for flex in f32 alone";

@@ -16,7 +16,8 @@ pub struct T5Session<B: Backend> {
 
 impl<B: Backend> T5Session<B> {
     pub(super) fn new(weights: Arc<Weights<B>>, encoded: Tensor<B, 2>, limit: usize) -> Self {
-        let state = weights.decoder.begin(encoded, limit, &weights.config);
+        let rows = encoded.dims()[0];
+        let state = weights.run(rows, || weights.decoder.begin(encoded, limit, &weights.config));
         Self { weights, state, length: 0, limit }
     }
 
@@ -25,8 +26,12 @@ impl<B: Backend> T5Session<B> {
         self.length
     }
 
-    /// Takes in new tokens in one pass and returns their hidden states, `[tokens, d_model]`.
-    fn pass(&mut self, new: &[Token]) -> Result<Tensor<B, 2>> {
+    /// Takes in new tokens in one pass and returns the rows that `reduce` makes of their hidden states, `[tokens, d_model]`.
+    fn pass(
+        &mut self,
+        new: &[Token],
+        reduce: impl FnOnce(&Weights<B>, Tensor<B, 2>) -> Result<Vec<Row>> + Send,
+    ) -> Result<Vec<Row>> {
         let length = self.length + new.len();
         if new.is_empty() || length > self.limit {
             let found = format!("{} new tokens after {}", new.len(), self.length);
@@ -34,10 +39,12 @@ impl<B: Backend> T5Session<B> {
             return Err(Error::Setting { name: "a pass of a T5 session", found, expected });
         }
         let first = self.length;
-        let embedded = self.weights.embed(new, |at| format!("at position {} of the output", first + at))?;
-        let hidden = self.weights.decoder.forward(&mut self.state, embedded, first);
+        let (weights, state) = (&*self.weights, &mut self.state);
+        let embedded = weights.embed(new, |at| format!("at position {} of the output", first + at))?;
+        let rows = weights
+            .run(new.len(), || reduce(weights, weights.decoder.forward(state, embedded, first, &weights.config)))?;
         self.length = length;
-        Ok(hidden)
+        Ok(rows)
     }
 
     fn cut(&mut self, length: usize) {
@@ -47,9 +54,11 @@ impl<B: Backend> T5Session<B> {
 
 impl<B: Backend> DraftSession for T5Session<B> {
     fn propose(&mut self, new: &[Token], want: Want) -> Result<Option<Row>> {
-        let hidden = self.pass(new)?;
-        let last = hidden.narrow(0, new.len() - 1, 1);
-        Ok(reduce::rows(self.weights.logits(last), want, &[])?.pop())
+        let mut rows = self.pass(new, |weights, hidden| {
+            let last = hidden.narrow(0, new.len() - 1, 1);
+            reduce::rows(weights.logits(last), want, &[])
+        })?;
+        Ok(rows.pop())
     }
 
     fn truncate(&mut self, length: usize) {
@@ -59,8 +68,7 @@ impl<B: Backend> DraftSession for T5Session<B> {
 
 impl<B: Backend> VerifierSession for T5Session<B> {
     fn score(&mut self, new: &[Token], want: Want) -> Result<Vec<Row>> {
-        let hidden = self.pass(new)?;
-        reduce::rows(self.weights.logits(hidden), want, &new[1..])
+        self.pass(new, |weights, hidden| reduce::rows(weights.logits(hidden), want, &new[1..]))
     }
 
     fn truncate(&mut self, length: usize) {

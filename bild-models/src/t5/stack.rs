@@ -1,12 +1,13 @@
 use burn::tensor::{Tensor, backend::Backend};
 
 use super::{
-    attention::{Attention, KeysValues},
+    attention::{self, Attention, KeysValues},
     cache::Cache,
     feed_forward::FeedForward,
     loader::Loader,
     norm::RmsNorm,
     position::{CausalBias, PositionBias},
+    projection::Projection,
 };
 use crate::{T5Config, error::Result};
 
@@ -21,7 +22,7 @@ impl<B: Backend> EncoderStack<B> {
     pub(super) fn load(loader: &Loader<'_, B>, config: &T5Config) -> Result<Self> {
         let layer = |i: usize| {
             let name = format!("encoder.block.{i}.layer");
-            let attention = Attention::load(loader, &format!("{name}.0"), "SelfAttention", config)?;
+            let attention = Attention::load(loader, &format!("{name}.0"), "SelfAttention", &["q", "k", "v"], config)?;
             Ok((attention, FeedForward::load(loader, &format!("{name}.1"), config)?))
         };
         Ok(Self {
@@ -32,12 +33,12 @@ impl<B: Backend> EncoderStack<B> {
     }
 
     /// `[tokens, d_model]` to `[tokens, d_model]`.
-    pub(super) fn forward(&self, mut x: Tensor<B, 2>) -> Tensor<B, 2> {
+    pub(super) fn forward(&self, mut x: Tensor<B, 2>, config: &T5Config) -> Tensor<B, 2> {
         let bias = self.bias.square(x.dims()[0]);
         for (attention, feed_forward) in &self.layers {
-            let normed = attention.normed(x.clone());
-            let memory = attention.keys_values(normed.clone());
-            x = feed_forward.forward(x + attention.attend(normed, memory, Some(bias.clone())));
+            let [query, keys, values] = attention.project(x.clone());
+            let memory = KeysValues::new(keys, values, config);
+            x = feed_forward.forward(x + attention.attend(query, memory, Some(bias.clone())));
         }
         self.norm.forward(x)
     }
@@ -53,6 +54,8 @@ pub(super) struct DecoderStack<B: Backend> {
 struct DecoderLayer<B: Backend> {
     own: Attention<B>,
     cross: Attention<B>,
+    /// From the encoder's hidden states to the keys and values of `cross`.
+    source: Projection<B>,
     feed_forward: FeedForward<B>,
 }
 
@@ -73,8 +76,9 @@ impl<B: Backend> DecoderStack<B> {
         let layer = |i: usize| {
             let name = format!("decoder.block.{i}.layer");
             Ok(DecoderLayer {
-                own: Attention::load(loader, &format!("{name}.0"), "SelfAttention", config)?,
-                cross: Attention::load(loader, &format!("{name}.1"), "EncDecAttention", config)?,
+                own: Attention::load(loader, &format!("{name}.0"), "SelfAttention", &["q", "k", "v"], config)?,
+                cross: Attention::load(loader, &format!("{name}.1"), "EncDecAttention", &["q"], config)?,
+                source: attention::projection(loader, &format!("{name}.1.EncDecAttention"), &["k", "v"], config)?,
                 feed_forward: FeedForward::load(loader, &format!("{name}.2"), config)?,
             })
         };
@@ -88,22 +92,31 @@ impl<B: Backend> DecoderStack<B> {
     /// The state of a generation of at most `limit` tokens, from the encoder's hidden states `[source, d_model]`.
     pub(super) fn begin(&self, encoded: Tensor<B, 2>, limit: usize, config: &T5Config) -> DecoderState<B> {
         let device = encoded.device();
-        let layer = |layer: &DecoderLayer<B>| LayerState {
-            cache: Cache::new(limit, config.num_heads, config.d_kv, &device),
-            source: layer.cross.keys_values(encoded.clone()),
+        let layer = |layer: &DecoderLayer<B>| {
+            let [keys, values] = layer.source.forward_parts(encoded.clone());
+            LayerState {
+                cache: Cache::new(limit, config.num_heads, config.d_kv, &device),
+                source: KeysValues::new(keys, values, config),
+            }
         };
         DecoderState { layers: self.layers.iter().map(layer).collect(), bias: self.bias.causal(limit) }
     }
 
     /// One pass over new tokens, `[tokens, d_model]` to the same, of which the first stands at position `at`.
-    pub(super) fn forward(&self, state: &mut DecoderState<B>, mut x: Tensor<B, 2>, at: usize) -> Tensor<B, 2> {
+    pub(super) fn forward(
+        &self,
+        state: &mut DecoderState<B>,
+        mut x: Tensor<B, 2>,
+        at: usize,
+        config: &T5Config,
+    ) -> Tensor<B, 2> {
         let bias = state.bias.rows(at, x.dims()[0]);
         for (layer, state) in self.layers.iter().zip(&mut state.layers) {
-            let normed = layer.own.normed(x.clone());
-            let memory = state.cache.extend(layer.own.keys_values(normed.clone()), at);
-            x = x + layer.own.attend(normed, memory, Some(bias.clone()));
-            let normed = layer.cross.normed(x.clone());
-            x = x + layer.cross.attend(normed, state.source.clone(), None);
+            let [query, keys, values] = layer.own.project(x.clone());
+            let memory = state.cache.extend(KeysValues::new(keys, values, config), at);
+            x = x + layer.own.attend(query, memory, Some(bias.clone()));
+            let [query] = layer.cross.project(x.clone());
+            x = x + layer.cross.attend(query, state.source.clone(), None);
             x = layer.feed_forward.forward(x);
         }
         self.norm.forward(x)
