@@ -7,6 +7,7 @@
 mod support;
 
 mod bandwidth;
+mod profile;
 
 use std::{path::PathBuf, process::ExitCode, time::Instant};
 
@@ -40,6 +41,9 @@ struct Args {
     /// Tokens to write
     #[arg(long, value_name = "N", default_value_t = 64)]
     new_tokens: usize,
+    /// Show where the time of a pass goes; measuring it takes some itself
+    #[arg(long)]
+    profile: bool,
     /// How often to measure, after one run that warms up
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
@@ -53,6 +57,9 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<(), Error> {
+    if args.profile {
+        profile::install()?;
+    }
     let threads = args.models.threads.unwrap_or_else(|| Threads::default().count());
     let [options, little_options] = args.models.options()?;
     let begun = Instant::now();
@@ -101,7 +108,10 @@ fn run(args: &Args) -> Result<(), Error> {
 fn measure<P: Pair>(generator: &Generator<P>, source: &Source, runs: u32) -> Result<Vec<Output>, Error> {
     let progress = support::bar(u64::from(runs) + 1, "Measuring");
     let mut outputs = Vec::new();
-    for _ in 0..=runs {
+    for run in 0..=runs {
+        if run == 1 {
+            profile::begin(); // without the run that warms up
+        }
         outputs.push(generator.generate(source)?);
         progress.inc(1);
     }
@@ -134,7 +144,7 @@ fn report(
             "ms_per_token": median(token.clone()), "ms_per_token_min": least(&token), "ms_per_token_max": most(&token),
             "load_ms": load_ms, "first_ms": first_ms, "peak_rss_mib": peak_rss_mib, "read_gb_per_s": read_gb_per_s,
             "model": args.model, "little": args.little, "source_len": args.source_len, "new_tokens": args.new_tokens,
-            "threads": threads, "precision": format!("{:?}", args.models.precision).to_lowercase(), "runs": args.runs, "stats": outputs[0].statistics,
+            "threads": threads, "precision": format!("{:?}", args.models.precision).to_lowercase(), "runs": args.runs, "stats": outputs[0].statistics, "profile": args.profile.then(|| profile::read().json()),
         });
         println!("{object}");
         return;
@@ -150,6 +160,9 @@ fn report(
     }
     println!("{:<16} {read_gb_per_s:>9.1} GB/s", "read bandwidth");
     println!("{:<16} {}", "the first run", outputs[0].statistics);
+    if args.profile {
+        print!("{}", profile::read());
+    }
 }
 
 /// The most memory this process has held, where the system tells (Linux).

@@ -63,26 +63,34 @@ impl<B: Backend> Attention<B> {
         self.input.forward_parts(self.norm.forward(x))
     }
 
-    /// What queries (`[rows, heads · d_kv]`) find among the keys. `bias` is `[heads, rows, keys]`.
+    /// What queries (`[rows, heads · d_kv]`) find among the keys, projected to `[rows, d_model]`. `bias` is
+    /// `[heads, rows, keys]`.
     pub(super) fn attend(
         &self,
         query: Tensor<B, 2>,
         memory: KeysValues<B>,
         bias: Option<Tensor<B, 3>>,
     ) -> Tensor<B, 2> {
+        self.output.forward(memory.find(query, bias))
+    }
+}
+
+impl<B: Backend> KeysValues<B> {
+    fn find(self, query: Tensor<B, 2>, bias: Option<Tensor<B, 3>>) -> Tensor<B, 2> {
+        let _span = tracing::trace_span!("attention").entered();
         #[cfg(feature = "flex")]
-        if let Some(found) = crate::flex::attend(&query, &memory.keys, &memory.values, bias.as_ref()) {
-            return self.output.forward(found);
+        if let Some(found) = crate::flex::attend(&query, &self.keys, &self.values, bias.as_ref()) {
+            return found;
         }
         let rows = query.dims()[0];
-        let [_, heads, d_kv] = memory.keys.dims();
+        let [_, heads, d_kv] = self.keys.dims();
         let query = query.reshape([rows, heads, d_kv]).swap_dims(0, 1); // [heads, rows, d_kv]
-        let scores = query.matmul(memory.keys.permute([1, 2, 0])); // [heads, rows, keys]
+        let scores = query.matmul(self.keys.permute([1, 2, 0])); // [heads, rows, keys]
         let scores = match bias {
             Some(bias) => scores + bias,
             None => scores,
         };
-        let found = activation::softmax(scores, 2).matmul(memory.values.swap_dims(0, 1)); // [heads, rows, d_kv]
-        self.output.forward(found.swap_dims(0, 1).reshape([rows, heads * d_kv]))
+        let found = activation::softmax(scores, 2).matmul(self.values.swap_dims(0, 1)); // [heads, rows, d_kv]
+        found.swap_dims(0, 1).reshape([rows, heads * d_kv])
     }
 }

@@ -38,9 +38,14 @@ impl<B: Backend> FeedForward<B> {
     pub(super) fn forward(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
         let normed = self.norm.forward(x.clone());
         let inner = match &self.inner {
-            Inner::Relu(projection) => activation::relu(projection.forward(normed)),
+            Inner::Relu(projection) => {
+                let inner = projection.forward(normed);
+                let _span = tracing::trace_span!("activation").entered();
+                activation::relu(inner)
+            }
             Inner::GatedGelu(projection) => {
                 let [gate, up] = projection.forward_parts(normed);
+                let _span = tracing::trace_span!("activation").entered();
                 gated_gelu(gate, up)
             }
         };

@@ -152,6 +152,7 @@ impl<B: Backend> Weights<B> {
 
     /// Logits `[tokens, vocab]` of the decoder's hidden states `[tokens, d_model]`.
     fn logits(&self, hidden: Tensor<B, 2>) -> Tensor<B, 2> {
+        let _span = tracing::trace_span!("head").entered();
         let scaled =
             if self.config.scaled_head { hidden.mul_scalar((self.config.d_model as f32).powf(-0.5)) } else { hidden };
         self.head.as_ref().unwrap_or(&self.embedding).forward(scaled)

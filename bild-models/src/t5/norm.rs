@@ -17,6 +17,7 @@ impl<B: Backend> RmsNorm<B> {
     }
 
     pub(super) fn forward(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
+        let _span = tracing::trace_span!("norm").entered();
         #[cfg(feature = "flex")]
         if let Some(normed) = crate::flex::rms_norm(&x, &self.weight, self.epsilon) {
             return normed;

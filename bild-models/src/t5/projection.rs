@@ -56,6 +56,7 @@ impl<B: Backend> Projection<B> {
 
     /// `[rows, in]` to N parts of `[rows, out / N]`: the products with N matrices.
     pub(super) fn forward_parts<const N: usize>(&self, x: Tensor<B, 2>) -> [Tensor<B, 2>; N] {
+        let _span = tracing::trace_span!("product").entered();
         match self {
             Self::Plain(weight) => {
                 let y = x.matmul(weight.clone().transpose());

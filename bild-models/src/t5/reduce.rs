@@ -5,6 +5,7 @@ use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
 
 /// Reduces `logits` (`[rows, vocab]`); `next[i]` is the draft that follows row i, where there is one.
 pub(super) fn rows<B: Backend>(logits: Tensor<B, 2>, want: Want, next: &[Token]) -> Result<Vec<Row>> {
+    let _span = tracing::trace_span!("reduction").entered();
     if want.logits || lies_on_host::<B>() { on_host(logits, want, next) } else { on_device(logits, want, next) }
 }
 
