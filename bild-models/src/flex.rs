@@ -6,7 +6,7 @@ use std::any::{Any, TypeId};
 use burn::tensor::{DType, Tensor, TensorData, TensorPrimitive, backend::Backend};
 use burn_flex::FlexTensor;
 
-use crate::kernel::{self, Heads};
+use crate::kernel::{self, Rows};
 
 /// Whether tensors of `B` are flex's, in f32.
 pub(crate) fn is_flex<B: Backend>() -> bool {
@@ -14,57 +14,53 @@ pub(crate) fn is_flex<B: Backend>() -> bool {
     f32s && TypeId::of::<B::FloatTensorPrimitive>() == TypeId::of::<FlexTensor>()
 }
 
-/// Copies `rows` into `cache` from its row `at` on, without copying the cache (flex's `slice_assign` would). Both are
-/// row-major, with rows of the same width. Returns whether it was done.
-pub(crate) fn write_rows<B: Backend>(cache: &mut TensorPrimitive<B>, rows: &TensorPrimitive<B>, at: usize) -> bool {
-    let (TensorPrimitive::Float(cache), TensorPrimitive::Float(rows)) = (cache, rows) else { return false };
+/// Copies `rows` into `cache` from its row `at` on, without copying the cache (flex's `slice_assign` would). Returns whether
+/// it was done.
+pub(crate) fn write_rows<B: Backend>(cache: &mut TensorPrimitive<B>, rows: &Tensor<B, 2>, at: usize) -> bool {
+    let TensorPrimitive::Float(cache) = cache else { return false };
     let Some(cache) = (cache as &mut dyn Any).downcast_mut::<FlexTensor>() else { return false };
-    let Some(rows) = (rows as &dyn Any).downcast_ref::<FlexTensor>() else { return false };
-    if cache.dtype() != DType::F32 || rows.dtype() != DType::F32 || !cache.is_contiguous() {
+    let Some(rows) = FlexF32::matrix(rows) else { return false };
+    let rows = rows.rows();
+    if cache.dtype() != DType::F32 || !cache.is_contiguous() {
         return false;
     }
-    let rows = rows.to_contiguous();
-    let width = cache.layout().num_elements() / cache.layout().shape()[0];
-    let (Some(values), Some(storage)) = (rows.as_slice::<f32>(), cache.try_storage_mut::<f32>()) else { return false };
-    storage[at * width..][..values.len()].copy_from_slice(values);
+    let Some(storage) = cache.try_storage_mut::<f32>() else { return false };
+    for (i, to) in storage[at * rows.width..].chunks_exact_mut(rows.width).take(rows.count).enumerate() {
+        to.copy_from_slice(rows.row(i));
+    }
     true
 }
 
-/// A product of a weight matrix with the rows of `x` (`[rows, in]`), in parts of `[rows, out / N]`.
-pub(crate) fn product<B: Backend, const N: usize>(
-    x: &Tensor<B, 2>,
-    product: impl FnOnce(&[f32]) -> [Vec<f32>; N],
-) -> Option<[Tensor<B, 2>; N]> {
+/// A product of a weight matrix with the rows of `x` (`[rows, in]`), `[rows, out]`.
+pub(crate) fn product<B: Backend>(x: &Tensor<B, 2>, product: impl FnOnce(&[f32]) -> Vec<f32>) -> Option<Tensor<B, 2>> {
     let rows = x.dims()[0];
-    let parts = product(FlexF32::of(x)?.values());
-    Some(parts.map(|part| {
-        let width = part.len() / rows;
-        tensor(part, [rows, width], &x.device())
-    }))
+    let product = product(FlexF32::of(x)?.values());
+    let width = product.len() / rows;
+    Some(tensor(product, [rows, width], &x.device()))
 }
 
-/// Attention as [`kernel::attend`] has it: `queries` are `[rows, heads · d_kv]`, keys and values `[keys, heads, d_kv]`,
-/// `bias` is `[heads, rows, keys]`.
+/// Attention as [`kernel::attend`] has it: queries, keys and values are `[…, heads · d_kv]`, `bias` is
+/// `[heads, rows, keys]`.
 pub(crate) fn attend<B: Backend>(
     queries: &Tensor<B, 2>,
-    keys: &Tensor<B, 3>,
-    values: &Tensor<B, 3>,
+    keys: &Tensor<B, 2>,
+    values: &Tensor<B, 2>,
     bias: Option<&Tensor<B, 3>>,
+    heads: usize,
 ) -> Option<Tensor<B, 2>> {
-    let [_, count, d_kv] = keys.dims();
-    let (q, k, v) = (FlexF32::of(queries)?, FlexF32::of(keys)?, FlexF32::of(values)?);
+    let (q, k, v) = (FlexF32::matrix(queries)?, FlexF32::matrix(keys)?, FlexF32::matrix(values)?);
     let bias = bias.map(FlexF32::of);
     let bias = match &bias {
         Some(bias) => Some(bias.as_ref()?.values()),
         None => None,
     };
-    let found = kernel::attend(q.values(), k.values(), v.values(), bias, Heads { count, d_kv });
+    let found = kernel::attend(q.rows(), k.rows(), v.rows(), bias, heads);
     Some(tensor(found, queries.dims(), &queries.device()))
 }
 
 /// gelu(`gate`) · `up`.
 pub(crate) fn gated_gelu<B: Backend>(gate: &Tensor<B, 2>, up: &Tensor<B, 2>) -> Option<Tensor<B, 2>> {
-    let product = kernel::gated_gelu(FlexF32::of(gate)?.values(), FlexF32::of(up)?.values());
+    let product = kernel::gated_gelu(FlexF32::matrix(gate)?.rows(), FlexF32::matrix(up)?.rows());
     Some(tensor(product, gate.dims(), &gate.device()))
 }
 
@@ -74,19 +70,35 @@ pub(crate) fn rms_norm<B: Backend>(x: &Tensor<B, 2>, weight: &Tensor<B, 2>, epsi
     Some(tensor(normed, x.dims(), &x.device()))
 }
 
-/// A tensor of flex in f32 whose values lie in order; a view that does is not copied.
+/// A tensor of flex in f32.
 struct FlexF32(FlexTensor);
 
 impl FlexF32 {
+    /// One whose values lie in order; a view that is one is not copied.
     fn of<B: Backend, const D: usize>(tensor: &Tensor<B, D>) -> Option<Self> {
+        Self::that(tensor, FlexTensor::is_contiguous)
+    }
+
+    /// A matrix whose rows lie in order each; a view that is one is not copied.
+    fn matrix<B: Backend>(tensor: &Tensor<B, 2>) -> Option<Self> {
+        Self::that(tensor, |tensor| tensor.layout().strides()[1] == 1 && tensor.layout().strides()[0] >= 0)
+    }
+
+    fn that<B: Backend, const D: usize>(tensor: &Tensor<B, D>, fits: fn(&FlexTensor) -> bool) -> Option<Self> {
         let TensorPrimitive::Float(primitive) = tensor.clone().into_primitive() else { return None };
         let tensor = (&primitive as &dyn Any).downcast_ref::<FlexTensor>()?;
-        let ordered = if tensor.is_contiguous() { tensor.clone() } else { tensor.to_contiguous() };
-        (ordered.dtype() == DType::F32).then_some(Self(ordered))
+        let tensor = if fits(tensor) { tensor.clone() } else { tensor.to_contiguous() };
+        (tensor.dtype() == DType::F32).then_some(Self(tensor))
     }
 
     fn values(&self) -> &[f32] {
         self.0.as_slice().expect("it is contiguous and f32")
+    }
+
+    fn rows(&self) -> Rows<'_> {
+        let layout = self.0.layout();
+        let values = &self.0.storage()[layout.start_offset()..];
+        Rows { values, count: layout.shape()[0], width: layout.shape()[1], stride: layout.strides()[0] as usize }
     }
 }
 

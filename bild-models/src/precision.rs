@@ -18,22 +18,31 @@ pub enum Precision {
     Int8,
 }
 
-/// Rounds the weights of one output to `rounded`, and returns their scale: a weight is about `scale · rounded`.
-pub(crate) fn quantize(weights: &[f32], rounded: &mut [i8]) -> f32 {
-    let largest = weights.iter().fold(0.0, |largest: f32, weight| largest.max(weight.abs()));
-    let scale = largest / 127.0;
-    for (rounded, weight) in rounded.iter_mut().zip(weights) {
-        // So small that the scale is 0: a row of zeros, or as good as one.
-        *rounded = if scale > 0.0 { (weight / scale).round().clamp(-127.0, 127.0) as i8 } else { 0 };
+/// Rounds values that share a scale to nearest, and returns the scale: a value is about `scale · rounded`. A NaN or ∞
+/// among them makes the scale one, so that it is not lost.
+#[inline(always)]
+pub(crate) fn round(values: &[f32], rounded: &mut [i8]) -> f32 {
+    // Adding this rounds to a whole number, which is left in the lowest bits of the sum.
+    const ROUND: f32 = 12_582_912.0;
+    // Magnitudes are in the order of their bits, NaN above all.
+    let largest = f32::from_bits(values.iter().fold(0, |largest, value| largest.max(value.to_bits() & 0x7fff_ffff)));
+    let inverse = 127.0 / largest;
+    if inverse == f32::INFINITY {
+        // All are 0, or too small to divide by.
+        rounded.fill(0);
+        return 0.0;
     }
-    scale
+    for (rounded, value) in rounded.iter_mut().zip(values) {
+        *rounded = (value * inverse + ROUND).to_bits() as i8;
+    }
+    largest / 127.0
 }
 
 /// What is left of a matrix of rows of `width` once it has been rounded to int8.
 pub(crate) fn round_to_int8(weights: &mut [f32], width: usize) {
     let mut rounded = vec![0; width];
     for row in weights.chunks_mut(width) {
-        let scale = quantize(row, &mut rounded);
+        let scale = round(row, &mut rounded);
         for (weight, &rounded) in row.iter_mut().zip(&rounded) {
             *weight = f32::from(rounded) * scale;
         }
@@ -49,7 +58,7 @@ mod tests {
         for size in [1e-30, 1e-3, 1.0, 1e30] {
             let weights: Vec<f32> = (0..100).map(|i| (i as f32 * 0.7).sin() * size).collect();
             let mut rounded = [0; 100];
-            let scale = quantize(&weights, &mut rounded);
+            let scale = round(&weights, &mut rounded);
             assert!(rounded.contains(&127) || rounded.contains(&-127));
             for (weight, &rounded) in weights.iter().zip(&rounded) {
                 assert!((weight - f32::from(rounded) * scale).abs() <= 0.501 * scale, "{weight} {rounded} {scale}");

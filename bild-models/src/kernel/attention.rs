@@ -3,45 +3,46 @@
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::{dot, elementwise::exp, is_shared};
+use super::{Rows, dot, elementwise::exp, is_shared};
 
-/// How a row divides into heads.
-#[derive(Clone, Copy)]
-pub(crate) struct Heads {
-    pub(crate) count: usize,
-    pub(crate) d_kv: usize,
-}
-
-/// What `queries` (`[rows, heads, d_kv]`) find among `keys` and `values` (`[keys, heads, d_kv]` each), with `bias`
-/// (`[heads, rows, keys]`) added to the scores: the sums of values weighted by the softmax of the scores, in the shape of
-/// `queries`.
+/// What `queries` find among `keys` and `values`, whose rows are `[heads, d_kv]` all, with `bias` (`[heads, rows, keys]`)
+/// added to the scores: the sums of values weighted by the softmax of the scores, `[rows, heads, d_kv]`.
 ///
 /// A key whose bias is −∞ leaves no trace in the result if it comes after all others, so a row of a longer pass that
 /// masks what follows it has the bits of a pass that ends with it.
-pub(crate) fn attend(queries: &[f32], keys: &[f32], values: &[f32], bias: Option<&[f32]>, heads: Heads) -> Vec<f32> {
-    let width = heads.count * heads.d_kv;
-    let rows = queries.len() / width;
-    let mut found = vec![0.0; queries.len()];
-    let row = |(row, (queries, found)): (usize, (&[f32], &mut [f32]))| {
-        Arch::new().dispatch(Row { queries, keys, values, bias, heads, row, rows, found });
+pub(crate) fn attend(
+    queries: Rows<'_>,
+    keys: Rows<'_>,
+    values: Rows<'_>,
+    bias: Option<&[f32]>,
+    heads: usize,
+) -> Vec<f32> {
+    let mut found = vec![0.0; queries.count * queries.width];
+    let row = |(row, found): (usize, &mut [f32])| {
+        let bias = bias.map(|bias| Bias { values: bias, row, rows: queries.count });
+        Arch::new().dispatch(Row { query: queries.row(row), keys, values, bias, heads, found });
     };
-    if rows > 1 && is_shared(rows, keys.len() + values.len()) {
-        queries.par_chunks(width).zip(found.par_chunks_mut(width)).enumerate().for_each(row);
+    if queries.count > 1 && is_shared(queries.count, 2 * keys.count * keys.width) {
+        found.par_chunks_mut(queries.width).enumerate().for_each(row);
     } else {
-        queries.chunks(width).zip(found.chunks_mut(width)).enumerate().for_each(row);
+        found.chunks_mut(queries.width).enumerate().for_each(row);
     }
     found
 }
 
-struct Row<'a> {
-    queries: &'a [f32],
-    keys: &'a [f32],
+/// `[heads, rows, keys]`, and which of the rows it is for.
+struct Bias<'a> {
     values: &'a [f32],
-    bias: Option<&'a [f32]>,
-    heads: Heads,
-    /// This row and how many there are, to find its bias.
     row: usize,
     rows: usize,
+}
+
+struct Row<'a> {
+    query: &'a [f32],
+    keys: Rows<'a>,
+    values: Rows<'a>,
+    bias: Option<Bias<'a>>,
+    heads: usize,
     found: &'a mut [f32],
 }
 
@@ -50,26 +51,30 @@ impl WithSimd for Row<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Heads { count, d_kv } = self.heads;
-        let width = count * d_kv;
-        let keys = self.keys.len() / width;
-        let mut weights = vec![0.0; keys];
-        for head in 0..count {
-            let at = head * d_kv;
-            let query = &self.queries[at..][..d_kv];
-            for (weight, key) in weights.iter_mut().zip(self.keys.chunks_exact(width)) {
-                *weight = dot(simd, query, &key[at..][..d_kv]);
+        let (keys, d_kv) = (self.keys.count, self.query.len() / self.heads);
+        let mut weights = vec![0.0; self.heads * keys];
+        // Key after key, as they lie in memory.
+        for key in 0..keys {
+            let parts = self.query.chunks_exact(d_kv).zip(self.keys.row(key).chunks_exact(d_kv));
+            for (weight, (query, part)) in weights[key..].iter_mut().step_by(keys).zip(parts) {
+                *weight = dot(simd, query, part);
             }
-            if let Some(bias) = self.bias {
-                let bias = &bias[(head * self.rows + self.row) * keys..][..keys];
-                for (weight, bias) in weights.iter_mut().zip(bias) {
+        }
+        for (head, weights) in weights.chunks_exact_mut(keys).enumerate() {
+            if let Some(Bias { values, row, rows }) = self.bias {
+                for (weight, bias) in weights.iter_mut().zip(&values[(head * rows + row) * keys..]) {
                     *weight += bias;
                 }
             }
-            let sum = exponentials(&mut weights);
-            let found = &mut self.found[at..][..d_kv];
-            for (weight, value) in weights.iter().zip(self.values.chunks_exact(width)) {
-                add_scaled(simd, found, weight / sum, &value[at..][..d_kv]);
+            let sum = exponentials(weights);
+            for weight in weights {
+                *weight /= sum;
+            }
+        }
+        for key in 0..keys {
+            let parts = self.found.chunks_exact_mut(d_kv).zip(self.values.row(key).chunks_exact(d_kv));
+            for (weight, (found, part)) in weights[key..].iter().step_by(keys).zip(parts) {
+                add_scaled(simd, found, *weight, part);
             }
         }
     }
@@ -110,20 +115,35 @@ mod tests {
         (0..count).map(|i| ((i * 7919 + seed * 104_729) % 1009) as f32 / 504.0 - 1.0).collect()
     }
 
+    fn rows_of(values: &[f32], width: usize) -> Rows<'_> {
+        Rows { values, count: values.len() / width, width, stride: width }
+    }
+
+    #[test]
+    fn rows_may_lie_apart() {
+        let (width, rows) = (6, 5);
+        let together = values(3 * width * rows, 8);
+        let part = |i: usize| Rows { values: &together[i * width..], count: rows, width, stride: 3 * width };
+        let copied = |i: usize| (0..rows).flat_map(|row| part(i).row(row).to_vec()).collect::<Vec<f32>>();
+        let copies = [copied(0), copied(1), copied(2)];
+        let [q, k, v] = [&copies[0], &copies[1], &copies[2]].map(|copy| rows_of(copy, width));
+        assert_eq!(attend(part(0), part(1), part(2), None, 2), attend(q, k, v, None, 2));
+    }
+
     /// The definition, in f64.
-    fn expected(q: &[f32], k: &[f32], v: &[f32], bias: &[f32], heads: Heads) -> Vec<f64> {
-        let width = heads.count * heads.d_kv;
+    fn expected(q: &[f32], k: &[f32], v: &[f32], bias: &[f32], [count, d_kv]: [usize; 2]) -> Vec<f64> {
+        let width = count * d_kv;
         let (rows, keys) = (q.len() / width, k.len() / width);
         let mut found = vec![0.0; q.len()];
         for row in 0..rows {
-            for head in 0..heads.count {
-                let at = |row: usize, i: usize| row * width + head * heads.d_kv + i;
+            for head in 0..count {
+                let at = |row: usize, i: usize| row * width + head * d_kv + i;
                 let score = |key: usize| -> f64 {
                     let product = |i| f64::from(q[at(row, i)]) * f64::from(k[at(key, i)]);
-                    (0..heads.d_kv).map(product).sum::<f64>() + f64::from(bias[(head * rows + row) * keys + key])
+                    (0..d_kv).map(product).sum::<f64>() + f64::from(bias[(head * rows + row) * keys + key])
                 };
                 let sum: f64 = (0..keys).map(|key| score(key).exp()).sum();
-                for i in 0..heads.d_kv {
+                for i in 0..d_kv {
                     let weighted = |key| score(key).exp() / sum * f64::from(v[at(key, i)]);
                     found[at(row, i)] = (0..keys).map(weighted).sum();
                 }
@@ -135,12 +155,12 @@ mod tests {
     #[test]
     fn equals_its_definition_for_shapes_that_are_multiples_of_nothing() {
         for (count, d_kv) in [(1, 1), (2, 3), (3, 16), (4, 21), (2, 64), (5, 37)] {
-            let (heads, width) = (Heads { count, d_kv }, count * d_kv);
+            let width = count * d_kv;
             for (rows, keys) in [(1, 1), (1, 9), (2, 2), (3, 17), (11, 40)] {
                 let (q, k, v) = (values(rows * width, 1), values(keys * width, 2), values(keys * width, 3));
                 let bias = values(count * rows * keys, 4);
-                let found = attend(&q, &k, &v, Some(&bias), heads);
-                for (found, expected) in found.iter().zip(expected(&q, &k, &v, &bias, heads)) {
+                let found = attend(rows_of(&q, width), rows_of(&k, width), rows_of(&v, width), Some(&bias), count);
+                for (found, expected) in found.iter().zip(expected(&q, &k, &v, &bias, [count, d_kv])) {
                     assert!((f64::from(*found) - expected).abs() < 1e-5, "{count} {d_kv} {rows} {keys}");
                 }
             }
@@ -151,19 +171,21 @@ mod tests {
     fn a_masked_row_among_others_has_the_bits_of_a_pass_that_ends_with_it() {
         // The last is shared between threads.
         for (count, d_kv, rows) in [(2, 3, 2), (4, 21, 11), (2, 64, 11), (8, 64, 5), (16, 64, 90)] {
-            let (heads, width, before) = (Heads { count, d_kv }, count * d_kv, 13);
+            let (width, before) = (count * d_kv, 13);
             let keys = before + rows;
             let (q, k, v) = (values(rows * width, 1), values(keys * width, 2), values(keys * width, 3));
             let bias = |row: usize, key: usize| if key > before + row { f32::NEG_INFINITY } else { (key as f32).sin() };
             let all = (0..count).flat_map(|_| (0..rows).flat_map(|row| (0..keys).map(move |key| bias(row, key))));
             let all: Vec<f32> = all.collect();
             let mut together = Vec::new();
-            in_pool(|| together = attend(&q, &k, &v, Some(&all), heads));
+            in_pool(|| {
+                together = attend(rows_of(&q, width), rows_of(&k, width), rows_of(&v, width), Some(&all), count)
+            });
             for row in 0..rows {
                 let seen = before + row + 1;
                 let own: Vec<f32> = (0..count).flat_map(|_| (0..seen).map(|key| bias(row, key))).collect();
-                let (k, v) = (&k[..seen * width], &v[..seen * width]);
-                let alone = attend(&q[row * width..][..width], k, v, Some(&own), heads);
+                let (k, v) = (rows_of(&k[..seen * width], width), rows_of(&v[..seen * width], width));
+                let alone = attend(rows_of(&q[row * width..][..width], width), k, v, Some(&own), count);
                 let same = alone.iter().zip(&together[row * width..]).all(|(a, b)| a.to_bits() == b.to_bits());
                 assert!(same, "row {row} of {count} heads of {d_kv}");
             }

@@ -2,7 +2,7 @@
 
 use pulp::{Arch, Simd, WithSimd};
 
-use super::dot;
+use super::{Rows, dot};
 
 /// e^x to within 2 units in the last place, and 0 below the least normal result. Arithmetic alone, so that a loop over it
 /// becomes vector instructions.
@@ -27,9 +27,12 @@ pub(super) fn exp(x: f32) -> f32 {
 
 /// gelu(`gate`) · `up`, with the approximation of gelu by tanh that T5 1.1 was trained with, rewritten with one
 /// exponential: ½ (1 + tanh u) = 1 / (1 + exp(−2u)).
-pub(crate) fn gated_gelu(gate: &[f32], up: &[f32]) -> Vec<f32> {
-    let mut product = up.to_vec();
-    Arch::new().dispatch(GatedGelu { gate, product: &mut product });
+pub(crate) fn gated_gelu(gate: Rows<'_>, up: Rows<'_>) -> Vec<f32> {
+    let mut product = Vec::with_capacity(up.count * up.width);
+    for row in 0..up.count {
+        product.extend_from_slice(up.row(row));
+        Arch::new().dispatch(GatedGelu { gate: gate.row(row), product: &mut product[row * up.width..] });
+    }
     product
 }
 
@@ -100,7 +103,8 @@ mod tests {
         for width in [1, 7, 16, 100] {
             let x: Vec<f32> = (0..3 * width).map(|i| (i as f32 * 0.7).sin() * 6.0).collect();
             let y: Vec<f32> = (0..3 * width).map(|i| (i as f32 * 1.3).cos()).collect();
-            for ((found, &x), &y) in gated_gelu(&x, &y).iter().zip(&x).zip(&y) {
+            let rows = |values| Rows { values, count: 3, width, stride: width };
+            for ((found, &x), &y) in gated_gelu(rows(&x), rows(&y)).iter().zip(&x).zip(&y) {
                 let (x, y) = (f64::from(x), f64::from(y));
                 let tanh = ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3))).tanh();
                 assert!((f64::from(*found) - 0.5 * x * (1.0 + tanh) * y).abs() < 1e-6);

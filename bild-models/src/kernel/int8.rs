@@ -5,13 +5,14 @@
 //! depend neither on the other rows nor on the CPU.
 
 use pulp::{Arch, Simd, WithSimd};
+use rayon::prelude::*;
 
 use super::{
     PANEL, is_shared,
     lanes::{Kind, Step, Tile, WORD},
-    product::in_panels,
+    product::{copy_block, in_panels},
 };
-use crate::precision::quantize;
+use crate::precision::round;
 
 /// Inputs that share a scale.
 const GROUP: usize = 128;
@@ -43,13 +44,11 @@ impl Int8Panels {
         let begin = self.steps.len();
         self.steps.resize(begin + self.steps_of_panel(), [128; PANEL * WORD]);
         let mut scales = [0.0; PANEL];
-        let mut rounded = vec![0; self.width];
+        let mut rounded = vec![0; self.width.next_multiple_of(WORD)];
         for (lane, row) in rows.chunks_exact(self.width).enumerate() {
-            scales[lane] = quantize(row, &mut rounded);
-            for (step, word) in self.steps[begin..].iter_mut().zip(rounded.chunks(WORD)) {
-                for (to, &weight) in step[lane * WORD..].iter_mut().zip(word) {
-                    *to = weight as u8 ^ 128;
-                }
+            scales[lane] = round(row, &mut rounded);
+            for (step, word) in self.steps[begin..].iter_mut().zip(rounded.as_chunks::<WORD>().0) {
+                step.as_chunks_mut::<WORD>().0[lane] = word.map(|weight| weight as u8 ^ 128);
             }
         }
         self.scales.push(scales);
@@ -75,30 +74,23 @@ impl Int8Panels {
 
     /// `x` (`[rows, width]`) times the transpose of the matrix: `[rows, outputs]`.
     pub fn product(&self, x: &[f32]) -> Vec<f32> {
-        let [y] = self.parts(x);
-        y
+        self.product_by(Kind::all().next().expect("the portable kind is always there"), x)
     }
 
-    /// As [`product`](Self::product), the outputs divided into N equal parts: `[rows, outputs / N]` each.
-    pub(crate) fn parts<const N: usize>(&self, x: &[f32]) -> [Vec<f32>; N] {
-        self.parts_by(Kind::all().next().expect("the portable kind is always there"), x)
-    }
-
-    fn parts_by<const N: usize>(&self, kind: Kind, x: &[f32]) -> [Vec<f32>; N] {
+    fn product_by(&self, kind: Kind, x: &[f32]) -> Vec<f32> {
         let rows = x.len() / self.width;
-        let inputs = Inputs::round(x, self.width, kind.most_rows());
-        let steps = self.steps_of_panel();
         // A byte takes a quarter of the time that a float takes.
         let shared = is_shared(rows, self.steps.len() * size_of::<Step>() / 4);
-        in_panels(rows, self.outputs, shared, |first, blocks| {
-            for (i, block) in blocks.chunks_exact_mut(rows * PANEL).enumerate() {
-                let panel = &self.steps[(first + i) * steps..][..steps];
-                let mut block = block;
-                for tile in inputs.tiles() {
-                    let (part, rest) = block.split_at_mut(tile.rows * PANEL);
-                    kind.multiply(&tile, panel, &self.scales[first + i], part);
-                    block = rest;
+        let inputs = Inputs::round(x, self.width, kind.most_rows(), shared);
+        let steps = self.steps_of_panel();
+        in_panels(rows, self.outputs, shared, |first, results| {
+            let panels = self.steps[first * steps..].chunks_exact(steps).zip(&self.scales[first..]);
+            let mut block = vec![0.0; rows * PANEL];
+            for (i, (panel, scales)) in panels.take(results[0].len().div_ceil(PANEL)).enumerate() {
+                for (tile, block) in inputs.tiles().zip(block.chunks_mut(inputs.share * PANEL)) {
+                    kind.multiply(&tile, panel, scales, block);
                 }
+                copy_block(&block, i, results);
             }
         })
     }
@@ -106,7 +98,6 @@ impl Int8Panels {
 
 /// Rows of inputs rounded to 8 bits, tile after tile.
 struct Inputs {
-    rows: usize,
     /// Rows of a tile; the last one may have fewer.
     share: usize,
     /// For each row.
@@ -118,41 +109,49 @@ struct Inputs {
 }
 
 impl Inputs {
-    fn round(x: &[f32], width: usize, most_rows: usize) -> Self {
+    fn round(x: &[f32], width: usize, most_rows: usize, shared: bool) -> Self {
         let rows = x.len() / width;
         let (steps, groups) = (width.div_ceil(WORD), width.div_ceil(GROUP));
-        let mut inputs = Self {
-            rows,
-            share: rows.div_ceil(rows.div_ceil(most_rows)),
-            steps,
-            groups,
-            words: vec![0; rows * steps],
-            scales: vec![0.0; rows * groups],
-            offsets: vec![0; rows * groups],
+        let share = rows.div_ceil(rows.div_ceil(most_rows));
+        let mut words = vec![0; rows * steps];
+        let (mut scales, mut offsets) = (vec![0.0; rows * groups], vec![0; rows * groups]);
+        let sizes = [width, steps, groups].map(|size| share * size);
+        let round = |(((x, words), scales), offsets)| {
+            Arch::new().dispatch(Round { x, width, words, scales, offsets });
         };
-        Arch::new().dispatch(Round { x, width, inputs: &mut inputs });
-        inputs
+        if shared && rows > share {
+            let tiles = x.par_chunks(sizes[0]).zip(words.par_chunks_mut(sizes[1]));
+            let scales = scales.par_chunks_mut(sizes[2]);
+            tiles.zip(scales).zip(offsets.par_chunks_mut(sizes[2])).for_each(round);
+        } else {
+            let tiles = x.chunks(sizes[0]).zip(words.chunks_mut(sizes[1]));
+            let scales = scales.chunks_mut(sizes[2]);
+            tiles.zip(scales).zip(offsets.chunks_mut(sizes[2])).for_each(round);
+        }
+        Self { share, steps, groups, words, scales, offsets }
     }
 
     fn tiles(&self) -> impl Iterator<Item = Tile<'_>> {
-        (0..self.rows).step_by(self.share).map(|first| {
-            let rows = self.share.min(self.rows - first);
-            let groups = first * self.groups..(first + rows) * self.groups;
-            Tile {
-                rows,
-                group: GROUP / WORD,
-                words: &self.words[first * self.steps..][..rows * self.steps],
-                scales: &self.scales[groups.clone()],
-                offsets: &self.offsets[groups],
-            }
+        let words = self.words.chunks(self.share * self.steps);
+        let scales = self.scales.chunks(self.share * self.groups);
+        let offsets = self.offsets.chunks(self.share * self.groups);
+        words.zip(scales.zip(offsets)).map(|(words, (scales, offsets))| Tile {
+            rows: words.len() / self.steps,
+            group: GROUP / WORD,
+            words,
+            scales,
+            offsets,
         })
     }
 }
 
+/// Rounds the rows of a tile.
 struct Round<'a> {
     x: &'a [f32],
     width: usize,
-    inputs: &'a mut Inputs,
+    words: &'a mut [i32],
+    scales: &'a mut [f32],
+    offsets: &'a mut [i32],
 }
 
 impl WithSimd for Round<'_> {
@@ -160,19 +159,13 @@ impl WithSimd for Round<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        let Self { x, width, inputs } = self;
-        for (row, x) in x.chunks_exact(width).enumerate() {
-            let first = row / inputs.share * inputs.share;
-            let (lane, lanes) = (row - first, inputs.share.min(inputs.rows - first));
-            let words = &mut inputs.words[first * inputs.steps + lane..];
-            let at = first * inputs.groups + lane;
-            let (scales, offsets) = (&mut inputs.scales[at..], &mut inputs.offsets[at..]);
+        let rows = self.x.len() / self.width;
+        for (row, x) in self.x.chunks_exact(self.width).enumerate() {
             for (group, x) in x.chunks(GROUP).enumerate() {
-                let mut rounded = [0i8; GROUP];
-                let (scale, sum) = round_group(x, &mut rounded);
-                scales[group * lanes] = scale;
-                offsets[group * lanes] = -128 * sum;
-                let words = words[group * (GROUP / WORD) * lanes..].iter_mut().step_by(lanes);
+                let mut rounded = [0; GROUP];
+                self.scales[group * rows + row] = round(x, &mut rounded);
+                self.offsets[group * rows + row] = -128 * rounded.iter().map(|&x| i32::from(x)).sum::<i32>();
+                let words = self.words[group * (GROUP / WORD) * rows + row..].iter_mut().step_by(rows);
                 let count = x.len().div_ceil(WORD);
                 for (word, bytes) in words.zip(&rounded.as_chunks::<WORD>().0[..count]) {
                     *word = i32::from_le_bytes(bytes.map(|byte| byte as u8));
@@ -182,36 +175,10 @@ impl WithSimd for Round<'_> {
     }
 }
 
-/// Rounds a group to nearest; returns its scale and the sum of what it was rounded to. A NaN or ∞ in it makes the scale
-/// one, so that it is not lost.
-#[inline(always)]
-fn round_group(x: &[f32], rounded: &mut [i8; GROUP]) -> (f32, i32) {
-    // Adding this rounds to a whole number, which is left in the lowest bits of the sum.
-    const ROUND: f32 = 12_582_912.0;
-    // Magnitudes are in the order of their bits, NaN above all.
-    let largest = f32::from_bits(x.iter().fold(0, |largest, x| largest.max(x.to_bits() & 0x7fff_ffff)));
-    let inverse = 127.0 / largest;
-    // Too small to divide by.
-    if !inverse.is_finite() && largest < 1.0 {
-        return (0.0, 0);
-    }
-    let mut sum = 0;
-    for (to, x) in rounded.iter_mut().zip(x) {
-        *to = (x * inverse + ROUND).to_bits() as i8;
-        sum += i32::from(*to);
-    }
-    (largest / 127.0, sum)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::kernel::in_pool;
-
-    fn product_by(panels: &Int8Panels, kind: Kind, x: &[f32]) -> Vec<f32> {
-        let [y] = panels.parts_by(kind, x);
-        y
-    }
 
     fn values(count: usize, seed: usize) -> Vec<f32> {
         (0..count).map(|i| ((i * 7919 + seed * 104_729) % 1009) as f32 / 504.0 - 1.0).collect()
@@ -274,9 +241,9 @@ mod tests {
                 let x = rows_of_many_sizes(rows, width);
                 let panels = panels(&values(outputs * width, 2), width);
                 let portable: Vec<u32> =
-                    product_by(&panels, Kind::Portable, &x).iter().map(|value| value.to_bits()).collect();
+                    panels.product_by(Kind::Portable, &x).iter().map(|value| value.to_bits()).collect();
                 for &kind in &kinds {
-                    let same = product_by(&panels, kind, &x).iter().map(|value| value.to_bits()).eq(portable.clone());
+                    let same = panels.product_by(kind, &x).iter().map(|value| value.to_bits()).eq(portable.clone());
                     assert!(same, "{kind:?}: {rows} rows of {width} to {outputs}");
                 }
             }
@@ -307,7 +274,7 @@ mod tests {
         for sign in [1.0, -1.0] {
             let panels = panels(&vec![sign; 40 * width], width);
             for &kind in &Kind::all().collect::<Vec<_>>() {
-                let found = product_by(&panels, kind, &vec![-1.0; 13 * width]);
+                let found = panels.product_by(kind, &vec![-1.0; 13 * width]);
                 assert!(found.iter().all(|value| (value + sign * width as f32).abs() < 1e-3), "{kind:?}: {found:?}");
             }
         }

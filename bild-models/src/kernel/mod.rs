@@ -14,7 +14,7 @@ mod product;
 
 use pulp::Simd;
 
-pub(crate) use attention::{Heads, attend};
+pub(crate) use attention::attend;
 pub(crate) use elementwise::{gated_gelu, rms_norm};
 pub use int8::Int8Panels;
 pub use product::{PANEL, Panels};
@@ -27,6 +27,22 @@ const WORTH_PREFETCHING: usize = 5;
 /// part of, if it is. That pays from about 60 µs on; reading a weight takes about as long as multiplying it eight times.
 fn is_shared(rows: usize, weights: usize) -> bool {
     rayon::current_thread_index().is_some() && rayon::current_num_threads() > 1 && (rows + 8) * weights >= 1 << 22
+}
+
+/// Rows of equal width, each `stride` after the last: what several products have in common when they are computed as one.
+#[derive(Clone, Copy)]
+pub(crate) struct Rows<'a> {
+    pub(crate) values: &'a [f32],
+    pub(crate) count: usize,
+    pub(crate) width: usize,
+    pub(crate) stride: usize,
+}
+
+impl<'a> Rows<'a> {
+    #[inline(always)]
+    pub(crate) fn row(self, i: usize) -> &'a [f32] {
+        &self.values[i * self.stride..][..self.width]
+    }
 }
 
 #[inline(always)]

@@ -62,67 +62,58 @@ impl Panels {
 
     /// `x` (`[rows, width]`) times the transpose of the matrix: `[rows, outputs]`.
     pub fn product(&self, x: &[f32]) -> Vec<f32> {
-        let [y] = self.parts(x);
-        y
-    }
-
-    /// As [`product`](Self::product), the outputs divided into N equal parts: `[rows, outputs / N]` each.
-    pub(crate) fn parts<const N: usize>(&self, x: &[f32]) -> [Vec<f32>; N] {
         let rows = x.len() / self.width;
-        let panel = PANEL * self.width;
-        in_panels(rows, self.outputs, is_shared(rows, self.weights.len()), |first, blocks| {
-            let weights = &self.weights[first * panel..][..blocks.len() / (rows * PANEL) * panel];
-            Arch::new().dispatch(Product { x, weights, width: self.width, blocks });
+        in_panels(rows, self.outputs, is_shared(rows, self.weights.len()), |first, results| {
+            let weights = &self.weights[first * PANEL * self.width..];
+            Arch::new().dispatch(Product { x, weights, width: self.width, results });
         })
     }
 }
 
-/// A product from its panels, in N parts (`[rows, outputs / N]`): `multiply` is given a first panel, and writes its
-/// results and those of the panels after it to as many blocks of `[rows, PANEL]` as there are.
-pub(super) fn in_panels<const N: usize>(
+/// A product (`[rows, outputs]`) from its panels: `multiply` is given a first panel, and writes the results from that one on
+/// to the slices that are there for them, one of each row.
+pub(super) fn in_panels(
     rows: usize,
     outputs: usize,
     shared: bool,
-    multiply: impl Fn(usize, &mut [f32]) + Sync,
-) -> [Vec<f32>; N] {
-    let count = outputs.div_ceil(PANEL);
-    let mut blocks = vec![0.0; count * rows * PANEL];
-    if shared {
-        let share = count.div_ceil(rayon::current_num_threads());
-        let parts = blocks.par_chunks_mut(share * rows * PANEL);
-        parts.enumerate().for_each(|(part, blocks)| multiply(part * share, blocks));
-    } else {
-        multiply(0, &mut blocks);
+    multiply: impl Fn(usize, &mut [&mut [f32]]) + Sync,
+) -> Vec<f32> {
+    let mut results = vec![0.0; rows * outputs];
+    if !shared {
+        multiply(0, &mut results.chunks_mut(outputs).collect::<Vec<_>>());
+        return results;
     }
-    if rows == 1 && N == 1 {
-        blocks.truncate(outputs);
-        return from_fn(|_| std::mem::take(&mut blocks));
-    }
-    let part = outputs / N;
-    from_fn(|i| {
-        let mut result = Vec::with_capacity(rows * part);
-        for row in 0..rows {
-            let mut at = i * part;
-            while at < (i + 1) * part {
-                let (panel, lane) = (at / PANEL, at % PANEL);
-                let lanes = (PANEL - lane).min((i + 1) * part - at);
-                result.extend_from_slice(&blocks[(panel * rows + row) * PANEL + lane..][..lanes]);
-                at += lanes;
-            }
+    let panels = outputs.div_ceil(PANEL).div_ceil(rayon::current_num_threads());
+    let mut shares: Vec<Vec<_>> = vec![];
+    shares.resize_with(outputs.div_ceil(panels * PANEL), || Vec::with_capacity(rows));
+    for row in results.chunks_mut(outputs) {
+        for (share, piece) in shares.iter_mut().zip(row.chunks_mut(panels * PANEL)) {
+            share.push(piece);
         }
-        result
-    })
+    }
+    shares.into_par_iter().enumerate().for_each(|(i, mut share)| multiply(i * panels, &mut share));
+    results
 }
 
-/// Some panels' share of a product, into `blocks` (`[panels, rows, PANEL]`).
-struct Product<'a> {
+/// Copies the results of one panel, `[rows, PANEL]`, to where those of each row are.
+#[inline(always)]
+pub(super) fn copy_block(block: &[f32], panel: usize, results: &mut [&mut [f32]]) {
+    for (row, values) in results.iter_mut().zip(block.chunks_exact(PANEL)) {
+        let to = &mut row[panel * PANEL..];
+        let count = PANEL.min(to.len());
+        to[..count].copy_from_slice(&values[..count]);
+    }
+}
+
+/// Some panels' share of a product, into a slice for each row.
+struct Product<'a, 'r> {
     x: &'a [f32],
     weights: &'a [f32],
     width: usize,
-    blocks: &'a mut [f32],
+    results: &'a mut [&'r mut [f32]],
 }
 
-impl WithSimd for Product<'_> {
+impl WithSimd for Product<'_, '_> {
     type Output = ();
 
     #[inline(always)]
@@ -137,15 +128,16 @@ impl WithSimd for Product<'_> {
     }
 }
 
-impl Product<'_> {
+impl Product<'_, '_> {
     /// V vectors make a row of a panel; at most `MOST` rows are summed at a time.
     #[inline(always)]
     fn panels<S: Simd, const V: usize, const MOST: usize>(self, simd: S) {
         let rows = self.x.len() / self.width;
         let passes = rows.div_ceil(MOST);
         let share = rows.div_ceil(passes);
-        let panels = self.weights.chunks_exact(PANEL * self.width);
-        for (panel, block) in panels.zip(self.blocks.chunks_exact_mut(rows * PANEL)) {
+        let count = self.results[0].len().div_ceil(PANEL);
+        let mut block = vec![0.0; rows * PANEL];
+        for (i, panel) in self.weights.chunks_exact(PANEL * self.width).take(count).enumerate() {
             let xs = self.x.chunks(share * self.width);
             for (pass, (x, block)) in xs.zip(block.chunks_mut(share * PANEL)).enumerate() {
                 // The first two passes over a panel ask for half of the next one each; a single one asks for all of it.
@@ -160,6 +152,7 @@ impl Product<'_> {
                     _ => tile::<S, V, 6>(simd, x, panel, block, ahead),
                 }
             }
+            copy_block(&block, i, self.results);
         }
     }
 }
@@ -262,26 +255,13 @@ mod tests {
     }
 
     #[test]
-    fn parts_are_the_product_in_pieces() {
-        for (rows, width, part) in [(1, 3, 5), (3, 17, 32), (7, 48, 101)] {
-            let (x, panels) = (values(rows * width, 5), panels(&values(3 * part * width, 6), width));
-            let whole = panels.product(&x);
-            let parts: [Vec<f32>; 3] = panels.parts(&x);
-            for (i, found) in parts.iter().enumerate() {
-                let expected = whole.chunks_exact(3 * part).flat_map(|row| &row[i * part..][..part]);
-                assert!(found.iter().eq(expected), "part {i} of {rows} rows");
-            }
-        }
-    }
-
-    #[test]
     fn narrower_vectors_give_the_same_up_to_rounding() {
         for (rows, width, outputs) in [(1, 17, 9), (2, 48, 64), (5, 100, 37), (7, 33, 101)] {
             let (x, panels) = (values(rows * width, 5), panels(&values(outputs * width, 6), width));
-            let with = |run: &dyn Fn(Product<'_>)| {
-                let mut blocks = vec![0.0; outputs.div_ceil(PANEL) * rows * PANEL];
-                run(Product { x: &x, weights: &panels.weights, width, blocks: &mut blocks });
-                blocks
+            let with = |run: &(dyn Fn(Product<'_, '_>) + Sync)| {
+                in_panels(rows, outputs, false, |_, results| {
+                    run(Product { x: &x, weights: &panels.weights, width, results });
+                })
             };
             let widest = with(&|product| Arch::new().dispatch(product));
             let mut others = vec![with(&|product| Simd::vectorize(pulp::Scalar::new(), product))];

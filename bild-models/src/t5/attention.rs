@@ -9,24 +9,14 @@ pub(super) struct Attention<B: Backend> {
     /// What is projected from the rows that attend: queries, and keys and values if they attend to each other.
     input: Projection<B>,
     output: Projection<B>,
+    heads: usize,
 }
 
-/// Keys and values, `[keys, heads, d_kv]` each.
+/// Keys and values, `[keys, heads · d_kv]` each.
 #[derive(Clone)]
 pub(super) struct KeysValues<B: Backend> {
-    pub(super) keys: Tensor<B, 3>,
-    pub(super) values: Tensor<B, 3>,
-}
-
-impl<B: Backend> KeysValues<B> {
-    /// From `[keys, heads · d_kv]` each.
-    pub(super) fn new(keys: Tensor<B, 2>, values: Tensor<B, 2>, config: &T5Config) -> Self {
-        let split = |x: Tensor<B, 2>| {
-            let rows = x.dims()[0];
-            x.reshape([rows, config.num_heads, config.d_kv])
-        };
-        Self { keys: split(keys), values: split(values) }
-    }
+    pub(super) keys: Tensor<B, 2>,
+    pub(super) values: Tensor<B, 2>,
 }
 
 /// The projections of an attention that are named `parts`, as one.
@@ -55,6 +45,7 @@ impl<B: Backend> Attention<B> {
             norm: RmsNorm::load(loader, &format!("{layer}.layer_norm"), config)?,
             input: projection(loader, &name, inputs, config)?,
             output: Projection::load(loader, &[format!("{name}.o.weight")], outer)?,
+            heads: config.num_heads,
         })
     }
 
@@ -71,26 +62,32 @@ impl<B: Backend> Attention<B> {
         memory: KeysValues<B>,
         bias: Option<Tensor<B, 3>>,
     ) -> Tensor<B, 2> {
-        self.output.forward(memory.find(query, bias))
+        self.output.forward(find(query, memory, bias, self.heads))
     }
 }
 
-impl<B: Backend> KeysValues<B> {
-    fn find(self, query: Tensor<B, 2>, bias: Option<Tensor<B, 3>>) -> Tensor<B, 2> {
-        let _span = tracing::trace_span!("attention").entered();
-        #[cfg(feature = "flex")]
-        if let Some(found) = crate::flex::attend(&query, &self.keys, &self.values, bias.as_ref()) {
-            return found;
-        }
-        let rows = query.dims()[0];
-        let [_, heads, d_kv] = self.keys.dims();
-        let query = query.reshape([rows, heads, d_kv]).swap_dims(0, 1); // [heads, rows, d_kv]
-        let scores = query.matmul(self.keys.permute([1, 2, 0])); // [heads, rows, keys]
-        let scores = match bias {
-            Some(bias) => scores + bias,
-            None => scores,
-        };
-        let found = activation::softmax(scores, 2).matmul(self.values.swap_dims(0, 1)); // [heads, rows, d_kv]
-        found.swap_dims(0, 1).reshape([rows, heads * d_kv])
+/// The sums of values, weighted by the softmax of their keys' products with each query: `[rows, heads · d_kv]`.
+fn find<B: Backend>(
+    query: Tensor<B, 2>,
+    memory: KeysValues<B>,
+    bias: Option<Tensor<B, 3>>,
+    heads: usize,
+) -> Tensor<B, 2> {
+    let _span = tracing::trace_span!("attention").entered();
+    #[cfg(feature = "flex")]
+    if let Some(found) = crate::flex::attend(&query, &memory.keys, &memory.values, bias.as_ref(), heads) {
+        return found;
     }
+    let [rows, width] = query.dims();
+    let split = |x: Tensor<B, 2>| {
+        let rows = x.dims()[0];
+        x.reshape([rows, heads, width / heads]).swap_dims(0, 1) // [heads, rows, d_kv]
+    };
+    let scores = split(query).matmul(split(memory.keys).swap_dims(1, 2)); // [heads, rows, keys]
+    let scores = match bias {
+        Some(bias) => scores + bias,
+        None => scores,
+    };
+    let found = activation::softmax(scores, 2).matmul(split(memory.values)); // [heads, rows, d_kv]
+    found.swap_dims(0, 1).reshape([rows, width])
 }

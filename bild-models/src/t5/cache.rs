@@ -10,8 +10,9 @@ pub(super) struct Cache<B: Backend> {
 }
 
 impl<B: Backend> Cache<B> {
-    pub(super) fn new(limit: usize, heads: usize, d_kv: usize, device: &B::Device) -> Self {
-        let rows = || Rows(Some(Tensor::zeros([limit, heads, d_kv], device)));
+    /// For `limit` keys and values of `width` each.
+    pub(super) fn new(limit: usize, width: usize, device: &B::Device) -> Self {
+        let rows = || Rows(Some(Tensor::zeros([limit, width], device)));
         Self { keys: rows(), values: rows() }
     }
 
@@ -21,34 +22,34 @@ impl<B: Backend> Cache<B> {
     }
 }
 
-/// `[limit, heads, d_kv]`; `None` only while it is being written.
-struct Rows<B: Backend>(Option<Tensor<B, 3>>);
+/// `[limit, width]`; `None` only while it is being written.
+struct Rows<B: Backend>(Option<Tensor<B, 2>>);
 
 impl<B: Backend> Rows<B> {
-    fn extend(&mut self, new: Tensor<B, 3>, at: usize) -> Tensor<B, 3> {
-        let [count, heads, d_kv] = new.dims();
+    fn extend(&mut self, new: Tensor<B, 2>, at: usize) -> Tensor<B, 2> {
+        let count = new.dims()[0];
         let cache = self.0.take().expect("a cache is put back after each write");
         let cache = write(cache, new, at);
         self.0 = Some(cache.clone());
-        cache.slice([0..at + count, 0..heads, 0..d_kv])
+        cache.narrow(0, 0, at + count)
     }
 }
 
 #[cfg(feature = "flex")]
-fn write<B: Backend>(cache: Tensor<B, 3>, new: Tensor<B, 3>, at: usize) -> Tensor<B, 3> {
+fn write<B: Backend>(cache: Tensor<B, 2>, new: Tensor<B, 2>, at: usize) -> Tensor<B, 2> {
     if !crate::flex::is_flex::<B>() {
         return assign(cache, new, at);
     }
-    let (mut primitive, rows) = (cache.into_primitive(), new.into_primitive());
-    let done = crate::flex::write_rows::<B>(&mut primitive, &rows, at);
+    let mut primitive = cache.into_primitive();
+    let done = crate::flex::write_rows::<B>(&mut primitive, &new, at);
     let cache = Tensor::from_primitive(primitive);
-    if done { cache } else { assign(cache, Tensor::from_primitive(rows), at) }
+    if done { cache } else { assign(cache, new, at) }
 }
 
 #[cfg(not(feature = "flex"))]
 use assign as write;
 
-fn assign<B: Backend>(cache: Tensor<B, 3>, new: Tensor<B, 3>, at: usize) -> Tensor<B, 3> {
-    let [count, heads, d_kv] = new.dims();
-    cache.slice_assign([at..at + count, 0..heads, 0..d_kv], new)
+fn assign<B: Backend>(cache: Tensor<B, 2>, new: Tensor<B, 2>, at: usize) -> Tensor<B, 2> {
+    let [count, width] = new.dims();
+    cache.slice_assign([at..at + count, 0..width], new)
 }

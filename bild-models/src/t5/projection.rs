@@ -50,24 +50,21 @@ impl<B: Backend> Projection<B> {
 
     /// `[rows, in]` to `[rows, out]`.
     pub(super) fn forward(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
-        let [y] = self.forward_parts(x);
-        y
+        let _span = tracing::trace_span!("product").entered();
+        match self {
+            Self::Plain(weight) => x.matmul(weight.clone().transpose()),
+            #[cfg(feature = "flex")]
+            Self::Panels(panels) => crate::flex::product(&x, |x| panels.product(x)).expect(FLEX_ALONE),
+            #[cfg(feature = "flex")]
+            Self::Int8(panels) => crate::flex::product(&x, |x| panels.product(x)).expect(FLEX_ALONE),
+        }
     }
 
     /// `[rows, in]` to N parts of `[rows, out / N]`: the products with N matrices.
     pub(super) fn forward_parts<const N: usize>(&self, x: Tensor<B, 2>) -> [Tensor<B, 2>; N] {
-        let _span = tracing::trace_span!("product").entered();
-        match self {
-            Self::Plain(weight) => {
-                let y = x.matmul(weight.clone().transpose());
-                let part = y.dims()[1] / N;
-                from_fn(|i| y.clone().narrow(1, i * part, part))
-            }
-            #[cfg(feature = "flex")]
-            Self::Panels(panels) => crate::flex::product(&x, |x| panels.parts(x)).expect(FLEX_ALONE),
-            #[cfg(feature = "flex")]
-            Self::Int8(panels) => crate::flex::product(&x, |x| panels.parts(x)).expect(FLEX_ALONE),
-        }
+        let y = self.forward(x);
+        let part = y.dims()[1] / N;
+        from_fn(|i| y.clone().narrow(1, i * part, part))
     }
 
     /// The rows of the matrix itself at `tokens`, `[tokens, in]`: what an embedding is for. All are below `out`.

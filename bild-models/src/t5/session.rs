@@ -41,8 +41,7 @@ impl<B: Backend> T5Session<B> {
         let first = self.length;
         let (weights, state) = (&*self.weights, &mut self.state);
         let embedded = weights.embed(new, |at| format!("at position {} of the output", first + at))?;
-        let rows = weights
-            .run(new.len(), || reduce(weights, weights.decoder.forward(state, embedded, first, &weights.config)))?;
+        let rows = weights.run(new.len(), || reduce(weights, weights.decoder.forward(state, embedded, first)))?;
         self.length = length;
         Ok(rows)
     }

@@ -33,11 +33,11 @@ impl<B: Backend> EncoderStack<B> {
     }
 
     /// `[tokens, d_model]` to `[tokens, d_model]`.
-    pub(super) fn forward(&self, mut x: Tensor<B, 2>, config: &T5Config) -> Tensor<B, 2> {
+    pub(super) fn forward(&self, mut x: Tensor<B, 2>) -> Tensor<B, 2> {
         let bias = self.bias.square(x.dims()[0]);
         for (attention, feed_forward) in &self.layers {
             let [query, keys, values] = attention.project(x.clone());
-            let memory = KeysValues::new(keys, values, config);
+            let memory = KeysValues { keys, values };
             x = feed_forward.forward(x + attention.attend(query, memory, Some(bias.clone())));
         }
         self.norm.forward(x)
@@ -95,25 +95,19 @@ impl<B: Backend> DecoderStack<B> {
         let layer = |layer: &DecoderLayer<B>| {
             let [keys, values] = layer.source.forward_parts(encoded.clone());
             LayerState {
-                cache: Cache::new(limit, config.num_heads, config.d_kv, &device),
-                source: KeysValues::new(keys, values, config),
+                cache: Cache::new(limit, config.num_heads * config.d_kv, &device),
+                source: KeysValues { keys, values },
             }
         };
         DecoderState { layers: self.layers.iter().map(layer).collect(), bias: self.bias.causal(limit) }
     }
 
     /// One pass over new tokens, `[tokens, d_model]` to the same, of which the first stands at position `at`.
-    pub(super) fn forward(
-        &self,
-        state: &mut DecoderState<B>,
-        mut x: Tensor<B, 2>,
-        at: usize,
-        config: &T5Config,
-    ) -> Tensor<B, 2> {
+    pub(super) fn forward(&self, state: &mut DecoderState<B>, mut x: Tensor<B, 2>, at: usize) -> Tensor<B, 2> {
         let bias = state.bias.rows(at, x.dims()[0]);
         for (layer, state) in self.layers.iter().zip(&mut state.layers) {
             let [query, keys, values] = layer.own.project(x.clone());
-            let memory = state.cache.extend(KeysValues::new(keys, values, config), at);
+            let memory = state.cache.extend(KeysValues { keys, values }, at);
             x = x + layer.own.attend(query, memory, Some(bias.clone()));
             let [query] = layer.cross.project(x.clone());
             x = x + layer.cross.attend(query, state.source.clone(), None);
