@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use bild::{
-    Bild, Checkpoint, Error, Flex, Generator, Lossless, NoDraft, Overflow, Pair, Settings, Source, T5, TextGenerator,
-    Token, Tokenizer, VerifierModel,
+    Bild, Checkpoint, Error, Flex, Generator, LoadOptions, Lossless, NoDraft, Overflow, Pair, Precision, Settings,
+    Source, T5, TextGenerator, Token, Tokenizer, VerifierModel,
 };
 use proptest::prelude::*;
 
@@ -66,6 +66,27 @@ fn lossless_equals_greedy_for_a_thousand_sources() {
         let policy = if i / 16 % 2 == 0 { "without fallback" } else { "with fallback" };
         assert_eq!(generator.generate(&source).unwrap().tokens, greedy, "source {i}, {policy}");
     }
+}
+
+/// int8 changes a word here and there, and lossless stays what it is.
+#[test]
+fn int8_writes_nearly_what_f32_writes() {
+    let load = |role, precision| {
+        let options = LoadOptions::default().precision(precision);
+        T5::<Flex>::load_with(&checkpoint(role), &Default::default(), &options).unwrap()
+    };
+    let alone = |big| Generator::new((NoDraft, big), Lossless::default()).unwrap();
+    let (exact, big) = (alone(load("big", Precision::F32)), load("big", Precision::Int8));
+    let pair = Generator::new((load("little", Precision::Int8), big.clone()), Lossless::default()).unwrap();
+    let rounded = alone(big);
+    let mut same = 0;
+    for (i, source) in sources().into_iter().take(200).enumerate() {
+        let source = Source::new(source);
+        let written = rounded.generate(&source).unwrap().tokens;
+        assert_eq!(pair.generate(&source).unwrap().tokens, written, "source {i}");
+        same += usize::from(exact.generate(&source).unwrap().tokens == written);
+    }
+    assert!((150..200).contains(&same), "{same} of 200 outputs are the same");
 }
 
 #[test]

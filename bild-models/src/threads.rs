@@ -42,11 +42,21 @@ impl Threads {
 
     /// Computes in one of the threads with the others at hand, if there is so much to do (multiplications, or bytes to
     /// read) that it is worth going there; else here.
+    #[cfg(feature = "flex")]
     pub(crate) fn run<R: Send>(&self, work: usize, compute: impl FnOnce() -> R + Send) -> R {
         match &self.0 {
             // Going there and back takes some 20 µs.
             Some(pool) if work >= 1 << 23 => pool.install(compute),
             _ => compute(),
+        }
+    }
+
+    /// Computes two things, at once if there are two threads.
+    #[cfg(feature = "flex")]
+    pub(crate) fn both<X: Send, Y: Send>(&self, x: impl FnOnce() -> X + Send, y: impl FnOnce() -> Y + Send) -> (X, Y) {
+        match &self.0 {
+            Some(pool) => pool.join(x, y),
+            None => (x(), y()),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 mod common;
 
-use bild_models::{Checkpoint, T5};
+use bild_models::{Checkpoint, LoadOptions, Precision, T5};
 use common::{TestBackend, config, write_checkpoint};
 use peak_alloc::PeakAlloc;
 use serde_json::json;
@@ -22,11 +22,17 @@ fn loading_peaks_at_the_model() {
     let bytes = std::fs::metadata(directory.path().join("model.safetensors")).unwrap().len() as usize;
 
     let checkpoint = Checkpoint::open(directory.path()).unwrap();
-    let before = MEMORY.current_usage();
-    MEMORY.reset_peak_usage();
-    let model = T5::<TestBackend>::load(&checkpoint, &Default::default()).unwrap();
-    let (peak, held) = (MEMORY.peak_usage() - before, MEMORY.current_usage() - before);
-    drop(model);
-    assert!(held > bytes - bytes / 50 && held < bytes + bytes / 20, "{held} bytes are held of a file of {bytes}");
-    assert!(peak < held + held / 20, "{peak} bytes at the peak, {held} held");
+    // The threads are not part of it.
+    let options = LoadOptions::default();
+    for (precision, expected) in [(Precision::F32, bytes), (Precision::Int8, bytes / 4)] {
+        let before = MEMORY.current_usage();
+        MEMORY.reset_peak_usage();
+        let options = options.clone().precision(precision);
+        let model = T5::<TestBackend>::load_with(&checkpoint, &Default::default(), &options).unwrap();
+        let (peak, held) = (MEMORY.peak_usage() - before, MEMORY.current_usage() - before);
+        drop(model);
+        let fits = held > expected - expected / 50 && held < expected + expected / 20;
+        assert!(fits, "{precision:?}: {held} bytes are held, expected {expected}");
+        assert!(peak < held + held / 20, "{precision:?}: {peak} bytes at the peak, {held} held");
+    }
 }

@@ -88,6 +88,15 @@ impl<'a, B: Backend> Loader<'a, B> {
         memory::check(needed, self.checkpoint.directory())
     }
 
+    /// Two parts of loading, at once where a model lies in this process's memory: most of the time goes into its pages.
+    pub(super) fn both<X: Send, Y: Send>(&self, x: impl FnOnce() -> X + Send, y: impl FnOnce() -> Y + Send) -> (X, Y) {
+        #[cfg(feature = "flex")]
+        if crate::flex::is_flex::<B>() {
+            return self.options.threads.both(x, y);
+        }
+        (x(), y())
+    }
+
     /// Refuses weights of more layers than the configuration has: read as they are, they would make another model.
     pub(super) fn check_layers(&self, config: &T5Config) -> Result<()> {
         for name in self.checkpoint.names() {
@@ -105,13 +114,4 @@ impl<'a, B: Backend> Loader<'a, B> {
         }
         Ok(())
     }
-}
-
-/// Two parts of loading, at once where a model lies in this process's memory: most of the time goes into its pages.
-pub(super) fn both<B: Backend, X: Send, Y: Send>(x: impl FnOnce() -> X + Send, y: impl FnOnce() -> Y + Send) -> (X, Y) {
-    #[cfg(feature = "flex")]
-    if crate::flex::is_flex::<B>() {
-        return rayon::join(x, y);
-    }
-    (x(), y())
 }

@@ -19,7 +19,7 @@ use bild_core::{DraftModel, Error, Result, Source, Token, VerifierModel, Vocabul
 use burn::tensor::{Tensor, backend::Backend};
 
 use crate::{Checkpoint, LoadError, LoadOptions, T5Config, Threads};
-use loader::{EMBEDDINGS, Loader, both};
+use loader::{EMBEDDINGS, Loader};
 use projection::Projection;
 pub use session::T5Session;
 use stack::{DecoderStack, EncoderStack};
@@ -89,7 +89,7 @@ impl<B: Backend> T5<B> {
         let head = || has_head.then(|| Projection::load(&loader, &["lm_head.weight".into()], shape)).transpose();
         let (encoder, decoder) = (|| EncoderStack::load(&loader, &config), || DecoderStack::load(&loader, &config));
         let (first, second) =
-            both::<B, _, _>(|| Ok((embedding()?, encoder()?)), || Ok::<_, LoadError>((head()?, decoder()?)));
+            loader.both(|| Ok((embedding()?, encoder()?)), || Ok::<_, LoadError>((head()?, decoder()?)));
         let ((embedding, encoder), (head, decoder)) = (first?, second?);
         let vocabulary = Vocabulary {
             size: config.vocab_size,
