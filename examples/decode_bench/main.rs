@@ -7,15 +7,17 @@
 mod support;
 
 mod bandwidth;
+mod measure;
 mod profile;
 
 use std::{path::PathBuf, process::ExitCode, time::Instant};
 
-use bild::{Generator, Lossless, NoDraft, Output, Pair, Settings, Source, Threads, Token};
+use bild::{Generator, Lossless, NoDraft, Output, Settings, Source, Threads, Token};
 use clap::Parser;
+use measure::{Measured, Spread, measure};
 use serde_json::json;
 use support::{
-    Error, median,
+    Error,
     models::{self, ModelArgs},
     policy::{Mode, PolicyArgs},
 };
@@ -41,6 +43,9 @@ struct Args {
     /// Tokens to write
     #[arg(long, value_name = "N", default_value_t = 64)]
     new_tokens: usize,
+    /// Also time so many generations at once, beside as many one after the other
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..))]
+    at_once: Option<u32>,
     /// Show where the time of a pass goes; measuring it takes some itself
     #[arg(long)]
     profile: bool,
@@ -76,85 +81,62 @@ fn run(args: &Args) -> Result<(), Error> {
             .max_source_tokens(args.source_len, bild::Overflow::Error)
             .end_tokens([]),
     );
-    let outputs = match (&args.little, args.policy.policy) {
+    let alone = |model| Generator::new((NoDraft, model), Lossless::default());
+    let measured = match (&args.little, args.policy.policy) {
         (Some(little), Mode::Bild | Mode::Lossless) => {
-            let little = load_little(little)?;
-            measure(
-                &Generator::new((little, model), args.policy.policy()?)?.with_settings(settings),
-                &source,
-                args.runs,
-            )?
+            let generator = Generator::new((load_little(little)?, model), args.policy.policy()?)?;
+            measure(args, &generator.with_settings(settings), &source)?
         }
-        (Some(little), Mode::Little) => {
-            let little = load_little(little)?;
-            measure(
-                &Generator::new((NoDraft, little), Lossless::default())?.with_settings(settings),
-                &source,
-                args.runs,
-            )?
-        }
-        _ => measure(
-            &Generator::new((NoDraft, model), Lossless::default())?.with_settings(settings),
-            &source,
-            args.runs,
-        )?,
+        (Some(little), Mode::Little) => measure(args, &alone(load_little(little)?)?.with_settings(settings), &source)?,
+        _ => measure(args, &alone(model)?.with_settings(settings), &source)?,
     };
     let peak_rss_mib = peak_rss_mib(); // before the buffer of the bandwidth
     let read_gb_per_s = bandwidth::read_gb_per_s(threads);
-    report(args, threads, &outputs, load_ms, peak_rss_mib, read_gb_per_s);
+    report(args, &measured, &Machine { threads, load_ms, peak_rss_mib, read_gb_per_s });
     Ok(())
 }
 
-fn measure<P: Pair>(generator: &Generator<P>, source: &Source, runs: u32) -> Result<Vec<Output>, Error> {
-    let progress = support::bar(u64::from(runs) + 1, "Measuring");
-    let mut outputs = Vec::new();
-    for run in 0..=runs {
-        if run == 1 {
-            profile::begin(); // without the run that warms up
-        }
-        outputs.push(generator.generate(source)?);
-        progress.inc(1);
-    }
-    progress.finish_and_clear();
-    Ok(outputs)
-}
-
-fn report(
-    args: &Args,
+/// What was found out beside the measured runs.
+struct Machine {
     threads: usize,
-    outputs: &[Output],
     load_ms: f64,
     peak_rss_mib: Option<f64>,
     read_gb_per_s: f64,
-) {
-    // The first run warms up; what it took is what a user waits for once.
-    let (first, outputs) = outputs.split_first().expect("there is one run more than asked for");
-    let first_ms = first.statistics.total_time.as_secs_f64() * 1e3;
-    let of = |value: fn(&Output) -> f64| outputs.iter().map(value).collect::<Vec<_>>();
+}
+
+fn report(args: &Args, measured: &Measured, machine: &Machine) {
+    let Machine { threads, load_ms, peak_rss_mib, read_gb_per_s } = *machine;
+    let outputs = &measured.outputs;
+    let of = |value: fn(&Output) -> f64| Spread::of(&outputs.iter().map(value).collect::<Vec<_>>());
     let encoder = of(|output| output.statistics.encode_time.as_secs_f64() * 1e3);
     let token = of(|output| {
         let decoding = output.statistics.total_time - output.statistics.encode_time;
         decoding.as_secs_f64() * 1e3 / output.tokens.len() as f64
     });
-    let least = |values: &[f64]| values.iter().copied().fold(f64::INFINITY, f64::min);
-    let most = |values: &[f64]| values.iter().copied().fold(0.0, f64::max);
     if args.json {
         let object = json!({
-            "encoder_ms": median(encoder.clone()), "encoder_ms_min": least(&encoder), "encoder_ms_max": most(&encoder),
-            "ms_per_token": median(token.clone()), "ms_per_token_min": least(&token), "ms_per_token_max": most(&token),
-            "load_ms": load_ms, "first_ms": first_ms, "peak_rss_mib": peak_rss_mib, "read_gb_per_s": read_gb_per_s,
-            "model": args.model, "little": args.little, "source_len": args.source_len, "new_tokens": args.new_tokens,
-            "threads": threads, "precision": format!("{:?}", args.models.precision).to_lowercase(), "runs": args.runs, "stats": outputs[0].statistics, "profile": args.profile.then(|| profile::read().json()),
+            "encoder_ms": encoder.median, "encoder_ms_min": encoder.min, "encoder_ms_max": encoder.max,
+            "ms_per_token": token.median, "ms_per_token_min": token.min, "ms_per_token_max": token.max,
+            "load_ms": load_ms, "first_ms": measured.first_ms, "peak_rss_mib": peak_rss_mib,
+            "read_gb_per_s": read_gb_per_s, "model": args.model, "little": args.little,
+            "source_len": args.source_len, "new_tokens": args.new_tokens, "threads": threads,
+            "precision": format!("{:?}", args.models.precision).to_lowercase(), "runs": args.runs,
+            "at_once": measured.at_once, "stats": outputs[0].statistics,
+            "profile": args.profile.then(|| profile::read().json()),
         });
         println!("{object}");
         return;
     }
-    let line = |name: &str, values: &[f64]| {
-        println!("{name:<16} {:>9.3} ms ({:.3} to {:.3})", median(values.to_vec()), least(values), most(values));
+    let line = |name: &str, Spread { median, min, max }: Spread| {
+        println!("{name:<16} {median:>9.3} ms ({min:.3} to {max:.3})");
     };
     println!("{:<16} {load_ms:>9.0} ms", "loading");
-    line("encoder", &encoder);
-    line("a token", &token);
+    line("encoder", encoder);
+    line("a token", token);
+    if let (Some(count), Some(Spread { median, min, max })) = (args.at_once, measured.at_once) {
+        let name = format!("{count} at once");
+        println!("{name:<16} {median:>9.2} times as fast as in turn ({min:.2} to {max:.2})");
+    }
     if let Some(peak) = peak_rss_mib {
         println!("{:<16} {peak:>9.1} MiB", "peak memory");
     }

@@ -100,9 +100,11 @@ pub(crate) fn read() -> Profile {
 }
 
 impl Profile {
-    /// The phases that were entered, with the number of passes and the µs a pass of each part, the last of which is what is left.
+    /// The phases in which something was computed, with the number of passes and the µs a pass of each part, the last of which is what is left.
     fn phases(&self) -> impl Iterator<Item = (&'static str, u32, f64, Vec<(&'static str, f64)>)> {
-        let entered = PHASES.into_iter().zip(&self.0).filter(|(_, times)| times.passes > 0);
+        // A model alone has a draft that does nothing.
+        let seen = |times: &Times| times.parts.iter().any(|part| !part.is_zero());
+        let entered = PHASES.into_iter().zip(&self.0).filter(move |(_, times)| seen(times));
         entered.map(|(name, times)| {
             let micros = |time: Duration| time.as_secs_f64() * 1e6 / f64::from(times.passes);
             let rest = times.phase.saturating_sub(times.parts.iter().sum());
