@@ -107,12 +107,13 @@ struct Machine {
 fn report(args: &Args, measured: &Measured, machine: &Machine) {
     let Machine { threads, load_ms, peak_rss_mib, read_gb_per_s } = *machine;
     let outputs = &measured.outputs;
-    let of = |value: fn(&Output) -> f64| Spread::of(&outputs.iter().map(value).collect::<Vec<_>>());
-    let encoder = of(|output| output.statistics.encode_time.as_secs_f64() * 1e3);
-    let token = of(|output| {
+    let of = |value: fn(&Output) -> f64| outputs.iter().map(value).collect::<Vec<_>>();
+    let encoders = of(|output| output.statistics.encode_time.as_secs_f64() * 1e3);
+    let tokens = of(|output| {
         let decoding = output.statistics.total_time - output.statistics.encode_time;
         decoding.as_secs_f64() * 1e3 / output.tokens.len() as f64
     });
+    let (encoder, token) = (Spread::of(&encoders), Spread::of(&tokens));
     if args.json {
         let object = json!({
             "encoder_ms": encoder.median, "encoder_ms_min": encoder.min, "encoder_ms_max": encoder.max,
@@ -121,7 +122,7 @@ fn report(args: &Args, measured: &Measured, machine: &Machine) {
             "read_gb_per_s": read_gb_per_s, "model": args.model, "little": args.little,
             "source_len": args.source_len, "new_tokens": args.new_tokens, "threads": threads,
             "precision": format!("{:?}", args.models.precision).to_lowercase(), "runs": args.runs,
-            "at_once": measured.at_once, "stats": outputs[0].statistics,
+            "runs_ms": { "encoder": encoders, "token": tokens }, "at_once": measured.at_once, "stats": outputs[0].statistics,
             "profile": args.profile.then(|| profile::read().json()),
         });
         println!("{object}");

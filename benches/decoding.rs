@@ -1,0 +1,71 @@
+//! What decoding costs with a pair: a step of one token, verifications of several, the encoder, and whole generations by the
+//! big model alone, BiLD and lossless.
+//!
+//! cargo bench --bench decoding
+//!
+//! The pair is the repository's, or the folders in `BILD_BIG` and `BILD_LITTLE`.
+
+use std::{path::PathBuf, time::Duration};
+
+use bild::{
+    Bild, Checkpoint, Flex, Generator, LoadOptions, Lossless, NoDraft, Policy, Precision, Settings, Source, T5, Token,
+    VerifierModel, VerifierSession, Want,
+};
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+
+const SOURCE: usize = 64;
+const NEW: usize = 32;
+
+fn load(role: &str, precision: Precision) -> T5<Flex> {
+    let default = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("models/de-en").join(role);
+    let directory = std::env::var_os(format!("BILD_{}", role.to_uppercase())).map_or(default, PathBuf::from);
+    let checkpoint = Checkpoint::open(directory).expect("the folder holds a T5");
+    T5::load_with(&checkpoint, &Default::default(), &LoadOptions::default().precision(precision)).expect("it loads")
+}
+
+fn decoding(criterion: &mut Criterion) {
+    for precision in [Precision::F32, Precision::Int8] {
+        let (big, little) = (load("big", precision), load("little", precision));
+        let most = big.config().vocab_size.min(32_000) - 3;
+        let tokens: Vec<Token> = (0..SOURCE).map(|i| (3 + i * 7919 % most) as Token).collect();
+        let source = Source::new(tokens.clone());
+        let mut group = criterion.benchmark_group(format!("{precision:?}"));
+        for (name, model) in [("big", &big), ("little", &little)] {
+            group.bench_function(format!("{name}, encoder"), |bencher| bencher.iter(|| model.encode(&source).unwrap()));
+            // After 16 tokens; taking the new ones back costs nothing.
+            let mut session = VerifierModel::begin(model, &source, SOURCE).unwrap();
+            session.score(&tokens[..16], Want::default()).unwrap();
+            for rows in [1, 4, 8, 11] {
+                group.bench_function(BenchmarkId::new(format!("{name}, rows"), rows), |bencher| {
+                    bencher.iter(|| {
+                        let scored = session.score(&tokens[16..16 + rows], Want::default().cross_entropy()).unwrap();
+                        session.truncate(16);
+                        scored
+                    });
+                });
+            }
+        }
+        let settings = Settings::default().max_new_tokens(NEW).end_tokens([]);
+        let alone =
+            Generator::new((NoDraft, big.clone()), Lossless::default()).unwrap().with_settings(settings.clone());
+        group.bench_function("generate, big alone", |bencher| {
+            bencher.iter(|| alone.generate(&source).unwrap());
+        });
+        let policies: [(&str, Box<dyn Policy>); 2] =
+            [("bild", Box::<Bild>::default()), ("lossless", Box::<Lossless>::default())];
+        for (name, policy) in policies {
+            let pair = Generator::new((little.clone(), big.clone()), policy).unwrap().with_settings(settings.clone());
+            group.bench_function(format!("generate, {name}"), |bencher| {
+                bencher.iter(|| pair.generate(&source).unwrap());
+            });
+        }
+        group.finish();
+    }
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default().warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2)).sample_size(10);
+    targets = decoding
+}
+criterion_main!(benches);

@@ -1,0 +1,165 @@
+"""The engines that bild is compared with, each timed in a process of its own:
+
+    python engines.py ENGINE DIRECTORY SOURCE NEW RUNS THREADS      one JSON object out
+
+All get the same fixed ids, write the same number of tokens greedily with end-of-sequence ignored, and run once more than
+they are timed. Times of each run: `encoder_ms`, and `token_ms` of one new token.
+"""
+import json, os, subprocess, sys, time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.join(HERE, "../..")
+LLAMA = os.environ.get("LLAMA_LIBRARIES", "llama/package/bins/linux-x64")
+
+
+def source_ids(directory, length):
+    most = min(json.load(open(f"{directory}/config.json"))["vocab_size"], 32000) - 3
+    return [3 + i * 7919 % most for i in range(length)]
+
+
+def peak_mib():
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmHWM:")) / 1024
+
+
+def bild(directory, length, new, runs, threads, precision):
+    command = [f"{ROOT}/target/release/examples/decode_bench", "--model", directory, "--source-len", str(length),
+               "--new-tokens", str(new), "--runs", str(runs), "--threads", str(threads), "--precision", precision, "--json"]
+    found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return {"version": "", "load_s": found["load_ms"] / 1e3, "peak_mib": found["peak_rss_mib"],
+            "encoder_ms": found["runs_ms"]["encoder"], "token_ms": found["runs_ms"]["token"],
+            "read_gb_per_s": found["read_gb_per_s"]}
+
+
+def transformers(directory, length, new, runs, threads, precision):
+    import torch, transformers
+    from transformers import T5ForConditionalGeneration
+    torch.set_num_threads(threads)
+    begun = time.perf_counter()
+    model = T5ForConditionalGeneration.from_pretrained(directory, dtype=torch.float32).eval()
+    if precision == "int8":
+        model = torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear}, dtype=torch.qint8)
+    load_s = time.perf_counter() - begun
+    source = torch.tensor([source_ids(directory, length)])
+
+    def generate():
+        """The steps without `generate`, which takes some milliseconds a token by itself."""
+        start = time.perf_counter()
+        encoded = model.get_encoder()(input_ids=source)
+        middle = time.perf_counter()
+        past, token = None, torch.tensor([[0]])
+        for _ in range(new):
+            step = model(encoder_outputs=encoded, decoder_input_ids=token, past_key_values=past, use_cache=True)
+            past, token = step.past_key_values, step.logits[:, -1].argmax(-1, keepdim=True)
+        return middle - start, (time.perf_counter() - middle) / new
+
+    with torch.inference_mode():
+        return timed(generate, runs, load_s, f"{transformers.__version__}, torch {torch.__version__}")
+
+
+def ctranslate2(directory, length, new, runs, threads, precision):
+    import ctranslate2
+    begun = time.perf_counter()
+    translator = ctranslate2.Translator(f"{directory}.ctranslate2-{precision}", device="cpu", compute_type=precision,
+                                        inter_threads=1, intra_threads=threads)
+    load_s = time.perf_counter() - begun
+    source = [[str(token) for token in source_ids(directory, length)]]
+
+    def write(tokens):
+        start = time.perf_counter()
+        translator.translate_batch(source, beam_size=1, max_decoding_length=tokens, min_decoding_length=tokens,
+                                   return_end_token=True, max_input_length=0)
+        return time.perf_counter() - start
+
+    def generate():
+        """It does not tell the encoder's time: one token and many are written, the difference is decoding alone."""
+        one, many = write(1), write(new)
+        token = (many - one) / (new - 1)
+        return one - token, token
+
+    return timed(generate, runs, load_s, ctranslate2.__version__)
+
+
+def candle(directory, length, new, runs, threads, precision):
+    path = directory if precision == "f32" else f"{directory}.candle-{precision}.gguf"
+    command = [f"{HERE}/candle/target/release/candle_t5", path, str(length), str(new), str(runs)]
+    environment = {**os.environ, "RAYON_NUM_THREADS": str(threads)}
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout)
+
+
+def llama(directory, length, new, runs, threads, precision):
+    """llama.cpp through the libraries that node-llama-cpp carries. Its parameters are taken as the library fills them in, in
+    a buffer that is larger than they are, so that no header is needed."""
+    import ctypes, numpy
+    from ctypes import POINTER, Structure, c_bool, c_char, c_char_p, c_int32, c_void_p
+
+    class Parameters(Structure):
+        _fields_ = [("bytes", c_char * 1024)]
+
+    class Batch(Structure):
+        _fields_ = [("count", c_int32), ("tokens", POINTER(c_int32))] + [(name, c_void_p) for name in "abcde"]
+
+    names = ["libggml-base.so", "libggml.v0.5.0.so", "libllama.v0.5.0.so"]
+    _, ggml, lib = [ctypes.CDLL(os.path.abspath(f"{LLAMA}/{name}"), mode=ctypes.RTLD_GLOBAL) for name in names]
+    for name, result, arguments in [
+        ("llama_model_default_params", Parameters, []), ("llama_context_default_params", Parameters, []),
+        ("llama_model_load_from_file", c_void_p, [c_char_p, Parameters]),
+        ("llama_init_from_model", c_void_p, [c_void_p, Parameters]),
+        ("llama_batch_get_one", Batch, [POINTER(c_int32), c_int32]), ("llama_encode", c_int32, [c_void_p, Batch]),
+        ("llama_decode", c_int32, [c_void_p, Batch]), ("llama_get_memory", c_void_p, [c_void_p]),
+        ("llama_get_logits_ith", POINTER(ctypes.c_float), [c_void_p, c_int32]),
+        ("llama_memory_clear", None, [c_void_p, c_bool]), ("llama_set_n_threads", None, [c_void_p, c_int32, c_int32]),
+    ]:
+        getattr(lib, name).restype, getattr(lib, name).argtypes = result, arguments
+    silent = ctypes.CFUNCTYPE(None, ctypes.c_int, c_char_p, c_void_p)(lambda *_: None)
+    lib.llama_log_set(silent, None)
+    ggml.ggml_backend_load_all_from_path.argtypes = [c_char_p]
+    ggml.ggml_backend_load_all_from_path(os.path.abspath(LLAMA).encode())
+    lib.llama_backend_init()
+
+    begun = time.perf_counter()
+    path = f"{directory}.llama-{precision}.gguf".encode()
+    model = lib.llama_model_load_from_file(path, lib.llama_model_default_params())
+    context = model and lib.llama_init_from_model(model, lib.llama_context_default_params())
+    if not context:
+        sys.exit(f"llama.cpp does not load {path.decode()}")
+    lib.llama_set_n_threads(context, threads, threads)
+    load_s = time.perf_counter() - begun
+    vocab = json.load(open(f"{directory}/config.json"))["vocab_size"]
+    source = (c_int32 * length)(*source_ids(directory, length))
+
+    def generate():
+        lib.llama_memory_clear(lib.llama_get_memory(context), True)
+        start = time.perf_counter()
+        failed = lib.llama_encode(context, lib.llama_batch_get_one(source, length))
+        middle = time.perf_counter()
+        token = (c_int32 * 1)(0)
+        for _ in range(new):
+            failed |= lib.llama_decode(context, lib.llama_batch_get_one(token, 1))
+            logits = numpy.ctypeslib.as_array(lib.llama_get_logits_ith(context, -1), (vocab,))
+            token[0] = int(logits.argmax())
+        if failed:
+            sys.exit("llama.cpp failed")
+        return middle - start, (time.perf_counter() - middle) / new
+
+    return timed(generate, runs, load_s, "0.5.0 of node-llama-cpp 3.22.1")
+
+
+def timed(generate, runs, load_s, version):
+    times = [generate() for _ in range(runs + 1)][1:]
+    return {"version": version, "load_s": load_s, "peak_mib": peak_mib(),
+            "encoder_ms": [encoder * 1e3 for encoder, _ in times], "token_ms": [token * 1e3 for _, token in times]}
+
+
+ENGINES = {
+    "bild f32": (bild, "f32"), "bild int8": (bild, "int8"),
+    "CTranslate2 f32": (ctranslate2, "float32"), "CTranslate2 int8": (ctranslate2, "int8"),
+    "transformers f32": (transformers, "f32"), "transformers int8": (transformers, "int8"),
+    "candle f32": (candle, "f32"), "candle q8_0": (candle, "q8_0"),
+    "llama.cpp f32": (llama, "f32"), "llama.cpp q8_0": (llama, "q8_0"),
+}
+
+if __name__ == "__main__":
+    function, precision = ENGINES[sys.argv[1]]
+    print(json.dumps(function(sys.argv[2], *map(int, sys.argv[3:7]), precision)), flush=True)
+    os._exit(0)  # llama.cpp does not always come back from its destructors
