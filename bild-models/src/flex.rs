@@ -6,7 +6,7 @@ use std::any::{Any, TypeId};
 use burn::tensor::{DType, Tensor, TensorData, TensorPrimitive, backend::Backend};
 use burn_flex::FlexTensor;
 
-use crate::kernel::{self, Rows};
+use crate::kernel::{self, KeysValues, Rows};
 
 /// Whether tensors of `B` are flex's, in f32.
 pub(crate) fn is_flex<B: Backend>() -> bool {
@@ -14,21 +14,15 @@ pub(crate) fn is_flex<B: Backend>() -> bool {
     f32s && TypeId::of::<B::FloatTensorPrimitive>() == TypeId::of::<FlexTensor>()
 }
 
-/// Copies `rows` into `cache` from its row `at` on, without copying the cache (flex's `slice_assign` would). Returns whether
-/// it was done.
-pub(crate) fn write_rows<B: Backend>(cache: &mut TensorPrimitive<B>, rows: &Tensor<B, 2>, at: usize) -> bool {
-    let TensorPrimitive::Float(cache) = cache else { return false };
-    let Some(cache) = (cache as &mut dyn Any).downcast_mut::<FlexTensor>() else { return false };
-    let Some(rows) = FlexF32::matrix(rows) else { return false };
-    let rows = rows.rows();
-    if cache.dtype() != DType::F32 || !cache.is_contiguous() {
-        return false;
-    }
-    let Some(storage) = cache.try_storage_mut::<f32>() else { return false };
-    for (i, to) in storage[at * rows.width..].chunks_exact_mut(rows.width).take(rows.count).enumerate() {
-        to.copy_from_slice(rows.row(i));
-    }
-    true
+/// Writes keys and values, `[rows, heads · d_kv]` each, from row `at` on.
+pub(crate) fn write<B: Backend>(
+    to: &mut KeysValues,
+    keys: &Tensor<B, 2>,
+    values: &Tensor<B, 2>,
+    at: usize,
+) -> Option<()> {
+    to.write(FlexF32::matrix(keys)?.rows(), FlexF32::matrix(values)?.rows(), at);
+    Some(())
 }
 
 /// A product of a weight matrix with the rows of `x` (`[rows, in]`), `[rows, out]`.
@@ -39,22 +33,20 @@ pub(crate) fn product<B: Backend>(x: &Tensor<B, 2>, product: impl FnOnce(&[f32])
     Some(tensor(product, [rows, width], &x.device()))
 }
 
-/// Attention as [`kernel::attend`] has it: queries, keys and values are `[…, heads · d_kv]`, `bias` is
-/// `[heads, rows, keys]`.
+/// Attention of queries, `[rows, heads · d_kv]`, to the first `count` keys, to the same shape; `bias` is
+/// `[heads, rows, count]`.
 pub(crate) fn attend<B: Backend>(
+    memory: &KeysValues,
     queries: &Tensor<B, 2>,
-    keys: &Tensor<B, 2>,
-    values: &Tensor<B, 2>,
+    count: usize,
     bias: Option<&Tensor<B, 3>>,
-    heads: usize,
 ) -> Option<Tensor<B, 2>> {
-    let (q, k, v) = (FlexF32::matrix(queries)?, FlexF32::matrix(keys)?, FlexF32::matrix(values)?);
     let bias = bias.map(FlexF32::of);
     let bias = match &bias {
         Some(bias) => Some(bias.as_ref()?.values()),
         None => None,
     };
-    let found = kernel::attend(q.rows(), k.rows(), v.rows(), bias, heads);
+    let found = memory.attend(FlexF32::matrix(queries)?.rows(), count, bias);
     Some(tensor(found, queries.dims(), &queries.device()))
 }
 

@@ -1,33 +1,71 @@
-//! Attention of a few rows over a cache of keys and values.
+//! Attention of a few rows over keys and values.
 
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::{Rows, dot, elementwise::exp, is_shared};
+use super::{Rows, elementwise::exp, is_shared};
 
-/// What `queries` find among `keys` and `values`, whose rows are `[heads, d_kv]` all, with `bias` (`[heads, rows, keys]`)
-/// added to the scores: the sums of values weighted by the softmax of the scores, `[rows, heads, d_kv]`.
-///
-/// A key whose bias is −∞ leaves no trace in the result if it comes after all others, so a row of a longer pass that
-/// masks what follows it has the bits of a pass that ends with it.
-pub(crate) fn attend(
-    queries: Rows<'_>,
-    keys: Rows<'_>,
-    values: Rows<'_>,
-    bias: Option<&[f32]>,
-    heads: usize,
-) -> Vec<f32> {
-    let mut found = vec![0.0; queries.count * queries.width];
-    let row = |(row, found): (usize, &mut [f32])| {
-        let bias = bias.map(|bias| Bias { values: bias, row, rows: queries.count });
-        Arch::new().dispatch(Row { query: queries.row(row), keys, values, bias, heads, found });
-    };
-    if queries.count > 1 && is_shared(queries.count, 2 * keys.count * keys.width) {
-        found.par_chunks_mut(queries.width).enumerate().for_each(row);
-    } else {
-        found.chunks_mut(queries.width).enumerate().for_each(row);
+/// Keys and values are laid out in multiples of this, whatever vectors the CPU has, and sums over keys go by as many lanes.
+const LANES: usize = 16;
+
+/// Keys and values with room for a number of rows, laid out so that vectors go along the keys for the scores and along
+/// the entries of a value for what is found: neither needs a sum within a vector.
+pub(crate) struct KeysValues {
+    /// `[heads, d_kv, room]`
+    keys: Vec<f32>,
+    /// `[heads, room, depth]`
+    values: Vec<f32>,
+    d_kv: usize,
+    /// The number of rows and `d_kv`, each made a multiple of `LANES`.
+    room: usize,
+    depth: usize,
+}
+
+impl KeysValues {
+    /// With room for `limit` rows.
+    pub(crate) fn new(limit: usize, heads: usize, d_kv: usize) -> Self {
+        let (room, depth) = (limit.next_multiple_of(LANES), d_kv.next_multiple_of(LANES));
+        let (keys, values) = (vec![0.0; heads * d_kv * room], vec![0.0; heads * room * depth]);
+        Self { keys, values, d_kv, room, depth }
     }
-    found
+
+    /// Writes rows of `[heads, d_kv]` from row `at` on.
+    pub(crate) fn write(&mut self, keys: Rows<'_>, values: Rows<'_>, at: usize) {
+        for first in (0..keys.count).step_by(LANES) {
+            // Up to a cache line of each column at a time.
+            let count = LANES.min(keys.count - first);
+            for (c, column) in self.keys.chunks_exact_mut(self.room).enumerate() {
+                for (i, to) in column[at + first..][..count].iter_mut().enumerate() {
+                    *to = keys.values[(first + i) * keys.stride + c];
+                }
+            }
+        }
+        let head_values = self.values.chunks_exact_mut(self.room * self.depth);
+        for (head, to) in head_values.enumerate() {
+            for (i, to) in to[at * self.depth..].chunks_exact_mut(self.depth).take(values.count).enumerate() {
+                to[..self.d_kv].copy_from_slice(&values.row(i)[head * self.d_kv..][..self.d_kv]);
+            }
+        }
+    }
+
+    /// What queries, rows of `[heads, d_kv]`, find among the first `count` keys, with `bias` (`[heads, rows, count]`) added
+    /// to the scores: the sums of values weighted by the softmax of the scores, `[rows, heads, d_kv]`.
+    ///
+    /// A key whose bias is −∞ leaves no trace in the result if it comes after all others, so a row of a longer pass that
+    /// masks what follows it has the bits of a pass that ends with it.
+    pub(crate) fn attend(&self, queries: Rows<'_>, count: usize, bias: Option<&[f32]>) -> Vec<f32> {
+        let mut found = vec![0.0; queries.count * queries.width];
+        let row = |(row, found): (usize, &mut [f32])| {
+            let bias = bias.map(|bias| Bias { values: bias, row, rows: queries.count });
+            Arch::new().dispatch(Row { query: queries.row(row), memory: self, count, bias, found });
+        };
+        if queries.count > 1 && is_shared(queries.count, 2 * count * queries.width) {
+            found.par_chunks_mut(queries.width).enumerate().for_each(row);
+        } else {
+            found.chunks_mut(queries.width).enumerate().for_each(row);
+        }
+        found
+    }
 }
 
 /// `[heads, rows, keys]`, and which of the rows it is for.
@@ -39,10 +77,9 @@ struct Bias<'a> {
 
 struct Row<'a> {
     query: &'a [f32],
-    keys: Rows<'a>,
-    values: Rows<'a>,
+    memory: &'a KeysValues,
+    count: usize,
     bias: Option<Bias<'a>>,
-    heads: usize,
     found: &'a mut [f32],
 }
 
@@ -51,58 +88,82 @@ impl WithSimd for Row<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let (keys, d_kv) = (self.keys.count, self.query.len() / self.heads);
-        let mut weights = vec![0.0; self.heads * keys];
-        // Key after key, as they lie in memory.
-        for key in 0..keys {
-            let parts = self.query.chunks_exact(d_kv).zip(self.keys.row(key).chunks_exact(d_kv));
-            for (weight, (query, part)) in weights[key..].iter_mut().step_by(keys).zip(parts) {
-                *weight = dot(simd, query, part);
-            }
-        }
-        for (head, weights) in weights.chunks_exact_mut(keys).enumerate() {
+        let KeysValues { keys, values, d_kv, room, depth, .. } = self.memory;
+        let (mut weights, mut sum) = (vec![0.0; self.count.next_multiple_of(LANES)], vec![0.0; *depth]);
+        let heads = self.query.chunks_exact(*d_kv).zip(self.found.chunks_exact_mut(*d_kv)).enumerate();
+        for (head, (query, found)) in heads {
+            sums(simd, query, &keys[head * d_kv * room..], *room, &mut weights);
             if let Some(Bias { values, row, rows }) = self.bias {
-                for (weight, bias) in weights.iter_mut().zip(&values[(head * rows + row) * keys..]) {
+                let bias = &values[(head * rows + row) * self.count..];
+                for (weight, bias) in weights[..self.count].iter_mut().zip(bias) {
                     *weight += bias;
                 }
             }
-            let sum = exponentials(weights);
-            for weight in weights {
-                *weight /= sum;
-            }
-        }
-        for key in 0..keys {
-            let parts = self.found.chunks_exact_mut(d_kv).zip(self.values.row(key).chunks_exact(d_kv));
-            for (weight, (found, part)) in weights[key..].iter().step_by(keys).zip(parts) {
-                add_scaled(simd, found, *weight, part);
-            }
+            weights[self.count..].fill(f32::NEG_INFINITY);
+            softmax(&mut weights);
+            sums(simd, &weights[..self.count], &values[head * room * depth..], *depth, &mut sum);
+            found.copy_from_slice(&sum[..*d_kv]);
         }
     }
 }
 
-/// Replaces scores by exp(score − largest score) and returns their sum.
+/// The sums of the rows of `matrix`, `stride` apart, each times its factor, as far as `to` goes. Every entry is summed in
+/// the order of the rows.
 #[inline(always)]
-fn exponentials(scores: &mut [f32]) -> f32 {
-    let largest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    for score in &mut *scores {
-        *score = exp(*score - largest);
+fn sums<S: Simd>(simd: S, factors: &[f32], matrix: &[f32], stride: usize, to: &mut [f32]) {
+    let (to, _) = S::as_mut_simd_f32s(to);
+    let mut at = 0;
+    while at < to.len() {
+        at += match to.len() - at {
+            4.. => columns::<S, 4>(simd, factors, matrix, stride, at, to),
+            2.. => columns::<S, 2>(simd, factors, matrix, stride, at, to),
+            _ => columns::<S, 1>(simd, factors, matrix, stride, at, to),
+        };
     }
-    let mut sum = 0.0;
+}
+
+/// C vectors of the sums, from vector `at` on.
+#[inline(always)]
+fn columns<S: Simd, const C: usize>(
+    simd: S,
+    factors: &[f32],
+    matrix: &[f32],
+    stride: usize,
+    at: usize,
+    to: &mut [S::f32s],
+) -> usize {
+    let mut sums = [simd.splat_f32s(0.0); C];
+    for (factor, row) in factors.iter().zip(matrix.chunks_exact(stride)) {
+        let (row, _) = S::as_simd_f32s(row);
+        let (factor, row) = (simd.splat_f32s(*factor), &row[at..at + C]);
+        for c in 0..C {
+            sums[c] = simd.mul_add_e_f32s(factor, row[c], sums[c]);
+        }
+    }
+    to[at..at + C].copy_from_slice(&sums);
+    C
+}
+
+/// The softmax of scores, of which there is a multiple of `LANES`.
+#[inline(always)]
+fn softmax(scores: &mut [f32]) {
+    let mut largest = [f32::NEG_INFINITY; LANES];
+    for scores in scores.as_chunks::<LANES>().0 {
+        for (largest, score) in largest.iter_mut().zip(scores) {
+            *largest = if score > largest { *score } else { *largest };
+        }
+    }
+    let largest = largest.into_iter().fold(f32::NEG_INFINITY, f32::max);
+    let mut sum = [0.0; LANES];
+    for scores in scores.as_chunks_mut::<LANES>().0 {
+        for (sum, score) in sum.iter_mut().zip(scores) {
+            *score = exp(*score - largest);
+            *sum += *score;
+        }
+    }
+    let scale = 1.0 / sum.iter().sum::<f32>();
     for score in scores {
-        sum += *score;
-    }
-    sum
-}
-
-#[inline(always)]
-fn add_scaled<S: Simd>(simd: S, to: &mut [f32], scale: f32, x: &[f32]) {
-    let scales = simd.splat_f32s(scale);
-    let ((to, to_rest), (x, x_rest)) = (S::as_mut_simd_f32s(to), S::as_simd_f32s(x));
-    for (to, x) in to.iter_mut().zip(x) {
-        *to = simd.mul_add_e_f32s(scales, *x, *to);
-    }
-    for (to, x) in to_rest.iter_mut().zip(x_rest) {
-        *to += scale * x;
+        *score *= scale;
     }
 }
 
@@ -113,6 +174,19 @@ mod tests {
 
     fn values(count: usize, seed: usize) -> Vec<f32> {
         (0..count).map(|i| ((i * 7919 + seed * 104_729) % 1009) as f32 / 504.0 - 1.0).collect()
+    }
+
+    fn attend(q: Rows<'_>, k: Rows<'_>, v: Rows<'_>, bias: Option<&[f32]>, heads: usize) -> Vec<f32> {
+        // In two writes, with room for more.
+        let mut memory = KeysValues::new(k.count + 3, heads, k.width / heads);
+        let first = k.count / 2;
+        let cut = |rows: Rows<'_>, from: usize, count: usize| -> Vec<f32> {
+            (from..from + count).flat_map(|i| rows.row(i).to_vec()).collect()
+        };
+        memory.write(rows_of(&cut(k, 0, first), k.width), rows_of(&cut(v, 0, first), v.width), 0);
+        let rest = k.count - first;
+        memory.write(rows_of(&cut(k, first, rest), k.width), rows_of(&cut(v, first, rest), v.width), first);
+        memory.attend(q, k.count, bias)
     }
 
     fn rows_of(values: &[f32], width: usize) -> Rows<'_> {

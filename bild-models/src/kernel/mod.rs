@@ -14,7 +14,7 @@ mod product;
 
 use pulp::Simd;
 
-pub(crate) use attention::attend;
+pub(crate) use attention::KeysValues;
 pub(crate) use elementwise::{gated_gelu, rms_norm};
 pub use int8::Int8Panels;
 pub use product::{PANEL, Panels};

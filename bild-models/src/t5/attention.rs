@@ -1,6 +1,6 @@
-use burn::tensor::{Tensor, activation, backend::Backend};
+use burn::tensor::{Tensor, backend::Backend};
 
-use super::{loader::Loader, norm::RmsNorm, projection::Projection};
+use super::{cache::Cache, loader::Loader, norm::RmsNorm, projection::Projection};
 use crate::{T5Config, error::Result};
 
 /// Multi-head attention as T5 has it: no scaling of the scores, no biases in the projections. The norm is part of it.
@@ -10,13 +10,6 @@ pub(super) struct Attention<B: Backend> {
     input: Projection<B>,
     output: Projection<B>,
     heads: usize,
-}
-
-/// Keys and values, `[keys, heads · d_kv]` each.
-#[derive(Clone)]
-pub(super) struct KeysValues<B: Backend> {
-    pub(super) keys: Tensor<B, 2>,
-    pub(super) values: Tensor<B, 2>,
 }
 
 /// The projections of an attention that are named `parts`, as one.
@@ -54,40 +47,15 @@ impl<B: Backend> Attention<B> {
         self.input.forward_parts(self.norm.forward(x))
     }
 
-    /// What queries (`[rows, heads · d_kv]`) find among the keys, projected to `[rows, d_model]`. `bias` is
-    /// `[heads, rows, keys]`.
+    /// What queries (`[rows, heads · d_kv]`) find among the first `count` keys of a cache, projected to `[rows, d_model]`.
+    /// `bias` is `[heads, rows, count]`.
     pub(super) fn attend(
         &self,
         query: Tensor<B, 2>,
-        memory: KeysValues<B>,
+        cache: &Cache<B>,
+        count: usize,
         bias: Option<Tensor<B, 3>>,
     ) -> Tensor<B, 2> {
-        self.output.forward(find(query, memory, bias, self.heads))
+        self.output.forward(cache.attend(query, count, bias, self.heads))
     }
-}
-
-/// The sums of values, weighted by the softmax of their keys' products with each query: `[rows, heads · d_kv]`.
-fn find<B: Backend>(
-    query: Tensor<B, 2>,
-    memory: KeysValues<B>,
-    bias: Option<Tensor<B, 3>>,
-    heads: usize,
-) -> Tensor<B, 2> {
-    let _span = tracing::trace_span!("attention").entered();
-    #[cfg(feature = "flex")]
-    if let Some(found) = crate::flex::attend(&query, &memory.keys, &memory.values, bias.as_ref(), heads) {
-        return found;
-    }
-    let [rows, width] = query.dims();
-    let split = |x: Tensor<B, 2>| {
-        let rows = x.dims()[0];
-        x.reshape([rows, heads, width / heads]).swap_dims(0, 1) // [heads, rows, d_kv]
-    };
-    let scores = split(query).matmul(split(memory.keys).swap_dims(1, 2)); // [heads, rows, keys]
-    let scores = match bias {
-        Some(bias) => scores + bias,
-        None => scores,
-    };
-    let found = activation::softmax(scores, 2).matmul(split(memory.values)); // [heads, rows, d_kv]
-    found.swap_dims(0, 1).reshape([rows, width])
 }

@@ -1,55 +1,76 @@
-use burn::tensor::{Tensor, backend::Backend};
+use burn::tensor::{Tensor, activation, backend::Backend};
 
-use super::attention::KeysValues;
+use crate::T5Config;
 
-/// The keys and values of one self-attention layer, laid out once for the limit of the generation. How much of it is
-/// filled is known to the session, which takes tokens back by setting a length.
-pub(super) struct Cache<B: Backend> {
-    keys: Rows<B>,
-    values: Rows<B>,
+/// The keys and values that one attention looks at, laid out once: those of the source, or of the tokens of a generation
+/// up to its limit. How much of it is filled is known to the session, which takes tokens back by setting a length.
+pub(super) enum Cache<B: Backend> {
+    /// `[limit, heads · d_kv]` each; `None` only while they are written.
+    Plain(Option<[Tensor<B, 2>; 2]>),
+    #[cfg(feature = "flex")]
+    Kernel(crate::kernel::KeysValues),
 }
 
 impl<B: Backend> Cache<B> {
-    /// For `limit` keys and values of `width` each.
-    pub(super) fn new(limit: usize, width: usize, device: &B::Device) -> Self {
-        let rows = || Rows(Some(Tensor::zeros([limit, width], device)));
-        Self { keys: rows(), values: rows() }
+    pub(super) fn new(limit: usize, config: &T5Config, device: &B::Device) -> Self {
+        #[cfg(feature = "flex")]
+        if crate::flex::is_flex::<B>() {
+            return Self::Kernel(crate::kernel::KeysValues::new(limit, config.num_heads, config.d_kv));
+        }
+        let rows = || Tensor::zeros([limit, config.num_heads * config.d_kv], device);
+        Self::Plain(Some([rows(), rows()]))
     }
 
-    /// Writes new rows from row `at` on, and returns all up to the last of them. Reading is a view of the cache.
-    pub(super) fn extend(&mut self, new: KeysValues<B>, at: usize) -> KeysValues<B> {
-        KeysValues { keys: self.keys.extend(new.keys, at), values: self.values.extend(new.values, at) }
+    /// One that holds just these keys and values.
+    pub(super) fn of(keys: Tensor<B, 2>, values: Tensor<B, 2>, config: &T5Config) -> Self {
+        let mut cache = Self::new(keys.dims()[0], config, &keys.device());
+        cache.write(keys, values, 0);
+        cache
     }
-}
 
-/// `[limit, width]`; `None` only while it is being written.
-struct Rows<B: Backend>(Option<Tensor<B, 2>>);
-
-impl<B: Backend> Rows<B> {
-    fn extend(&mut self, new: Tensor<B, 2>, at: usize) -> Tensor<B, 2> {
-        let count = new.dims()[0];
-        let cache = self.0.take().expect("a cache is put back after each write");
-        let cache = write(cache, new, at);
-        self.0 = Some(cache.clone());
-        cache.narrow(0, 0, at + count)
+    /// Writes new rows, `[rows, heads · d_kv]` each, from row `at` on.
+    pub(super) fn write(&mut self, keys: Tensor<B, 2>, values: Tensor<B, 2>, at: usize) {
+        match self {
+            Self::Plain(rows) => {
+                let [count, width] = keys.dims();
+                let [old_keys, old_values] = rows.take().expect("they are put back after each write");
+                let place = || [at..at + count, 0..width];
+                *rows = Some([old_keys.slice_assign(place(), keys), old_values.slice_assign(place(), values)]);
+            }
+            #[cfg(feature = "flex")]
+            Self::Kernel(rows) => crate::flex::write(rows, &keys, &values, at).expect("flex alone has these"),
+        }
     }
-}
 
-#[cfg(feature = "flex")]
-fn write<B: Backend>(cache: Tensor<B, 2>, new: Tensor<B, 2>, at: usize) -> Tensor<B, 2> {
-    if !crate::flex::is_flex::<B>() {
-        return assign(cache, new, at);
+    /// What queries (`[rows, heads · d_kv]`) find among the first `count` keys: the sums of values, weighted by the softmax
+    /// of the products of query and key, `[rows, heads · d_kv]`. `bias` is `[heads, rows, count]`.
+    pub(super) fn attend(
+        &self,
+        query: Tensor<B, 2>,
+        count: usize,
+        bias: Option<Tensor<B, 3>>,
+        heads: usize,
+    ) -> Tensor<B, 2> {
+        let _span = tracing::trace_span!("attention").entered();
+        let [keys, values] = match self {
+            Self::Plain(rows) => rows.clone().expect("they are put back after each write"),
+            #[cfg(feature = "flex")]
+            Self::Kernel(rows) => {
+                return crate::flex::attend(rows, &query, count, bias.as_ref()).expect("flex alone has these");
+            }
+        };
+        let [rows, width] = query.dims();
+        let split = |x: Tensor<B, 2>| {
+            let rows = x.dims()[0];
+            x.reshape([rows, heads, width / heads]).swap_dims(0, 1) // [heads, rows, d_kv]
+        };
+        let (keys, values) = (keys.narrow(0, 0, count), values.narrow(0, 0, count));
+        let scores = split(query).matmul(split(keys).swap_dims(1, 2)); // [heads, rows, count]
+        let scores = match bias {
+            Some(bias) => scores + bias,
+            None => scores,
+        };
+        let found = activation::softmax(scores, 2).matmul(split(values)); // [heads, rows, d_kv]
+        found.swap_dims(0, 1).reshape([rows, width])
     }
-    let mut primitive = cache.into_primitive();
-    let done = crate::flex::write_rows::<B>(&mut primitive, &new, at);
-    let cache = Tensor::from_primitive(primitive);
-    if done { cache } else { assign(cache, new, at) }
-}
-
-#[cfg(not(feature = "flex"))]
-use assign as write;
-
-fn assign<B: Backend>(cache: Tensor<B, 2>, new: Tensor<B, 2>, at: usize) -> Tensor<B, 2> {
-    let [count, width] = new.dims();
-    cache.slice_assign([at..at + count, 0..width], new)
 }

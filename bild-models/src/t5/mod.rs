@@ -125,7 +125,7 @@ impl<B: Backend> T5<B> {
         }
         let weights = &self.weights;
         let embedded = weights.embed(source.tokens(), |at| format!("at position {at} of the source"))?;
-        Ok(weights.run(source.tokens().len(), || weights.encoder.forward(embedded)))
+        Ok(weights.run(source.tokens().len(), || weights.encoder.forward(embedded, &weights.config)))
     }
 }
 

@@ -1,7 +1,7 @@
 use burn::tensor::{Tensor, backend::Backend};
 
 use super::{
-    attention::{self, Attention, KeysValues},
+    attention::{self, Attention},
     cache::Cache,
     feed_forward::FeedForward,
     loader::Loader,
@@ -33,12 +33,14 @@ impl<B: Backend> EncoderStack<B> {
     }
 
     /// `[tokens, d_model]` to `[tokens, d_model]`.
-    pub(super) fn forward(&self, mut x: Tensor<B, 2>) -> Tensor<B, 2> {
-        let bias = self.bias.square(x.dims()[0]);
+    pub(super) fn forward(&self, mut x: Tensor<B, 2>, config: &T5Config) -> Tensor<B, 2> {
+        let tokens = x.dims()[0];
+        let bias = self.bias.square(tokens);
+        let mut cache = Cache::new(tokens, config, &x.device()); // of one layer after the other
         for (attention, feed_forward) in &self.layers {
             let [query, keys, values] = attention.project(x.clone());
-            let memory = KeysValues { keys, values };
-            x = feed_forward.forward(x + attention.attend(query, memory, Some(bias.clone())));
+            cache.write(keys, values, 0);
+            x = feed_forward.forward(x + attention.attend(query, &cache, tokens, Some(bias.clone())));
         }
         self.norm.forward(x)
     }
@@ -63,12 +65,13 @@ struct DecoderLayer<B: Backend> {
 pub(super) struct DecoderState<B: Backend> {
     layers: Vec<LayerState<B>>,
     bias: CausalBias<B>,
+    /// Tokens of the source.
+    source: usize,
 }
 
 struct LayerState<B: Backend> {
-    cache: Cache<B>,
-    /// The keys and values of the source, `[source, heads, d_kv]` each.
-    source: KeysValues<B>,
+    own: Cache<B>,
+    source: Cache<B>,
 }
 
 impl<B: Backend> DecoderStack<B> {
@@ -94,23 +97,25 @@ impl<B: Backend> DecoderStack<B> {
         let device = encoded.device();
         let layer = |layer: &DecoderLayer<B>| {
             let [keys, values] = layer.source.forward_parts(encoded.clone());
-            LayerState {
-                cache: Cache::new(limit, config.num_heads * config.d_kv, &device),
-                source: KeysValues { keys, values },
-            }
+            LayerState { own: Cache::new(limit, config, &device), source: Cache::of(keys, values, config) }
         };
-        DecoderState { layers: self.layers.iter().map(layer).collect(), bias: self.bias.causal(limit) }
+        DecoderState {
+            layers: self.layers.iter().map(layer).collect(),
+            bias: self.bias.causal(limit),
+            source: encoded.dims()[0],
+        }
     }
 
     /// One pass over new tokens, `[tokens, d_model]` to the same, of which the first stands at position `at`.
     pub(super) fn forward(&self, state: &mut DecoderState<B>, mut x: Tensor<B, 2>, at: usize) -> Tensor<B, 2> {
+        let count = at + x.dims()[0];
         let bias = state.bias.rows(at, x.dims()[0]);
-        for (layer, state) in self.layers.iter().zip(&mut state.layers) {
+        for (layer, LayerState { own, source }) in self.layers.iter().zip(&mut state.layers) {
             let [query, keys, values] = layer.own.project(x.clone());
-            let memory = state.cache.extend(KeysValues { keys, values }, at);
-            x = x + layer.own.attend(query, memory, Some(bias.clone()));
+            own.write(keys, values, at);
+            x = x + layer.own.attend(query, own, count, Some(bias.clone()));
             let [query] = layer.cross.project(x.clone());
-            x = x + layer.cross.attend(query, state.source.clone(), None);
+            x = x + layer.cross.attend(query, source, state.source, None);
             x = layer.feed_forward.forward(x);
         }
         self.norm.forward(x)
