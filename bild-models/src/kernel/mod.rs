@@ -24,9 +24,9 @@ pub use product::{PANEL, Panels};
 const WORTH_PREFETCHING: usize = 5;
 
 /// Whether a product of `rows` rows with so many weights is shared with the other threads of the pool that this one is
-/// part of, if it is. That pays from about 60 µs on; reading a weight takes about as long as multiplying it eight times.
+/// part of, if it is. That pays from about 30 µs on; reading a weight takes about as long as multiplying it eight times.
 fn is_shared(rows: usize, weights: usize) -> bool {
-    rayon::current_thread_index().is_some() && rayon::current_num_threads() > 1 && (rows + 8) * weights >= 1 << 22
+    rayon::current_thread_index().is_some() && rayon::current_num_threads() > 1 && (rows + 8) * weights >= 1 << 21
 }
 
 /// Rows of equal width, each `stride` after the last: what several products have in common when they are computed as one.
