@@ -5,10 +5,13 @@
 //! Weights are cycled through: as in decoding, none is in a cache when it is needed. A product that takes as long as
 //! reading runs at the speed of memory.
 
-use std::{hint::black_box, time::Duration};
+use std::{
+    hint::black_box,
+    time::{Duration, Instant},
+};
 
 use bild_models::internals::{Int8Panels, PANEL, Panels};
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{Bencher, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use rayon::prelude::*;
 
 /// Inputs and outputs: the widest matrix of a feed-forward layer, a projection of attention, and the head.
@@ -34,42 +37,50 @@ fn products(criterion: &mut Criterion) {
     for (name, inputs, outputs) in SHAPES {
         let bytes = inputs * outputs * size_of::<f32>();
         let weight = numbers(inputs * outputs);
-        let xs = ROWS.map(|rows| (rows, numbers(rows * inputs)));
+        let mut group = criterion.benchmark_group(format!("{name}, {inputs} to {outputs}"));
+        group.throughput(Throughput::Bytes(bytes as u64));
+        let buffers = vec![weight.clone(); CYCLE.div_ceil(bytes)];
+        group.bench_function("reading", |bencher| cycle(bencher, &buffers, |buffer| black_box(read(buffer))));
+        drop(buffers);
+
         let mut panels = Panels::new(outputs, inputs);
         weight.chunks(PANEL * inputs).for_each(|rows| panels.push(rows));
         let matrices = vec![panels; CYCLE.div_ceil(bytes)];
-        let buffers: Vec<Vec<f32>> = vec![weight.clone(); CYCLE.div_ceil(bytes)];
-        let mut group = criterion.benchmark_group(format!("{name}, {inputs} to {outputs}"));
-        group.throughput(Throughput::Bytes(bytes as u64));
-        let mut at = 0;
-        group.bench_function("reading", |bencher| {
-            bencher.iter(|| {
-                at = (at + 1) % buffers.len();
-                read(&buffers[at])
-            })
-        });
-        for (rows, x) in &xs {
+        for rows in ROWS {
+            let x = numbers(rows * inputs);
             group.bench_function(BenchmarkId::new("f32", rows), |bencher| {
-                bencher.iter(|| {
-                    at = (at + 1) % matrices.len();
-                    matrices[at].product(x)
-                })
+                cycle(bencher, &matrices, |matrix| black_box(matrix.product(&x)));
             });
         }
-        drop((matrices, buffers));
+        drop(matrices);
+
+        group.throughput(Throughput::Bytes(bytes as u64 / 4));
         let mut panels = Int8Panels::new(outputs, inputs);
         weight.chunks(PANEL * inputs).for_each(|rows| panels.push(rows));
-        let matrices: Vec<Int8Panels> = vec![panels; CYCLE.div_ceil(inputs * outputs)];
-        group.throughput(Throughput::Bytes(bytes as u64 / 4));
-        for (rows, x) in &xs {
+        let matrices = vec![panels; CYCLE.div_ceil(bytes / 4)];
+        for rows in ROWS {
+            let x = numbers(rows * inputs);
             group.bench_function(BenchmarkId::new("int8", rows), |bencher| {
-                bencher.iter(|| {
-                    at = (at + 1) % matrices.len();
-                    matrices[at].product(x)
-                })
+                cycle(bencher, &matrices, |matrix| black_box(matrix.product(&x)));
             });
         }
     }
+}
+
+/// Times something with one matrix after the other, in a thread of the pool, as passes of a model are computed.
+fn cycle<M: Sync, R>(bencher: &mut Bencher<'_>, matrices: &[M], compute: impl Fn(&M) -> R + Sync) {
+    let mut at = 0;
+    bencher.iter_custom(|count| {
+        let first = at;
+        at += count as usize;
+        rayon::scope(|_| {
+            let begun = Instant::now();
+            for i in 0..count as usize {
+                compute(&matrices[(first + i) % matrices.len()]);
+            }
+            begun.elapsed()
+        })
+    });
 }
 
 /// Adds everything up, in as many threads and independent lanes as make memory the limit.
@@ -84,7 +95,7 @@ fn read(values: &[f32]) -> f32 {
         }
         lanes.iter().sum::<f32>()
     };
-    black_box(values.par_chunks(share).map(sum).sum())
+    values.par_chunks(share).map(sum).sum()
 }
 
 criterion_group! {

@@ -32,4 +32,6 @@ mod guide {
     mod policies {}
     #[doc = include_str!("../docs/checkpoints.md")]
     mod checkpoints {}
+    #[doc = include_str!("../docs/backends.md")]
+    mod backends {}
 }

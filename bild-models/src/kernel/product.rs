@@ -14,6 +14,9 @@ use super::{WORTH_PREFETCHING, is_shared, lanes::prefetch};
 /// Outputs of one panel: a cache line or two of each input's weights, whatever vectors the CPU has.
 pub const PANEL: usize = 32;
 
+/// Panels that a single row goes through at a time: memory is read faster from several places than from one.
+const STREAMS: usize = 4;
+
 /// Values of one cache line.
 const LINE: usize = 16;
 
@@ -136,6 +139,19 @@ impl Product<'_, '_> {
         let passes = rows.div_ceil(MOST);
         let share = rows.div_ceil(passes);
         let count = self.results[0].len().div_ceil(PANEL);
+        if rows == 1 {
+            let panel = PANEL * self.width;
+            for (i, panels) in self.weights[..count * panel].chunks(STREAMS * panel).enumerate() {
+                let to = &mut self.results[0][i * STREAMS * PANEL..];
+                match panels.len() / panel {
+                    STREAMS => streams::<S, V, STREAMS>(simd, self.x, panels, to),
+                    _ => panels.chunks(panel).zip(to.chunks_mut(PANEL)).for_each(|(panel, to)| {
+                        streams::<S, V, 1>(simd, self.x, panel, to);
+                    }),
+                }
+            }
+            return;
+        }
         let mut block = vec![0.0; rows * PANEL];
         for (i, panel) in self.weights.chunks_exact(PANEL * self.width).take(count).enumerate() {
             let xs = self.x.chunks(share * self.width);
@@ -163,6 +179,27 @@ impl Product<'_, '_> {
 struct Ahead {
     begin: usize,
     lines: usize,
+}
+
+/// One row times P panels at a time, into the results that there is room for.
+#[inline(always)]
+fn streams<S: Simd, const V: usize, const P: usize>(simd: S, x: &[f32], panels: &[f32], to: &mut [f32]) {
+    let panels: [&[S::f32s]; P] = from_fn(|p| S::as_simd_f32s(&panels[p * PANEL * x.len()..][..PANEL * x.len()]).0);
+    let mut sums = [[simd.splat_f32s(0.0); V]; P];
+    for (i, x) in x.iter().enumerate() {
+        let x = simd.splat_f32s(*x);
+        for p in 0..P {
+            let weights = &panels[p][i * V..][..V];
+            for v in 0..V {
+                sums[p][v] = simd.mul_add_e_f32s(x, weights[v], sums[p][v]);
+            }
+        }
+    }
+    for (sums, to) in sums.iter().zip(to.chunks_mut(PANEL)) {
+        let mut block = [0.0; PANEL];
+        S::as_mut_simd_f32s(&mut block).0.copy_from_slice(sums);
+        to.copy_from_slice(&block[..to.len()]);
+    }
 }
 
 /// R rows of `x` (`[R, width]`) times one panel (`[width, PANEL]`), into `block` (`[R, PANEL]`).
