@@ -32,6 +32,8 @@ pub(super) enum Kind {
     Vnni,
     #[cfg(target_arch = "x86_64")]
     Avx2,
+    #[cfg(target_arch = "aarch64")]
+    Neon,
     Portable,
 }
 
@@ -44,7 +46,9 @@ impl Kind {
             let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
             [vnni.then_some(Self::Vnni), avx2.then_some(Self::Avx2)]
         };
-        #[cfg(not(target_arch = "x86_64"))]
+        #[cfg(target_arch = "aarch64")]
+        let special = [std::arch::is_aarch64_feature_detected!("neon").then_some(Self::Neon)];
+        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
         let special = [None];
         special.into_iter().flatten().chain([Self::Portable])
     }
@@ -54,6 +58,8 @@ impl Kind {
         match self {
             #[cfg(target_arch = "x86_64")]
             Self::Vnni => 12,
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => 8,
             _ => 4,
         }
     }
@@ -71,6 +77,8 @@ impl Kind {
                 Self::Vnni => x86::vnni(tile, panel, scales, block),
                 #[cfg(target_arch = "x86_64")]
                 Self::Avx2 => x86::avx2(tile, panel, scales, block),
+                #[cfg(target_arch = "aarch64")]
+                Self::Neon => neon::neon(tile, panel, scales, block),
                 Self::Portable => by_rows::<Portable, 1>(tile, panel, scales, block),
             }
         }
@@ -360,6 +368,63 @@ mod x86 {
         #[inline(always)]
         unsafe fn store(totals: __m256, scales: *const f32, to: *mut f32) {
             unsafe { _mm256_storeu_ps(to, _mm256_mul_ps(totals, _mm256_loadu_ps(scales))) }
+        }
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+mod neon {
+    use std::arch::aarch64::*;
+
+    use super::{Lanes, PANEL, Step, Tile, by_rows};
+
+    #[target_feature(enable = "neon")]
+    pub(super) unsafe fn neon(tile: &Tile<'_>, panel: &[Step], scales: &[f32; PANEL], block: &mut [f32]) {
+        unsafe { by_rows::<Neon, 4>(tile, panel, scales, block) }
+    }
+
+    /// Pairs of products are added in 16 bits, which hold them as no byte is −128.
+    struct Neon;
+
+    impl Lanes for Neon {
+        const COUNT: usize = 4;
+        type Sums = int32x4_t;
+        type Weights = int8x16_t;
+        type Totals = float32x4_t;
+
+        #[inline(always)]
+        unsafe fn start(_offset: i32) -> int32x4_t {
+            unsafe { vdupq_n_s32(0) }
+        }
+
+        #[inline(always)]
+        unsafe fn load(bytes: *const u8) -> int8x16_t {
+            unsafe { vreinterpretq_s8_u8(veorq_u8(vld1q_u8(bytes), vdupq_n_u8(0x80))) }
+        }
+
+        #[inline(always)]
+        unsafe fn add(sums: int32x4_t, weights: int8x16_t, word: i32) -> int32x4_t {
+            unsafe {
+                let inputs = vreinterpretq_s8_s32(vdupq_n_s32(word));
+                let low = vmull_s8(vget_low_s8(weights), vget_low_s8(inputs));
+                let high = vmull_high_s8(weights, inputs);
+                vpadalq_s16(sums, vpaddq_s16(low, high))
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn zero() -> float32x4_t {
+            unsafe { vdupq_n_f32(0.0) }
+        }
+
+        #[inline(always)]
+        unsafe fn scaled(totals: float32x4_t, sums: int32x4_t, scale: f32) -> float32x4_t {
+            unsafe { vfmaq_f32(totals, vcvtq_f32_s32(sums), vdupq_n_f32(scale)) }
+        }
+
+        #[inline(always)]
+        unsafe fn store(totals: float32x4_t, scales: *const f32, to: *mut f32) {
+            unsafe { vst1q_f32(to, vmulq_f32(totals, vld1q_f32(scales))) }
         }
     }
 }
