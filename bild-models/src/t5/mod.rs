@@ -137,7 +137,7 @@ impl<B: Backend> Weights<B> {
             // A weight takes as long to read as to multiply eight times.
             return self.threads.run((rows + 8) * self.config.decoder_weights(), pass);
         }
-        let _ = rows;
+        let _ = (rows, &self.threads);
         pass()
     }
 

@@ -69,20 +69,30 @@ impl<B: Backend> Projection<B> {
 
     /// The rows of the matrix itself at `tokens`, `[tokens, in]`: what an embedding is for. All are below `out`.
     pub(super) fn rows(&self, tokens: &[Token], device: &B::Device) -> Tensor<B, 2> {
-        let rows: Vec<f32> = match self {
+        match self {
             Self::Plain(weight) => {
                 let indices: Vec<i32> = tokens.iter().map(|&token| token as i32).collect();
                 let indices = TensorData::new(indices, [tokens.len()]);
-                return weight.clone().select(0, Tensor::<B, 1, Int>::from_data(indices, device));
+                weight.clone().select(0, Tensor::<B, 1, Int>::from_data(indices, device))
             }
             #[cfg(feature = "flex")]
-            Self::Panels(panels) => tokens.iter().flat_map(|&token| panels.row(token as usize)).collect(),
+            Self::Panels(panels) => matrix(tokens, |token| panels.row(token), device),
             #[cfg(feature = "flex")]
-            Self::Int8(panels) => tokens.iter().flat_map(|&token| panels.row(token as usize)).collect(),
-        };
-        let width = rows.len() / tokens.len();
-        Tensor::from_data(TensorData::new(rows, [tokens.len(), width]), device)
+            Self::Int8(panels) => matrix(tokens, |token| panels.row(token), device),
+        }
     }
+}
+
+/// The rows of some tokens, `[tokens, in]`.
+#[cfg(feature = "flex")]
+fn matrix<B: Backend, R: Iterator<Item = f32>>(
+    tokens: &[Token],
+    row: impl Fn(usize) -> R,
+    device: &B::Device,
+) -> Tensor<B, 2> {
+    let rows: Vec<f32> = tokens.iter().flat_map(|&token| row(token as usize)).collect();
+    let width = rows.len() / tokens.len();
+    Tensor::from_data(TensorData::new(rows, [tokens.len(), width]), device)
 }
 
 #[cfg(feature = "flex")]
