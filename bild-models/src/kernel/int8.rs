@@ -67,11 +67,6 @@ impl Int8Panels {
         weights.take(self.width).map(move |&weight| f32::from((weight ^ 128) as i8) * scale)
     }
 
-    /// How many rows the matrix has.
-    pub fn outputs(&self) -> usize {
-        self.outputs
-    }
-
     /// `x` (`[rows, width]`) times the transpose of the matrix: `[rows, outputs]`.
     pub fn product(&self, x: &[f32]) -> Vec<f32> {
         self.product_by(Kind::all().next().expect("the portable kind is always there"), x)

@@ -117,8 +117,6 @@ trait Lanes {
     /// Adds to each sum the products of four weights with the four inputs of a word.
     unsafe fn add(sums: Self::Sums, weights: Self::Weights, word: i32) -> Self::Sums;
     unsafe fn zero() -> Self::Totals;
-    /// Asks for a cache line, which need not be there.
-    unsafe fn prefetch(_line: *const u8) {}
     /// `totals + sums · scale`, rounded once.
     unsafe fn scaled(totals: Self::Totals, sums: Self::Sums, scale: f32) -> Self::Totals;
     /// Writes `totals · scales`, of `COUNT` each.
@@ -175,9 +173,8 @@ unsafe fn all<L: Lanes, const V: usize, const R: usize>(
                 }
                 for (step, words) in steps.iter().zip(words) {
                     if R >= WORTH_PREFETCHING {
-                        let next = step.as_ptr().wrapping_add(size_of_val(panel) + first * WORD);
                         for v in 0..V {
-                            L::prefetch(next.wrapping_add(v * L::COUNT * WORD));
+                            prefetch(step, size_of_val(panel) + (first + v * L::COUNT) * WORD);
                         }
                     }
                     let mut weights = [L::load(step.as_ptr().add(first * WORD)); V];
@@ -301,11 +298,6 @@ mod x86 {
         }
 
         #[inline(always)]
-        unsafe fn prefetch(line: *const u8) {
-            unsafe { _mm_prefetch::<_MM_HINT_T1>(line.cast()) }
-        }
-
-        #[inline(always)]
         unsafe fn zero() -> __m512 {
             unsafe { _mm512_setzero_ps() }
         }
@@ -348,11 +340,6 @@ mod x86 {
                 let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(weights), inputs);
                 _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
             }
-        }
-
-        #[inline(always)]
-        unsafe fn prefetch(line: *const u8) {
-            unsafe { _mm_prefetch::<_MM_HINT_T1>(line.cast()) }
         }
 
         #[inline(always)]

@@ -58,11 +58,6 @@ impl Panels {
         panel[row % PANEL..].iter().step_by(PANEL).copied()
     }
 
-    /// How many rows the matrix has.
-    pub fn outputs(&self) -> usize {
-        self.outputs
-    }
-
     /// `x` (`[rows, width]`) times the transpose of the matrix: `[rows, outputs]`.
     pub fn product(&self, x: &[f32]) -> Vec<f32> {
         let rows = x.len() / self.width;
