@@ -31,20 +31,20 @@ impl KeysValues {
 
     /// Writes rows of `[heads, d_kv]` from row `at` on.
     pub(crate) fn write(&mut self, keys: Rows<'_>, values: Rows<'_>, at: usize) {
-        for first in (0..keys.count).step_by(LANES) {
-            // Up to a cache line of each column at a time.
-            let count = LANES.min(keys.count - first);
-            for (c, column) in self.keys.chunks_exact_mut(self.room).enumerate() {
-                for (i, to) in column[at + first..][..count].iter_mut().enumerate() {
-                    *to = keys.values[(first + i) * keys.stride + c];
-                }
+        let Self { d_kv, room, depth, .. } = *self;
+        let write = |(head, (to_keys, to_values)): (usize, (&mut [f32], &mut [f32]))| {
+            write_columns(to_keys, room, keys, head * d_kv, at);
+            for (i, to) in to_values[at * depth..].chunks_exact_mut(depth).take(values.count).enumerate() {
+                to[..d_kv].copy_from_slice(&values.row(i)[head * d_kv..][..d_kv]);
             }
-        }
-        let head_values = self.values.chunks_exact_mut(self.room * self.depth);
-        for (head, to) in head_values.enumerate() {
-            for (i, to) in to[at * self.depth..].chunks_exact_mut(self.depth).take(values.count).enumerate() {
-                to[..self.d_kv].copy_from_slice(&values.row(i)[head * self.d_kv..][..self.d_kv]);
-            }
+        };
+        // Memory that is written for the first time takes as long as many weights that are read.
+        if is_shared(keys.count, 32 * keys.width) {
+            let heads = self.keys.par_chunks_exact_mut(d_kv * room).zip(self.values.par_chunks_exact_mut(room * depth));
+            heads.enumerate().for_each(write);
+        } else {
+            let heads = self.keys.chunks_exact_mut(d_kv * room).zip(self.values.chunks_exact_mut(room * depth));
+            heads.enumerate().for_each(write);
         }
     }
 
@@ -54,93 +54,176 @@ impl KeysValues {
     /// A key whose bias is −∞ leaves no trace in the result if it comes after all others, so a row of a longer pass that
     /// masks what follows it has the bits of a pass that ends with it.
     pub(crate) fn attend(&self, queries: Rows<'_>, count: usize, bias: Option<&[f32]>) -> Vec<f32> {
-        let mut found = vec![0.0; queries.count * queries.width];
-        let row = |(row, found): (usize, &mut [f32])| {
-            let bias = bias.map(|bias| Bias { values: bias, row, rows: queries.count });
-            Arch::new().dispatch(Row { query: queries.row(row), memory: self, count, bias, found });
+        let Rows { count: rows, width, .. } = queries;
+        let mut found = vec![0.0; rows * width]; // [heads, rows, d_kv]
+        let attend = |first, found: &mut [f32]| {
+            Arch::new().dispatch(Heads { queries, first, memory: self, count, bias, found });
         };
-        if queries.count > 1 && is_shared(queries.count, 2 * count * queries.width) {
-            found.par_chunks_mut(queries.width).enumerate().for_each(row);
+        if is_shared(rows, 2 * count * width) {
+            let each = (width / self.d_kv).div_ceil(2 * rayon::current_num_threads());
+            let parts = found.par_chunks_mut(each * rows * self.d_kv).enumerate();
+            parts.for_each(|(part, found)| attend(part * each, found));
         } else {
-            found.chunks_mut(queries.width).enumerate().for_each(row);
+            attend(0, &mut found);
         }
-        found
+        if rows == 1 {
+            return found;
+        }
+        let mut by_row = Vec::with_capacity(found.len());
+        for row in 0..rows {
+            found.chunks_exact(self.d_kv).skip(row).step_by(rows).for_each(|found| by_row.extend_from_slice(found));
+        }
+        by_row
     }
 }
 
-/// `[heads, rows, keys]`, and which of the rows it is for.
-struct Bias<'a> {
-    values: &'a [f32],
-    row: usize,
-    rows: usize,
+/// Writes the columns of `rows` that begin with `first`, as many as `to` has rows of `room`, from entry `at` of each on. It
+/// goes by squares, so that neither side touches a cache line twice.
+fn write_columns(to: &mut [f32], room: usize, rows: Rows<'_>, first: usize, at: usize) {
+    let mut square = [[0.0; LANES]; LANES];
+    for row in (0..rows.count).step_by(LANES) {
+        let count = LANES.min(rows.count - row);
+        for (part, columns) in to.chunks_mut(LANES * room).enumerate() {
+            let width = columns.len() / room;
+            for (i, square) in square[..count].iter_mut().enumerate() {
+                square[..width].copy_from_slice(&rows.row(row + i)[first + part * LANES..][..width]);
+            }
+            for (c, column) in columns.chunks_exact_mut(room).enumerate() {
+                for (to, square) in column[at + row..][..count].iter_mut().zip(&square) {
+                    *to = square[c];
+                }
+            }
+        }
+    }
 }
 
-struct Row<'a> {
-    query: &'a [f32],
+/// Some heads' attention.
+struct Heads<'a> {
+    queries: Rows<'a>,
+    first: usize,
     memory: &'a KeysValues,
     count: usize,
-    bias: Option<Bias<'a>>,
+    bias: Option<&'a [f32]>,
+    /// `[heads, rows, d_kv]`
     found: &'a mut [f32],
 }
 
-impl WithSimd for Row<'_> {
+impl WithSimd for Heads<'_> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let KeysValues { keys, values, d_kv, room, depth, .. } = self.memory;
-        let (mut weights, mut sum) = (vec![0.0; self.count.next_multiple_of(LANES)], vec![0.0; *depth]);
-        let heads = self.query.chunks_exact(*d_kv).zip(self.found.chunks_exact_mut(*d_kv)).enumerate();
-        for (head, (query, found)) in heads {
-            sums(simd, query, &keys[head * d_kv * room..], *room, &mut weights);
-            if let Some(Bias { values, row, rows }) = self.bias {
-                let bias = &values[(head * rows + row) * self.count..];
-                for (weight, bias) in weights[..self.count].iter_mut().zip(bias) {
-                    *weight += bias;
-                }
+        let Self { queries, first, memory, count, bias, found } = self;
+        // The scores of up to four rows, and their sums of values.
+        let mut buffer = vec![0.0; 4 * (count.next_multiple_of(LANES) + memory.depth)];
+        for (i, found) in found.chunks_exact_mut(queries.count * memory.d_kv).enumerate() {
+            let head = first + i;
+            let bias = bias.map(|bias| &bias[head * queries.count * count..]);
+            let mut head = Head { queries, head, memory, count, bias, found, buffer: &mut buffer };
+            let mut row = 0;
+            while row < queries.count {
+                row += match queries.count - row {
+                    4.. => head.rows::<S, 4>(simd, row),
+                    3 => head.rows::<S, 3>(simd, row),
+                    2 => head.rows::<S, 2>(simd, row),
+                    _ => head.rows::<S, 1>(simd, row),
+                };
             }
-            weights[self.count..].fill(f32::NEG_INFINITY);
-            softmax(&mut weights);
-            sums(simd, &weights[..self.count], &values[head * room * depth..], *depth, &mut sum);
-            found.copy_from_slice(&sum[..*d_kv]);
         }
     }
 }
 
-/// The sums of the rows of `matrix`, `stride` apart, each times its factor, as far as `to` goes. Every entry is summed in
-/// the order of the rows.
+struct Head<'a> {
+    queries: Rows<'a>,
+    head: usize,
+    memory: &'a KeysValues,
+    count: usize,
+    /// `[rows, count]`
+    bias: Option<&'a [f32]>,
+    /// `[rows, d_kv]`
+    found: &'a mut [f32],
+    buffer: &'a mut [f32],
+}
+
+impl Head<'_> {
+    /// R rows, from row `at` on, for which keys and values are read once.
+    #[inline(always)]
+    fn rows<S: Simd, const R: usize>(&mut self, simd: S, at: usize) -> usize {
+        let KeysValues { keys, values, d_kv, room, depth } = self.memory;
+        let padded = self.count.next_multiple_of(LANES);
+        let (weights, rest) = self.buffer.split_at_mut(R * padded);
+        let sum = &mut rest[..R * depth];
+        let mut queries: [&[f32]; R] = [&[]; R];
+        for (r, query) in queries.iter_mut().enumerate() {
+            *query = &self.queries.row(at + r)[self.head * d_kv..][..*d_kv];
+        }
+        sums(simd, queries, &keys[self.head * d_kv * room..], *room, weights);
+        for (r, weights) in weights.chunks_exact_mut(padded).enumerate() {
+            let (scores, rest) = weights.split_at_mut(self.count);
+            if let Some(bias) = self.bias {
+                for (score, bias) in scores.iter_mut().zip(&bias[(at + r) * self.count..]) {
+                    *score += bias;
+                }
+            }
+            rest.fill(f32::NEG_INFINITY);
+            softmax(weights);
+        }
+        let mut factors: [&[f32]; R] = [&[]; R];
+        for (factors, weights) in factors.iter_mut().zip(weights.chunks_exact(padded)) {
+            *factors = &weights[..self.count];
+        }
+        sums(simd, factors, &values[self.head * room * depth..], *depth, sum);
+        let found = self.found[at * d_kv..].chunks_exact_mut(*d_kv);
+        for (found, sum) in found.zip(sum.chunks_exact(*depth)) {
+            found.copy_from_slice(&sum[..*d_kv]);
+        }
+        R
+    }
+}
+
+/// The sums of the rows of `matrix`, `stride` apart, each times its factor, R times with factors of their own, to as many
+/// entries each as `to` (`[R, entries]`) has. Every entry is summed in the order of the rows.
 #[inline(always)]
-fn sums<S: Simd>(simd: S, factors: &[f32], matrix: &[f32], stride: usize, to: &mut [f32]) {
+fn sums<S: Simd, const R: usize>(simd: S, factors: [&[f32]; R], matrix: &[f32], stride: usize, to: &mut [f32]) {
     let (to, _) = S::as_mut_simd_f32s(to);
+    let vectors = to.len() / R;
     let mut at = 0;
-    while at < to.len() {
-        at += match to.len() - at {
-            4.. => columns::<S, 4>(simd, factors, matrix, stride, at, to),
-            2.. => columns::<S, 2>(simd, factors, matrix, stride, at, to),
-            _ => columns::<S, 1>(simd, factors, matrix, stride, at, to),
+    while at < vectors {
+        at += match vectors - at {
+            4.. if R == 1 => columns::<S, R, 4>(simd, factors, matrix, stride, at, to),
+            2.. => columns::<S, R, 2>(simd, factors, matrix, stride, at, to),
+            _ => columns::<S, R, 1>(simd, factors, matrix, stride, at, to),
         };
     }
 }
 
-/// C vectors of the sums, from vector `at` on.
+/// C vectors of the R sums, from vector `at` on.
 #[inline(always)]
-fn columns<S: Simd, const C: usize>(
+fn columns<S: Simd, const R: usize, const C: usize>(
     simd: S,
-    factors: &[f32],
+    factors: [&[f32]; R],
     matrix: &[f32],
     stride: usize,
     at: usize,
     to: &mut [S::f32s],
 ) -> usize {
-    let mut sums = [simd.splat_f32s(0.0); C];
-    for (factor, row) in factors.iter().zip(matrix.chunks_exact(stride)) {
-        let (row, _) = S::as_simd_f32s(row);
-        let (factor, row) = (simd.splat_f32s(*factor), &row[at..at + C]);
-        for c in 0..C {
-            sums[c] = simd.mul_add_e_f32s(factor, row[c], sums[c]);
+    let mut sums = [[simd.splat_f32s(0.0); C]; R];
+    let count = factors[0].len();
+    for factors in factors {
+        assert_eq!(factors.len(), count);
+    }
+    for (i, row) in (0..count).zip(matrix.chunks_exact(stride)) {
+        let row = &S::as_simd_f32s(row).0[at..at + C];
+        for r in 0..R {
+            let factor = simd.splat_f32s(factors[r][i]);
+            for c in 0..C {
+                sums[r][c] = simd.mul_add_e_f32s(factor, row[c], sums[r][c]);
+            }
         }
     }
-    to[at..at + C].copy_from_slice(&sums);
+    for (sums, to) in sums.iter().zip(to.chunks_exact_mut(to.len() / R)) {
+        to[at..at + C].copy_from_slice(sums);
+    }
     C
 }
 
@@ -243,8 +326,8 @@ mod tests {
 
     #[test]
     fn a_masked_row_among_others_has_the_bits_of_a_pass_that_ends_with_it() {
-        // The last is shared between threads.
-        for (count, d_kv, rows) in [(2, 3, 2), (4, 21, 11), (2, 64, 11), (8, 64, 5), (16, 64, 90)] {
+        // The last is shared between threads, its keys and values too.
+        for (count, d_kv, rows) in [(2, 3, 2), (4, 21, 11), (2, 64, 11), (8, 64, 5), (16, 64, 150)] {
             let (width, before) = (count * d_kv, 13);
             let keys = before + rows;
             let (q, k, v) = (values(rows * width, 1), values(keys * width, 2), values(keys * width, 3));
