@@ -6,17 +6,11 @@ use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
 /// Reduces `logits` (`[rows, vocab]`); `next[i]` is the draft that follows row i, where there is one.
 pub(super) fn rows<B: Backend>(logits: Tensor<B, 2>, want: Want, next: &[Token]) -> Result<Vec<Row>> {
     let _span = tracing::trace_span!("reduction").entered();
-    if want.logits || lies_on_host::<B>() { on_host(logits, want, next) } else { on_device(logits, want, next) }
-}
-
-#[cfg(feature = "flex")]
-fn lies_on_host<B: Backend>() -> bool {
-    crate::flex::is_flex::<B>()
-}
-
-#[cfg(not(feature = "flex"))]
-fn lies_on_host<B: Backend>() -> bool {
-    false
+    #[cfg(feature = "flex")]
+    let on_the_host = crate::flex::is_flex::<B>();
+    #[cfg(not(feature = "flex"))]
+    let on_the_host = false;
+    if want.logits || on_the_host { on_host(logits, want, next) } else { on_device(logits, want, next) }
 }
 
 fn on_host<B: Backend>(logits: Tensor<B, 2>, want: Want, next: &[Token]) -> Result<Vec<Row>> {
