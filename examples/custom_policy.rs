@@ -22,7 +22,7 @@ impl Policy for WordByWord {
 impl PolicyState for WordByWord {
     fn drafted(&mut self, at: &Context<'_>, row: &Row) -> Draft {
         let begins_word = self.tokenizer.piece(row.argmax).is_some_and(|piece| piece.starts_with('▁'));
-        if begins_word && at.drafts > 0 { Draft::KeepLast(row.argmax) } else { Draft::Keep(row.argmax) }
+        if begins_word && !at.drafts.is_empty() { Draft::KeepLast(row.argmax) } else { Draft::Keep(row.argmax) }
     }
 }
 

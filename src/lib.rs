@@ -6,10 +6,10 @@ pub use bild_core::*;
 #[cfg(feature = "hub")]
 pub use bild_models::Hub;
 pub use bild_models::{
-    Activation, Checkpoint, LoadError, LoadOptions, Precision, T5, T5Config, T5Session, TextGenerator, TextOutput,
-    TextStream, Threads, Tokenizer,
+    Activation, Checkpoint, EarlyExit, EarlyExitSession, LoadError, LoadOptions, LookIn, NgramLookup,
+    NgramLookupSession, Precision, T5, T5Config, T5Session, TextGenerator, TextOutput, TextStream, Threads, Tokenizer,
 };
-pub use bild_policies::{Bild, FallbackRule, HighCrossEntropy, Lossless, LowProbability, RollbackRule, Variant};
+pub use bild_policies::*;
 
 /// The tensor library below, for its `Backend` trait and its devices.
 pub use burn;

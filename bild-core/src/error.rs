@@ -76,6 +76,12 @@ pub enum Error {
         /// Rows that came back.
         found: usize,
     },
+    /// A model returned no logits where a logits processor is to change them.
+    #[error("the {0} model returned a row without logits, which the logits processors of the settings need")]
+    NoLogits(Role),
+    /// A generation panicked in another thread.
+    #[error("the generation panicked: {0}")]
+    Panicked(String),
     /// The output was asked for after the generation had failed.
     #[error("the generation has failed before: the iterator of its events returned the error")]
     AlreadyFailed,

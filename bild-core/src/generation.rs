@@ -1,10 +1,13 @@
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tracing::trace_span;
 
 use crate::{
-    CancelToken, Context, Draft, Drafted, Error, Event, Finish, Output, Pair, PairSession, Policy, PolicyState, Result,
-    Role, Settings, Source, Statistics, Then, Token, Wants,
+    CancelToken, Context, Draft, Drafted, Error, Event, Finish, LogitsProcessor, Output, Pair, PairSession, Policy,
+    PolicyState, Prefix, Result, Role, Row, Settings, Source, Statistics, Then, Token, Want, Wants,
 };
 
 /// One generation under way: the decode loop of the paper (Algorithm 1), as an iterator of [`Event`]s.
@@ -16,7 +19,9 @@ pub struct Generation<S> {
     policy: Box<dyn PolicyState>,
     wants: Wants,
     source: Source,
+    seed: u64,
     limits: Limits,
+    processors: Vec<Arc<dyn LogitsProcessor>>,
     /// The start token, then every generated token; the last `drafts.len()` wait for the verifier.
     tokens: Vec<Token>,
     drafts: Vec<Drafted>,
@@ -36,6 +41,19 @@ pub struct Generation<S> {
     events: Vec<Event>,
     /// How many of `events` the iterator has returned.
     returned: usize,
+}
+
+/// Borrows the fields that it shows and no others, so that the policy can be asked at the same time.
+macro_rules! context {
+    ($generation:ident) => {
+        Context {
+            source: &$generation.source,
+            tokens: &$generation.tokens[1..],
+            drafts: &$generation.drafts,
+            statistics: &$generation.statistics,
+            seed: $generation.seed,
+        }
+    };
 }
 
 struct Limits {
@@ -68,6 +86,8 @@ impl<S: PairSession> Generation<S> {
             policy: policy_state,
             wants: policy.wants(),
             source,
+            seed: settings.seed,
+            processors: settings.processors.clone(),
             limits: Limits {
                 max_new_tokens: settings.max_new_tokens,
                 end,
@@ -109,10 +129,14 @@ impl<S: PairSession> Generation<S> {
     /// The draft model proposes one token; the policy keeps it or falls back.
     fn draft(&mut self) -> Result<()> {
         let at = self.generated();
+        if self.draft_seen == 0 {
+            let begun = Instant::now();
+            trace_span!("encode").in_scope(|| self.session.prepare())?;
+            self.statistics.encode_time += begun.elapsed();
+        }
         let begun = Instant::now();
-        let row = trace_span!("draft", at)
-            .in_scope(|| self.session.propose(&self.tokens[self.draft_seen..], self.wants.draft))
-            .map_err(|error| error.during(Role::Draft, at))?;
+        let row =
+            trace_span!("draft", at).in_scope(|| self.propose()).map_err(|error| error.during(Role::Draft, at))?;
         self.statistics.draft_time += begun.elapsed();
         self.draft_seen = self.tokens.len();
         let Some(row) = row else {
@@ -121,7 +145,7 @@ impl<S: PairSession> Generation<S> {
         };
         self.statistics.draft_steps += 1;
 
-        let context = Context { source: &self.source, tokens: &self.tokens[1..], drafts: self.drafts.len() };
+        let context = context!(self);
         let (token, last) = match self.policy.drafted(&context, &row) {
             Draft::Keep(token) => (token, false),
             Draft::KeepLast(token) => (token, true),
@@ -151,19 +175,14 @@ impl<S: PairSession> Generation<S> {
         let drafts = self.drafts.len();
         let at = self.generated() - drafts;
         let begun = Instant::now();
-        let new = &self.tokens[self.verifier_seen..];
         let rows = trace_span!("verify", at, drafts)
-            .in_scope(|| self.session.score(new, self.wants.verifier))
+            .in_scope(|| self.score())
             .map_err(|error| error.during(Role::Verifier, at))?;
         self.statistics.verifier_time += begun.elapsed();
         self.statistics.verifier_calls += 1;
         self.verifier_seen = self.tokens.len();
-        if rows.len() != drafts + 1 {
-            return Err(Error::Rows { expected: drafts + 1, found: rows.len() });
-        }
 
-        let context = Context { source: &self.source, tokens: &self.tokens[1..], drafts };
-        let verdict = self.policy.verified(&context, &self.drafts, &rows);
+        let verdict = self.policy.verified(&context!(self), &self.drafts, &rows);
         let accepted = verdict.accepted;
         if accepted > drafts {
             return Err(Error::Verdict { accepted, drafts });
@@ -192,6 +211,46 @@ impl<S: PairSession> Generation<S> {
             None => {}
         }
         Ok(())
+    }
+
+    /// The draft model's row after the last token, if it proposes one.
+    fn propose(&mut self) -> Result<Option<Row>> {
+        let want = self.wants.draft;
+        let row = self.session.propose(&self.tokens[self.draft_seen..], self.asked(want))?;
+        // A draft without a distribution is what it is; the verifier's row decides.
+        match row {
+            Some(row) if row.logits.is_some() => Ok(Some(self.processed(row, Role::Draft, self.tokens.len(), want)?)),
+            row => Ok(row),
+        }
+    }
+
+    /// The verifier's rows: after the last committed token, and after each draft.
+    fn score(&mut self) -> Result<Vec<Row>> {
+        let (want, first) = (self.wants.verifier, self.verifier_seen + 1);
+        let rows = self.session.score(&self.tokens[self.verifier_seen..], self.asked(want))?;
+        let expected = self.tokens.len() - self.verifier_seen;
+        if rows.len() != expected {
+            return Err(Error::Rows { expected, found: rows.len() });
+        }
+        rows.into_iter().enumerate().map(|(i, row)| self.processed(row, Role::Verifier, first + i, want)).collect()
+    }
+
+    /// What a model is asked for, so that a policy gets what it wants.
+    fn asked(&self, want: Want) -> Want {
+        if self.processors.is_empty() { want } else { want.logits() }
+    }
+
+    /// A row as it is after all processors; `before` of the tokens stand before what it predicts.
+    fn processed(&self, row: Row, role: Role, before: usize, want: Want) -> Result<Row> {
+        if self.processors.is_empty() {
+            return Ok(row);
+        }
+        let mut logits = row.logits.as_deref().ok_or(Error::NoLogits(role))?.to_vec();
+        let prefix = Prefix { source: &self.source, tokens: &self.tokens[1..before], end: &self.limits.end };
+        for processor in &self.processors {
+            processor.process(&prefix, &mut logits);
+        }
+        Row::from_logits(&logits, want, self.tokens.get(before).copied())
     }
 
     /// Takes back the last `dropped` drafts: each model forgets what it has seen of them.
@@ -233,6 +292,26 @@ impl<S: PairSession> Generation<S> {
         if self.keep_events {
             self.events.push(event);
         }
+    }
+
+    /// Ends the generation after the first `tokens` committed tokens, for a reason of the caller's, and returns them as the
+    /// output with [`Finish::Stopped`]. A verifier pass may have committed more than the caller has looked at; those are
+    /// left out.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::AlreadyFailed`] if the iterator has returned an error.
+    pub fn stop_after(mut self, tokens: usize) -> Result<Output> {
+        self.log_probs.truncate(tokens);
+        self.writers.truncate(tokens);
+        self.statistics.verifier_tokens = self.writers.iter().filter(|&&by| by == Role::Verifier).count();
+        let later = |event: &Event| match event {
+            Event::Committed { at, .. } => *at >= tokens,
+            event => matches!(event, Event::Finished { .. }),
+        };
+        self.events.retain(|event| !later(event));
+        self.end(Finish::Stopped);
+        self.finish()
     }
 
     /// How many tokens there are, drafts included.

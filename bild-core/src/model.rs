@@ -63,12 +63,23 @@ pub trait DraftModel: Send + Sync {
 /// One generation's state of a [`DraftModel`].
 pub trait DraftSession: Send {
     /// Takes in the tokens it has not seen and proposes the next one, or nothing. The first call begins with the
-    /// decoder's start token; a later one has one token, or two after a full draft was accepted.
+    /// decoder's start token; a later one has one token, two after a full draft was accepted, or more where the verifier
+    /// has written several in a row.
     ///
     /// # Errors
     ///
     /// If a token is not one of the vocabulary, or the model fails.
     fn propose(&mut self, new: &[Token], want: Want) -> Result<Option<Row>>;
+
+    /// Does what can wait until the first proposal, as reading the source: a policy may never ask for one. Called once, before
+    /// the first [`propose`](Self::propose), and counted as encoding.
+    ///
+    /// # Errors
+    ///
+    /// If the source cannot be read, or the model fails.
+    fn prepare(&mut self) -> Result<()> {
+        Ok(())
+    }
 
     /// Forgets all but the first `length` tokens it was given, in O(1); does nothing if there are no more.
     fn truncate(&mut self, length: usize);

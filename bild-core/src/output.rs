@@ -13,6 +13,8 @@ pub enum Finish {
     StopToken,
     /// As many tokens as [`Settings::max_new_tokens`](crate::Settings::max_new_tokens) allows were committed.
     MaxNewTokens,
+    /// The caller ended it ([`Generation::stop_after`](crate::Generation::stop_after)), as at a stop string.
+    Stopped,
     /// A [`CancelToken`](crate::CancelToken) was cancelled; drafts not yet verified are left out.
     Cancelled,
     /// The [`Settings::deadline`](crate::Settings::deadline) passed; drafts not yet verified are left out.

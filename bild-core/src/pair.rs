@@ -39,6 +39,15 @@ pub trait PairSession: Send {
     /// If a token is not one of the vocabulary, or the model fails.
     fn propose(&mut self, new: &[Token], want: Want) -> Result<Option<Row>>;
 
+    /// As [`DraftSession::prepare`].
+    ///
+    /// # Errors
+    ///
+    /// If the source cannot be read, or the model fails.
+    fn prepare(&mut self) -> Result<()> {
+        Ok(())
+    }
+
     /// As [`VerifierSession::score`].
     ///
     /// # Errors
@@ -94,6 +103,10 @@ impl<D: DraftModel, V: VerifierModel> Pair for (D, V) {
 impl<D: DraftSession, V: VerifierSession> PairSession for (D, V) {
     fn propose(&mut self, new: &[Token], want: Want) -> Result<Option<Row>> {
         self.0.propose(new, want)
+    }
+
+    fn prepare(&mut self) -> Result<()> {
+        self.0.prepare()
     }
 
     fn score(&mut self, new: &[Token], want: Want) -> Result<Vec<Row>> {

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use crate::{Role, Row, Source, Token, Want};
+use crate::{Role, Row, Source, Statistics, Token, Want};
 
 /// When to hand over and when to take back.
 ///
@@ -24,7 +24,7 @@ use crate::{Role, Row, Source, Token, Want};
 ///
 /// impl PolicyState for Threes {
 ///     fn drafted(&mut self, at: &Context, row: &Row) -> Draft {
-///         if at.drafts < 2 { Draft::Keep(row.argmax) } else { Draft::KeepLast(row.argmax) }
+///         if at.drafts.len() < 2 { Draft::Keep(row.argmax) } else { Draft::KeepLast(row.argmax) }
 ///     }
 /// }
 /// ```
@@ -102,8 +102,12 @@ pub struct Context<'a> {
     pub source: &'a Source,
     /// The tokens generated so far, the drafts that wait for the verifier last.
     pub tokens: &'a [Token],
-    /// How many drafts wait for the verifier.
-    pub drafts: usize,
+    /// The drafts that wait for the verifier.
+    pub drafts: &'a [Drafted],
+    /// What the two models have done so far, the pass just made included.
+    pub statistics: &'a Statistics,
+    /// The seed of the generation.
+    pub seed: u64,
 }
 
 /// A draft that waits for the verifier.

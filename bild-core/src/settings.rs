@@ -8,7 +8,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result, Token};
+use crate::{Error, LogitsProcessor, Result, Token};
 
 /// What to do with a source over its limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +53,9 @@ pub struct Settings {
     pub seed: u64,
     /// Whether [`Output::events`](crate::Output::events) is kept.
     pub trace: bool,
+    /// What changes the logits of both models, in this order.
+    #[serde(skip)]
+    pub processors: Vec<Arc<dyn LogitsProcessor>>,
 }
 
 impl Default for Settings {
@@ -67,6 +70,7 @@ impl Default for Settings {
             cancel: None,
             seed: 0,
             trace: false,
+            processors: Vec::new(),
         }
     }
 }
@@ -117,6 +121,12 @@ impl Settings {
     /// Sets whether the output keeps its events.
     pub fn trace(mut self, trace: bool) -> Self {
         self.trace = trace;
+        self
+    }
+
+    /// Adds a processor of logits after those there are.
+    pub fn processor(mut self, processor: impl LogitsProcessor + 'static) -> Self {
+        self.processors.push(Arc::new(processor));
         self
     }
 

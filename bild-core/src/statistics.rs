@@ -44,6 +44,21 @@ impl Statistics {
         ratio(self.tokens, self.verifier_calls)
     }
 
+    /// The share of the tokens that the verifier wrote, or `None` if there are none.
+    pub fn verifier_share(&self) -> Option<f64> {
+        ratio(self.verifier_tokens, self.tokens)
+    }
+
+    /// Fallbacks a token of the output, or `None` if there is none.
+    pub fn fallback_rate(&self) -> Option<f64> {
+        ratio(self.fallbacks, self.tokens)
+    }
+
+    /// Rollbacks a verifier call, or `None` if there was no call.
+    pub fn rollback_rate(&self) -> Option<f64> {
+        ratio(self.rollbacks, self.verifier_calls)
+    }
+
     /// The share of verified drafts that stood, or `None` if there was no draft to verify.
     pub fn acceptance_rate(&self) -> Option<f64> {
         ratio(self.accepted, self.judged)

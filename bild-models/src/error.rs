@@ -50,6 +50,16 @@ pub enum LoadError {
         /// What is supported.
         supported: &'static str,
     },
+    /// A model cannot draft with so many of its layers.
+    #[error(
+        "{layers} decoder layers were to draft for a T5 that has {all}: expected at least 1, and fewer than it has"
+    )]
+    EarlyExit {
+        /// How many were to draft.
+        layers: usize,
+        /// How many there are.
+        all: usize,
+    },
     /// CUDA is asked for and cannot run here.
     #[error("CUDA cannot be used here: {missing}")]
     Cuda {

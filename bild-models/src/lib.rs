@@ -3,6 +3,7 @@
 //! - [`Checkpoint`] opens a directory as Hugging Face's transformers writes it: configuration, weights, tokenizer.
 //! - [`T5`] is the model on a Burn backend: T5 1.0, T5 1.1 and FLAN-T5, mT5. One value is shared by any number of
 //!   generations; each owns its [`T5Session`], which rolls back in O(1).
+//! - [`NgramLookup`] drafts without a second model, by copying; [`EarlyExit`] with the first layers of the big one.
 //! - [`TextGenerator`] goes from text to text with a pair and a tokenizer.
 //!
 //! Decoding is greedy unless a policy says otherwise; there is no beam search.
@@ -20,6 +21,7 @@ mod flex;
 mod hub;
 #[cfg(feature = "flex")]
 mod kernel;
+mod lookup;
 mod memory;
 mod options;
 mod pickle;
@@ -27,6 +29,7 @@ mod precision;
 mod pytorch;
 mod safetensors;
 mod sentencepiece;
+mod stops;
 mod t5;
 mod text;
 mod threads;
@@ -45,9 +48,10 @@ pub use config::{Activation, T5Config};
 pub use error::LoadError;
 #[cfg(feature = "hub")]
 pub use hub::Hub;
+pub use lookup::{LookIn, NgramLookup, NgramLookupSession};
 pub use options::LoadOptions;
 pub use precision::Precision;
-pub use t5::{T5, T5Session};
+pub use t5::{EarlyExit, EarlyExitSession, T5, T5Session};
 pub use text::{TextGenerator, TextOutput, TextStream};
 pub use threads::Threads;
 pub use tokenizer::Tokenizer;

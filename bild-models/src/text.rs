@@ -1,10 +1,10 @@
 use std::sync::Arc;
 
 use bild_core::{
-    Error, Event, Generation, Generator, Output, Pair, PairSession, Policy, Result, Settings, Source, Token,
+    Error, Event, Generation, Generator, Output, Pair, PairSession, Policy, Result, Settings, Source, Token, in_order,
 };
 
-use crate::Tokenizer;
+use crate::{Tokenizer, stops::Stops};
 
 /// Goes from text to text: a pair of models, the policy that steers them, and their tokenizer.
 ///
@@ -25,13 +25,14 @@ pub struct TextGenerator<P> {
     tokenizer: Tokenizer,
     generator: Generator<P>,
     prefix: Arc<str>,
+    stops: Stops,
 }
 
 /// What was written, as text and as tokens.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct TextOutput {
-    /// The text of the committed tokens, special ones left out.
+    /// The text of the committed tokens, special ones left out; up to the first stop string, if there is one in it.
     pub text: String,
     /// The tokens, and how they came about.
     pub output: Output,
@@ -44,7 +45,7 @@ impl<P: Pair> TextGenerator<P> {
     ///
     /// [`Error::PairMismatch`] if the two models do not speak the same tokens.
     pub fn new(tokenizer: Tokenizer, pair: P, policy: impl Policy + 'static) -> Result<Self> {
-        Ok(Self { tokenizer, generator: Generator::new(pair, policy)?, prefix: "".into() })
+        Ok(Self { tokenizer, generator: Generator::new(pair, policy)?, prefix: "".into(), stops: Stops::default() })
     }
 
     /// Replaces the settings.
@@ -56,6 +57,14 @@ impl<P: Pair> TextGenerator<P> {
     /// Puts this before every text, as in `"translate English to German: "`.
     pub fn with_prefix(mut self, prefix: impl Into<Arc<str>>) -> Self {
         self.prefix = prefix.into();
+        self
+    }
+
+    /// Ends a generation where one of these strings is written; the text ends before it. They are looked for in the text of
+    /// committed tokens, which the output holds up to the one that completed the string
+    /// ([`Finish::Stopped`](bild_core::Finish::Stopped)).
+    pub fn with_stop_strings<S: Into<String>>(mut self, strings: impl IntoIterator<Item = S>) -> Self {
+        self.stops = Stops::new(strings.into_iter().map(Into::into));
         self
     }
 
@@ -92,8 +101,19 @@ impl<P: Pair> TextGenerator<P> {
     ///
     /// If the text is empty or too long, a setting makes no sense, or a model, the policy or the tokenizer fails.
     pub fn generate(&self, text: &str) -> Result<TextOutput> {
-        let output = self.generator.generate(&self.source(text)?)?;
-        Ok(TextOutput { text: self.tokenizer.decode(&output.tokens)?, output })
+        self.stream(text)?.finish()
+    }
+
+    /// Generates for many texts, `at_once` of them at a time, and hands each result to `each` with its number, in the order of
+    /// the texts. One that fails does not stop the others. As
+    /// [`Generator::generate_many`](bild_core::Generator::generate_many).
+    pub fn generate_many<T: AsRef<str> + Send>(
+        &self,
+        texts: impl IntoIterator<Item = T>,
+        at_once: usize,
+        each: impl FnMut(usize, Result<TextOutput>),
+    ) {
+        in_order(texts, at_once, |text| bild_core::caught(|| self.generate(text.as_ref())), each);
     }
 
     /// Begins a generation whose text is taken piece by piece.
@@ -103,7 +123,8 @@ impl<P: Pair> TextGenerator<P> {
     /// As [`generate`](Self::generate), as far as it shows before the first step.
     pub fn stream(&self, text: &str) -> Result<TextStream<P::Session>> {
         let generation = self.generator.stream(&self.source(text)?)?;
-        Ok(TextStream { generation, text: PartialText::new(self.tokenizer.clone()) })
+        let (text, stops) = (PartialText::new(self.tokenizer.clone()), self.stops.clone());
+        Ok(TextStream { generation, text, stops, given: String::new(), stopped: None })
     }
 }
 
@@ -112,6 +133,11 @@ impl<P: Pair> TextGenerator<P> {
 pub struct TextStream<S> {
     generation: Generation<S>,
     text: PartialText,
+    stops: Stops,
+    /// All pieces so far, if there are stop strings.
+    given: String,
+    /// After how many tokens a stop string was complete.
+    stopped: Option<usize>,
 }
 
 impl<S: PairSession> TextStream<S> {
@@ -120,9 +146,39 @@ impl<S: PairSession> TextStream<S> {
     /// # Errors
     ///
     /// As [`Generation::finish`].
-    pub fn finish(self) -> Result<TextOutput> {
-        let output = self.generation.finish()?;
-        Ok(TextOutput { text: self.text.tokenizer.decode(&output.tokens)?, output })
+    pub fn finish(mut self) -> Result<TextOutput> {
+        if self.stops.is_empty() {
+            let output = self.generation.finish()?;
+            return Ok(TextOutput { text: self.text.tokenizer.decode(&output.tokens)?, output });
+        }
+        for piece in self.by_ref() {
+            piece?;
+        }
+        let output = match self.stopped {
+            Some(tokens) => self.generation.stop_after(tokens)?,
+            None => self.generation.finish()?,
+        };
+        Ok(TextOutput { text: self.given, output })
+    }
+
+    /// What can be given out after an event, and whether the text ends with it.
+    fn piece(&mut self, event: Event) -> Result<String> {
+        let (piece, tokens) = match event {
+            Event::Committed { token, at, .. } => (self.text.push(token)?, Some(at + 1)),
+            Event::Finished { .. } => (self.text.rest()?, None),
+            _ => return Ok(String::new()),
+        };
+        if self.stops.is_empty() {
+            return Ok(piece);
+        }
+        let (mut free, stops) = self.stops.push(&piece);
+        if stops {
+            self.stopped = tokens.or(Some(self.text.tokens.len()));
+        } else if tokens.is_none() {
+            free += &self.stops.rest();
+        }
+        self.given += &free;
+        Ok(free)
     }
 }
 
@@ -130,18 +186,13 @@ impl<S: PairSession> Iterator for TextStream<S> {
     type Item = Result<String>;
 
     fn next(&mut self) -> Option<Result<String>> {
-        loop {
-            let piece = match self.generation.next()? {
-                Ok(Event::Committed { token, .. }) => self.text.push(token),
-                Ok(Event::Finished { .. }) => self.text.rest(),
-                Ok(_) => continue,
-                Err(error) => return Some(Err(error)),
-            };
-            match piece {
-                Ok(piece) if piece.is_empty() => continue,
+        while self.stopped.is_none() {
+            match self.generation.next()?.and_then(|event| self.piece(event)) {
+                Ok(piece) if piece.is_empty() => {}
                 piece => return Some(piece),
             }
         }
+        None
     }
 }
 

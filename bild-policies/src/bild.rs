@@ -40,6 +40,9 @@ pub struct Bild<F = LowProbability, R = HighCrossEntropy> {
     /// The paper's decoding or its authors' program's.
     #[serde(default)]
     pub variant: Variant,
+    /// Which model speaks first; as the variant has it if unset (an ablation of the paper).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first: Option<Role>,
     /// When the draft model hands over.
     pub fallback: F,
     /// Which drafts are taken back.
@@ -76,12 +79,18 @@ impl Default for Bild {
 impl<F: FallbackRule, R: RollbackRule> Bild<F, R> {
     /// The policy that falls back and rolls back by these rules, drafting at most 10 tokens.
     pub fn with_rules(fallback: F, rollback: R) -> Self {
-        Self { variant: Variant::Paper, fallback, rollback, max_draft: ten() }
+        Self { variant: Variant::Paper, first: None, fallback, rollback, max_draft: ten() }
     }
 
     /// Sets the variant.
     pub fn variant(mut self, variant: Variant) -> Self {
         self.variant = variant;
+        self
+    }
+
+    /// Sets which model speaks first.
+    pub fn first(mut self, role: Role) -> Self {
+        self.first = Some(role);
         self
     }
 
@@ -98,7 +107,7 @@ where
     R: RollbackRule + Clone + 'static,
 {
     fn wants(&self) -> Wants {
-        Wants { draft: self.fallback.want(), verifier: self.rollback.want() }
+        Wants { draft: self.fallback.want().and(self.rollback.want_of_draft()), verifier: self.rollback.want() }
     }
 
     fn begin(&self, _seed: u64) -> Box<dyn PolicyState> {
@@ -109,10 +118,10 @@ where
 /// The policy is its own state: everything it decides on is in the [`Context`].
 impl<F: FallbackRule, R: RollbackRule> PolicyState for Bild<F, R> {
     fn first(&self) -> Role {
-        match self.variant {
+        self.first.unwrap_or(match self.variant {
             Variant::Paper => Role::Draft,
             Variant::Released => Role::Verifier,
-        }
+        })
     }
 
     fn drafted(&mut self, at: &Context<'_>, row: &Row) -> Draft {
@@ -137,7 +146,7 @@ impl<F: FallbackRule, R: RollbackRule> PolicyState for Bild<F, R> {
 
 /// Keeps the most likely token, as the last of the draft if that makes `max_draft`.
 pub(crate) fn keep(at: &Context<'_>, row: &Row, max_draft: Option<NonZeroUsize>) -> Draft {
-    if max_draft.is_some_and(|max| at.drafts + 1 >= max.get()) {
+    if max_draft.is_some_and(|max| at.drafts.len() + 1 >= max.get()) {
         Draft::KeepLast(row.argmax)
     } else {
         Draft::Keep(row.argmax)

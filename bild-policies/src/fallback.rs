@@ -1,5 +1,7 @@
-use bild_core::{Context, Error, Result, Row, Want};
+use bild_core::{Context, Row, Want};
 use serde::{Deserialize, Serialize};
+
+use crate::{random::uniform, threshold::threshold};
 
 /// When the little model hands over instead of keeping its token: the fallback of a policy.
 pub trait FallbackRule: Send + Sync {
@@ -12,30 +14,10 @@ pub trait FallbackRule: Send + Sync {
     fn falls_back(&self, at: &Context<'_>, row: &Row) -> bool;
 }
 
-/// Falls back where the probability of the most likely token is below α_FB, strictly (section 3.2 of the paper).
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(into = "f32", try_from = "f32")]
-pub struct LowProbability(f32);
-
-impl LowProbability {
-    /// A rule with the threshold `alpha` in [0, 1]: 0 never falls back, 1 keeps only what is certain.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Setting`] if `alpha` is outside that range or NaN.
-    pub fn new(alpha: f32) -> Result<Self> {
-        if (0.0..=1.0).contains(&alpha) {
-            Ok(Self(alpha))
-        } else {
-            let expected = "a probability in [0, 1]";
-            Err(Error::Setting { name: "the fallback threshold", found: alpha.to_string(), expected })
-        }
-    }
-
-    /// The threshold α_FB.
-    pub fn alpha(self) -> f32 {
-        self.0
-    }
+threshold! {
+    /// Falls back where the probability of the most likely token is below α_FB, strictly (section 3.2 of the paper). 0 never
+    /// falls back, 1 keeps only what is certain.
+    LowProbability, "the fallback threshold", (0.0..=1.0), "a probability in [0, 1]"
 }
 
 impl FallbackRule for LowProbability {
@@ -44,16 +26,103 @@ impl FallbackRule for LowProbability {
     }
 }
 
-impl From<LowProbability> for f32 {
-    fn from(rule: LowProbability) -> f32 {
-        rule.0
+threshold! {
+    /// Falls back where the entropy of the draft model's distribution is above a threshold, strictly. Entropy sees
+    /// hesitation between many tokens that the highest probability alone does not tell from hesitation between two.
+    HighEntropy, "the entropy of a fallback", (0.0..=f32::MAX), "a number of nats, at least 0"
+}
+
+impl FallbackRule for HighEntropy {
+    fn want(&self) -> Want {
+        Want::default().entropy()
+    }
+
+    fn falls_back(&self, _at: &Context<'_>, row: &Row) -> bool {
+        row.entropy.is_some_and(|entropy| entropy > self.0)
     }
 }
 
-impl TryFrom<f32> for LowProbability {
-    type Error = Error;
+threshold! {
+    /// Falls back where the two most likely tokens are less than a threshold apart in probability, strictly. It needs whole
+    /// rows of logits.
+    SmallMargin, "the margin of a fallback", (0.0..=1.0), "a difference of probabilities in [0, 1]"
+}
 
-    fn try_from(alpha: f32) -> Result<Self> {
-        Self::new(alpha)
+impl FallbackRule for SmallMargin {
+    fn want(&self) -> Want {
+        Want::default().logits()
+    }
+
+    fn falls_back(&self, _at: &Context<'_>, row: &Row) -> bool {
+        // A draft without a distribution has no second best.
+        let Some(logits) = &row.logits else { return false };
+        let others = logits.iter().enumerate().filter(|(token, _)| *token != row.argmax as usize);
+        let second = others.fold(f32::NEG_INFINITY, |second, (_, &logit)| second.max(logit));
+        let ratio = (second - logits[row.argmax as usize]).exp();
+        row.probability * (1.0 - ratio) < self.0
+    }
+}
+
+threshold! {
+    /// Falls back once the draft as a whole, the product of the probabilities of all its tokens and the next one, is less
+    /// likely than a threshold, strictly: confidence that is lost little by little counts too.
+    LowAccumulated, "the accumulated probability of a fallback", (0.0..=1.0), "a probability in [0, 1]"
+}
+
+impl FallbackRule for LowAccumulated {
+    fn falls_back(&self, at: &Context<'_>, row: &Row) -> bool {
+        let before: f32 = at.drafts.iter().map(|draft| draft.row.probability).product();
+        before * row.probability < self.0
+    }
+}
+
+threshold! {
+    /// Falls back at random, with this probability at each position: the paper's control for what a fallback is worth that
+    /// looks at nothing. The same seed and position decide the same.
+    RandomFallback, "the probability of a random fallback", (0.0..=1.0), "a probability in [0, 1]"
+}
+
+impl FallbackRule for RandomFallback {
+    fn falls_back(&self, at: &Context<'_>, _row: &Row) -> bool {
+        uniform(at.seed, at.tokens.len() as u64) < self.0
+    }
+}
+
+/// Any of the fallback rules, as a file names it: `{"entropy": 1.5}`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", expecting = "expected a rule by name, as {\"entropy\": 1.5}")]
+#[non_exhaustive]
+pub enum AnyFallback {
+    /// The paper's.
+    Probability(LowProbability),
+    /// By entropy.
+    Entropy(HighEntropy),
+    /// By the margin of the two most likely.
+    Margin(SmallMargin),
+    /// By the probability of the draft as a whole.
+    Accumulated(LowAccumulated),
+    /// At random.
+    Random(RandomFallback),
+}
+
+impl AnyFallback {
+    fn rule(&self) -> &dyn FallbackRule {
+        match self {
+            Self::Probability(rule) => rule,
+            Self::Entropy(rule) => rule,
+            Self::Margin(rule) => rule,
+            Self::Accumulated(rule) => rule,
+            Self::Random(rule) => rule,
+        }
+    }
+}
+
+impl FallbackRule for AnyFallback {
+    fn want(&self) -> Want {
+        self.rule().want()
+    }
+
+    fn falls_back(&self, at: &Context<'_>, row: &Row) -> bool {
+        self.rule().falls_back(at, row)
     }
 }

@@ -1,10 +1,17 @@
 use bild_core::{Drafted, Error, Result, Row, Want};
 use serde::{Deserialize, Serialize};
 
+use crate::{distribution::softmax, threshold::threshold};
+
 /// Which drafts the big model takes back: the rollback of a policy.
 pub trait RollbackRule: Send + Sync {
     /// What the rule needs to know of a verifier's row.
     fn want(&self) -> Want {
+        Want::default()
+    }
+
+    /// What the rule needs to know of the draft model's row.
+    fn want_of_draft(&self) -> Want {
         Want::default()
     }
 
@@ -79,5 +86,178 @@ impl TryFrom<Threshold> for HighCrossEntropy {
             Threshold::Finite(alpha) => Self::new(alpha),
             Threshold::Infinite(Infinite::Inf) => Self::new(f32::INFINITY),
         }
+    }
+}
+
+threshold! {
+    /// Refuses a draft whose probability under the verifier is below a threshold, strictly: the paper's rule said in
+    /// probabilities, −ln of which is its threshold in nats.
+    LowVerifierProbability, "the probability of a rollback", (0.0..=1.0), "a probability in [0, 1]"
+}
+
+impl RollbackRule for LowVerifierProbability {
+    fn want(&self) -> Want {
+        Want::default().cross_entropy()
+    }
+
+    fn refuses(&self, _draft: &Drafted, row: &Row) -> bool {
+        row.cross_entropy.is_some_and(|cross_entropy| (-cross_entropy).exp() < self.0)
+    }
+}
+
+/// Refuses a draft that is not among the verifier's k most likely tokens; of equals, the lower token comes first. With k = 1
+/// a draft stands where greedy decoding of the verifier would write it. It needs whole rows of logits if k is above 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct LowRank(std::num::NonZeroUsize);
+
+impl LowRank {
+    /// A rule that keeps the `k` most likely tokens.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Setting`] if `k` is 0.
+    pub fn new(k: usize) -> Result<Self> {
+        let error = || Error::Setting { name: "the rank of a rollback", found: "0".into(), expected: "at least 1" };
+        k.try_into().map(Self).map_err(|_| error())
+    }
+}
+
+impl RollbackRule for LowRank {
+    fn want(&self) -> Want {
+        if self.0.get() == 1 { Want::default() } else { Want::default().logits() }
+    }
+
+    fn refuses(&self, draft: &Drafted, row: &Row) -> bool {
+        let Some(logits) = row.logits.as_deref().filter(|_| self.0.get() > 1) else {
+            return draft.token != row.argmax;
+        };
+        let token = draft.token as usize;
+        let above = |(other, &logit): (usize, &f32)| logit > logits[token] || logit == logits[token] && other < token;
+        logits.iter().enumerate().filter(|entry| above(*entry)).count() >= self.0.get()
+    }
+}
+
+threshold! {
+    /// Refuses a draft where the two models' distributions diverge by more than a threshold, strictly: by
+    /// KL(draft ‖ verifier) = Σ q ln(q / p) over the whole vocabulary. For a draft without a distribution that is the
+    /// cross-entropy of the paper's rule. It needs whole rows of logits of both models.
+    HighDivergence, "the divergence of a rollback", (0.0..=f32::MAX), "a number of nats, at least 0"
+}
+
+impl RollbackRule for HighDivergence {
+    fn want(&self) -> Want {
+        Want::default().cross_entropy().logits()
+    }
+
+    fn want_of_draft(&self) -> Want {
+        Want::default().logits()
+    }
+
+    fn refuses(&self, draft: &Drafted, row: &Row) -> bool {
+        let divergence = match (&draft.row.logits, &row.logits) {
+            (Some(q), Some(p)) => {
+                let (q, p) = (softmax(q), softmax(p));
+                let term = |(&q, &p): (&f64, &f64)| if q > 0.0 { q * (q / p).ln() } else { 0.0 };
+                q.iter().zip(&p).map(term).sum::<f64>() as f32
+            }
+            _ => row.cross_entropy.unwrap_or(0.0),
+        };
+        divergence > self.0
+    }
+}
+
+/// Refuses a draft that is not typical of the verifier: its probability is below `min(epsilon, delta · e^−H)`, where H is
+/// the entropy of the verifier's distribution, so that more is let through where the verifier hesitates itself (typical
+/// acceptance of Medusa, Cai et al. 2024, arXiv 2401.10774, section 2.3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, try_from = "Typical")]
+pub struct Atypical {
+    epsilon: f32,
+    delta: f32,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Typical {
+    epsilon: f32,
+    delta: f32,
+}
+
+impl TryFrom<Typical> for Atypical {
+    type Error = Error;
+
+    fn try_from(typical: Typical) -> Result<Self> {
+        Self::new(typical.epsilon, typical.delta)
+    }
+}
+
+impl Atypical {
+    /// A rule with the hard limit `epsilon` and the factor `delta`, both in [0, 1] (0.09 and 0.3 in Medusa).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Setting`] if one is outside that range or NaN.
+    pub fn new(epsilon: f32, delta: f32) -> Result<Self> {
+        for (name, value) in [("the epsilon of typical acceptance", epsilon), ("its delta", delta)] {
+            if !(0.0..=1.0).contains(&value) {
+                return Err(Error::Setting { name, found: value.to_string(), expected: "a number in [0, 1]" });
+            }
+        }
+        Ok(Self { epsilon, delta })
+    }
+}
+
+impl RollbackRule for Atypical {
+    fn want(&self) -> Want {
+        Want::default().cross_entropy().entropy()
+    }
+
+    fn refuses(&self, _draft: &Drafted, row: &Row) -> bool {
+        let (Some(cross_entropy), Some(entropy)) = (row.cross_entropy, row.entropy) else { return false };
+        (-cross_entropy).exp() < self.epsilon.min(self.delta * (-entropy).exp())
+    }
+}
+
+/// Any of the rollback rules, as a file names it: `{"rank": 3}`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", expecting = "expected a rule by name, as {\"cross_entropy\": 2.0}")]
+#[non_exhaustive]
+pub enum AnyRollback {
+    /// The paper's; `"inf"` never rolls back.
+    CrossEntropy(HighCrossEntropy),
+    /// By the draft's probability under the verifier.
+    Probability(LowVerifierProbability),
+    /// By its rank.
+    Rank(LowRank),
+    /// By the divergence of the two distributions.
+    Divergence(HighDivergence),
+    /// By typical acceptance.
+    Typical(Atypical),
+}
+
+impl AnyRollback {
+    fn rule(&self) -> &dyn RollbackRule {
+        match self {
+            Self::CrossEntropy(rule) => rule,
+            Self::Probability(rule) => rule,
+            Self::Rank(rule) => rule,
+            Self::Divergence(rule) => rule,
+            Self::Typical(rule) => rule,
+        }
+    }
+}
+
+impl RollbackRule for AnyRollback {
+    fn want(&self) -> Want {
+        self.rule().want()
+    }
+
+    fn want_of_draft(&self) -> Want {
+        self.rule().want_of_draft()
+    }
+
+    fn refuses(&self, draft: &Drafted, row: &Row) -> bool {
+        self.rule().refuses(draft, row)
     }
 }

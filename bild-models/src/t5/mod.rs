@@ -4,6 +4,7 @@
 
 mod attention;
 mod cache;
+mod early_exit;
 mod feed_forward;
 mod loader;
 mod norm;
@@ -15,14 +16,15 @@ mod stack;
 
 use std::sync::Arc;
 
-use bild_core::{DraftModel, Error, Result, Source, Token, VerifierModel, Vocabulary};
+use bild_core::{DraftModel, DraftSession, Error, Result, Source, Token, VerifierModel, Vocabulary};
 use burn::tensor::{Tensor, backend::Backend};
 
 use crate::{Checkpoint, LoadError, LoadOptions, T5Config, Threads};
+pub use early_exit::{EarlyExit, EarlyExitSession};
 use loader::{EMBEDDINGS, Loader};
 use projection::Projection;
 pub use session::T5Session;
-use stack::{DecoderStack, EncoderStack};
+use stack::{DecoderStack, DecoderState, EncoderStack};
 
 /// A T5 on a Burn backend: T5 1.0, T5 1.1 and FLAN-T5, mT5.
 ///
@@ -120,12 +122,18 @@ impl<B: Backend> T5<B> {
     ///
     /// [`Error::EmptySource`], or [`Error::TokenOutOfRange`] if a token is not one of the vocabulary.
     pub fn encode(&self, source: &Source) -> Result<Tensor<B, 2>> {
-        if source.tokens().is_empty() {
-            return Err(Error::EmptySource);
+        self.weights.encode(source)
+    }
+
+    /// Why it cannot decode, if it cannot.
+    fn check_decodes(&self) -> Result<()> {
+        if self.weights.head.is_some() || !self.weights.config.own_head {
+            return Ok(());
         }
-        let weights = &self.weights;
-        let embedded = weights.embed(source.tokens(), |at| format!("at position {at} of the source"))?;
-        Ok(weights.run(source.tokens().len(), || weights.encoder.forward(embedded, &weights.config)))
+        Err(Error::model(
+            "this T5 cannot decode: its config.json says that its head is not the embedding \
+             (`tie_word_embeddings` is false), and there is no lm_head.weight in its files",
+        ))
     }
 }
 
@@ -139,6 +147,21 @@ impl<B: Backend> Weights<B> {
         }
         let _ = (rows, &self.threads);
         pass()
+    }
+
+    /// As [`T5::encode`].
+    fn encode(&self, source: &Source) -> Result<Tensor<B, 2>> {
+        if source.tokens().is_empty() {
+            return Err(Error::EmptySource);
+        }
+        let embedded = self.embed(source.tokens(), |at| format!("at position {at} of the source"))?;
+        Ok(self.run(source.tokens().len(), || self.encoder.forward(embedded, &self.config)))
+    }
+
+    /// The decoder's state for a source, for at most `limit` tokens.
+    fn begin(&self, source: &Source, limit: usize) -> Result<DecoderState<B>> {
+        let encoded = self.encode(source)?;
+        Ok(self.run(source.tokens().len(), || self.decoder.begin(encoded, limit, &self.config)))
     }
 
     /// `[tokens, d_model]`; `place` says where the token at an index stood.
@@ -166,14 +189,10 @@ impl<B: Backend> DraftModel for T5<B> {
         Some(&self.vocabulary)
     }
 
+    /// The source is read before the first proposal, not now: a policy may never ask for one.
     fn begin(&self, source: &Source, limit: usize) -> Result<T5Session<B>> {
-        if self.weights.head.is_none() && self.weights.config.own_head {
-            return Err(Error::model(
-                "this T5 cannot decode: its config.json says that its head is not the embedding \
-                 (`tie_word_embeddings` is false), and there is no lm_head.weight in its files",
-            ));
-        }
-        Ok(T5Session::new(self.weights.clone(), self.encode(source)?, limit))
+        self.check_decodes()?;
+        Ok(T5Session::new(self.weights.clone(), source.clone(), limit))
     }
 }
 
@@ -185,6 +204,8 @@ impl<B: Backend> VerifierModel for T5<B> {
     }
 
     fn begin(&self, source: &Source, limit: usize) -> Result<T5Session<B>> {
-        DraftModel::begin(self, source, limit)
+        let mut session = DraftModel::begin(self, source, limit)?;
+        session.prepare()?;
+        Ok(session)
     }
 }

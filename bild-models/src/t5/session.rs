@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use bild_core::{DraftSession, Error, Result, Row, Token, VerifierSession, Want};
+use bild_core::{DraftSession, Error, Result, Row, Source, Token, VerifierSession, Want};
 use burn::tensor::{Tensor, backend::Backend};
 
 use super::{Weights, reduce, stack::DecoderState};
@@ -9,16 +9,16 @@ use super::{Weights, reduce, stack::DecoderState};
 /// cache laid out once for the limit. Rolling back sets a length.
 pub struct T5Session<B: Backend> {
     weights: Arc<Weights<B>>,
-    state: DecoderState<B>,
+    source: Source,
+    /// Nothing before the source is read.
+    state: Option<DecoderState<B>>,
     length: usize,
     limit: usize,
 }
 
 impl<B: Backend> T5Session<B> {
-    pub(super) fn new(weights: Arc<Weights<B>>, encoded: Tensor<B, 2>, limit: usize) -> Self {
-        let rows = encoded.dims()[0];
-        let state = weights.run(rows, || weights.decoder.begin(encoded, limit, &weights.config));
-        Self { weights, state, length: 0, limit }
+    pub(super) fn new(weights: Arc<Weights<B>>, source: Source, limit: usize) -> Self {
+        Self { weights, source, state: None, length: 0, limit }
     }
 
     /// How many tokens it has taken in, the decoder's start token included.
@@ -32,6 +32,7 @@ impl<B: Backend> T5Session<B> {
         new: &[Token],
         reduce: impl FnOnce(&Weights<B>, Tensor<B, 2>) -> Result<Vec<Row>> + Send,
     ) -> Result<Vec<Row>> {
+        self.prepare()?;
         let length = self.length + new.len();
         if new.is_empty() || length > self.limit {
             let found = format!("{} new tokens after {}", new.len(), self.length);
@@ -39,7 +40,8 @@ impl<B: Backend> T5Session<B> {
             return Err(Error::Setting { name: "a pass of a T5 session", found, expected });
         }
         let first = self.length;
-        let (weights, state) = (&*self.weights, &mut self.state);
+        let weights = &*self.weights;
+        let state = self.state.as_mut().expect("the source was read");
         let embedded = weights.embed(new, |at| format!("at position {} of the output", first + at))?;
         let rows = weights.run(new.len(), || reduce(weights, weights.decoder.forward(state, embedded, first)))?;
         self.length = length;
@@ -52,6 +54,13 @@ impl<B: Backend> T5Session<B> {
 }
 
 impl<B: Backend> DraftSession for T5Session<B> {
+    fn prepare(&mut self) -> Result<()> {
+        if self.state.is_none() {
+            self.state = Some(self.weights.begin(&self.source, self.limit)?);
+        }
+        Ok(())
+    }
+
     fn propose(&mut self, new: &[Token], want: Want) -> Result<Option<Row>> {
         let mut rows = self.pass(new, |weights, hidden| {
             let last = hidden.narrow(0, new.len() - 1, 1);

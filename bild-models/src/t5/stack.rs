@@ -1,3 +1,5 @@
+use std::ops::Range;
+
 use burn::tensor::{Tensor, backend::Backend};
 
 use super::{
@@ -107,10 +109,27 @@ impl<B: Backend> DecoderStack<B> {
     }
 
     /// One pass over new tokens, `[tokens, d_model]` to the same, of which the first stands at position `at`.
-    pub(super) fn forward(&self, state: &mut DecoderState<B>, mut x: Tensor<B, 2>, at: usize) -> Tensor<B, 2> {
+    pub(super) fn forward(&self, state: &mut DecoderState<B>, x: Tensor<B, 2>, at: usize) -> Tensor<B, 2> {
+        self.normed(self.forward_layers(state, x, at, 0..self.layers.len()))
+    }
+
+    /// The final norm, after whichever layer.
+    pub(super) fn normed(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
+        self.norm.forward(x)
+    }
+
+    /// As [`forward`](Self::forward), through some of the layers and without the final norm.
+    pub(super) fn forward_layers(
+        &self,
+        state: &mut DecoderState<B>,
+        mut x: Tensor<B, 2>,
+        at: usize,
+        layers: Range<usize>,
+    ) -> Tensor<B, 2> {
         let count = at + x.dims()[0];
         let bias = state.bias.rows(at, x.dims()[0]);
-        for (layer, LayerState { own, source }) in self.layers.iter().zip(&mut state.layers) {
+        let states = &mut state.layers[layers.clone()];
+        for (layer, LayerState { own, source }) in self.layers[layers].iter().zip(states) {
             let [query, keys, values] = layer.own.project(x.clone());
             own.write(keys, values, at);
             x = x + layer.own.attend(query, own, count, Some(bias.clone()));
@@ -118,6 +137,6 @@ impl<B: Backend> DecoderStack<B> {
             x = x + layer.cross.attend(query, source, state.source, None);
             x = layer.feed_forward.forward(x);
         }
-        self.norm.forward(x)
+        x
     }
 }

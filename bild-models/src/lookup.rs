@@ -1,0 +1,183 @@
+use std::num::NonZeroUsize;
+
+use bild_core::{DraftModel, DraftSession, Result, Row, Source, Token, Want};
+use serde::{Deserialize, Serialize};
+
+/// Where an [`NgramLookup`] looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LookIn {
+    /// In the source alone.
+    Source,
+    /// In what was written so far alone, as other engines do.
+    Output,
+    /// In what was written so far, then in the source.
+    #[default]
+    Both,
+}
+
+/// A draft model without weights: it proposes what followed the last few tokens where they stood before, in the source or
+/// in the output so far (prompt lookup decoding, Saxena 2023; Yang et al. 2023, arXiv 2304.04487). It pays where the output
+/// copies: summaries, corrections, answers from a text.
+///
+/// It looks for the longest n-gram first, and for the latest place; once it has one it goes on there for as long as the
+/// tokens agree. Where nothing is found it proposes nothing, and the verifier goes on alone. Its drafts have no
+/// distribution: a policy sees the probability 1.
+///
+/// ```
+/// use bild_core::{DraftModel, DraftSession, Source, Want};
+/// use bild_models::NgramLookup;
+///
+/// let mut session = NgramLookup::default().begin(&Source::new([7, 8, 9, 4]), 32)?;
+/// assert_eq!(session.propose(&[0, 7, 8], Want::default())?.unwrap().argmax, 9);
+/// assert!(session.propose(&[5], Want::default())?.is_none());
+/// # Ok::<(), bild_core::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NgramLookup {
+    /// Where it looks.
+    pub look_in: LookIn,
+    /// The longest n-gram that it looks for.
+    pub longest: NonZeroUsize,
+    /// The shortest.
+    pub shortest: NonZeroUsize,
+}
+
+/// N-grams of 3 to 1 tokens, in both.
+impl Default for NgramLookup {
+    fn default() -> Self {
+        Self { look_in: LookIn::Both, longest: NonZeroUsize::MIN.saturating_add(2), shortest: NonZeroUsize::MIN }
+    }
+}
+
+impl NgramLookup {
+    /// Sets where it looks.
+    pub fn look_in(mut self, place: LookIn) -> Self {
+        self.look_in = place;
+        self
+    }
+
+    /// Sets the shortest and the longest n-gram that it looks for; if they are in the wrong order, the longest is the shortest.
+    pub fn lengths(mut self, shortest: NonZeroUsize, longest: NonZeroUsize) -> Self {
+        (self.shortest, self.longest) = (shortest, longest.max(shortest));
+        self
+    }
+}
+
+impl DraftModel for NgramLookup {
+    type Session = NgramLookupSession;
+
+    fn begin(&self, source: &Source, _limit: usize) -> Result<NgramLookupSession> {
+        Ok(NgramLookupSession { lookup: *self, source: source.clone(), tokens: Vec::new(), place: None })
+    }
+}
+
+/// One generation's state of an [`NgramLookup`].
+pub struct NgramLookupSession {
+    lookup: NgramLookup,
+    source: Source,
+    /// What was written, the decoder's start token first.
+    tokens: Vec<Token>,
+    /// Where the last proposal was taken from.
+    place: Option<Place>,
+}
+
+#[derive(Clone, Copy)]
+enum Place {
+    Source(usize),
+    Output(usize),
+}
+
+impl NgramLookupSession {
+    fn at(&self, place: Place) -> Option<Token> {
+        match place {
+            Place::Source(at) => self.source.tokens().get(at).copied(),
+            Place::Output(at) => self.tokens.get(at).copied(),
+        }
+    }
+
+    /// Where what follows now may stand.
+    fn find(&self) -> Option<Place> {
+        let written = &self.tokens[1..];
+        for length in (self.lookup.shortest.get()..=self.lookup.longest.get().min(written.len())).rev() {
+            let last = &written[written.len() - length..];
+            // The place after the latest occurrence that something follows.
+            let after = |tokens: &[Token]| {
+                let before = &tokens[..tokens.len().saturating_sub(1)];
+                before.windows(length).rposition(|ngram| ngram == last).map(|at| at + length)
+            };
+            let output = || after(written).map(|at| Place::Output(at + 1)); // behind the start token
+            let source = || after(self.source.tokens()).map(Place::Source);
+            let found = match self.lookup.look_in {
+                LookIn::Source => source(),
+                LookIn::Output => output(),
+                LookIn::Both => output().or_else(source),
+            };
+            if found.is_some() {
+                return found;
+            }
+        }
+        None
+    }
+}
+
+impl DraftSession for NgramLookupSession {
+    fn propose(&mut self, new: &[Token], _want: Want) -> Result<Option<Row>> {
+        let goes_on = match (self.place, new) {
+            (Some(place), [token]) if self.at(place) == Some(*token) => Some(match place {
+                Place::Source(at) => Place::Source(at + 1),
+                Place::Output(at) => Place::Output(at + 1),
+            }),
+            _ => None,
+        };
+        self.tokens.extend_from_slice(new);
+        self.place = goes_on.filter(|&place| self.at(place).is_some()).or_else(|| self.find());
+        Ok(self.place.and_then(|place| self.at(place)).map(Row::certain))
+    }
+
+    fn truncate(&mut self, length: usize) {
+        if length < self.tokens.len() {
+            self.tokens.truncate(length);
+            self.place = None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn propose(lookup: NgramLookup, source: &[Token], written: &[Token]) -> Option<Token> {
+        let mut session = lookup.begin(&Source::new(source), 99).unwrap();
+        let written: Vec<Token> = [0].iter().chain(written).copied().collect();
+        session.propose(&written, Want::default()).unwrap().map(|row| row.argmax)
+    }
+
+    #[test]
+    fn the_longest_and_latest_is_found_where_it_may_look() {
+        let [source, output, both] =
+            [LookIn::Source, LookIn::Output, LookIn::Both].map(|p| NgramLookup::default().look_in(p));
+        assert_eq!(propose(both, &[5, 6, 7, 6, 8], &[6]), Some(8), "the latest");
+        assert_eq!(propose(both, &[5, 6, 7, 6, 8], &[5, 6]), Some(7), "the longest");
+        assert_eq!(propose(both, &[5, 6, 7], &[6, 9, 6]), Some(9), "the output before the source");
+        assert_eq!(propose(source, &[5, 6, 7], &[6, 9, 6]), Some(7));
+        assert_eq!(propose(output, &[5, 6, 7], &[6]), None);
+        assert_eq!(propose(both, &[5, 6], &[6]), None, "nothing follows");
+        assert_eq!(propose(both, &[5, 6], &[]), None);
+        let two = both.lengths(NonZeroUsize::new(2).unwrap(), NonZeroUsize::new(4).unwrap());
+        assert_eq!(propose(two, &[5, 6, 7], &[6]), None);
+        assert_eq!(propose(two, &[5, 6, 7], &[5, 6]), Some(7));
+    }
+
+    #[test]
+    fn it_goes_on_where_it_is_and_looks_again_after_a_refusal() {
+        let mut session = NgramLookup::default().begin(&Source::new([1, 2, 3, 9, 2, 5]), 99).unwrap();
+        let mut next = |new: &[Token]| session.propose(new, Want::default()).unwrap().map(|row| row.argmax);
+        assert_eq!(next(&[0, 1]), Some(2));
+        assert_eq!(next(&[2]), Some(3), "not the 5 after the later 2");
+        assert_eq!(next(&[3]), Some(9));
+        session.truncate(3);
+        assert_eq!(session.propose(&[4, 2], Want::default()).unwrap().map(|row| row.argmax), Some(5));
+    }
+}

@@ -1,0 +1,44 @@
+use bild_core::{Context, Draft, Drafted, Policy, PolicyState, Role, Row, Then, Verdict};
+use serde::{Deserialize, Serialize};
+
+/// The big model alone, greedily: the little one of the pair is never asked. What every other policy is measured against.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BigAlone {}
+
+impl Policy for BigAlone {
+    fn begin(&self, _seed: u64) -> Box<dyn PolicyState> {
+        Box::new(*self)
+    }
+}
+
+impl PolicyState for BigAlone {
+    fn first(&self) -> Role {
+        Role::Verifier
+    }
+
+    fn verified(&mut self, _at: &Context<'_>, drafts: &[Drafted], rows: &[Row]) -> Verdict {
+        Verdict { accepted: drafts.len(), next: rows[drafts.len()].argmax, then: Then::Verify }
+    }
+}
+
+/// The little model alone, greedily: the fastest a pair can be, and the quality to improve on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LittleAlone {}
+
+impl Policy for LittleAlone {
+    fn begin(&self, _seed: u64) -> Box<dyn PolicyState> {
+        Box::new(*self)
+    }
+}
+
+impl PolicyState for LittleAlone {
+    fn drafted(&mut self, _at: &Context<'_>, row: &Row) -> Draft {
+        Draft::Keep(row.argmax)
+    }
+
+    fn verify_before_end(&self) -> bool {
+        false
+    }
+}

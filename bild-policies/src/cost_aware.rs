@@ -1,0 +1,132 @@
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bild_core::{Context, Draft, Drafted, Policy, PolicyState, Role, Row, Statistics, Then, Verdict, Wants};
+use serde::{Deserialize, Serialize};
+
+use crate::{Lossless, costs::Costs};
+
+/// Another policy that drafts as much as pays, and nothing while nothing pays: it maximises the expected tokens a second from
+/// the measured costs of both models and from how often drafts of each confidence have stood.
+///
+/// A draft goes on while its next token is worth its time: while the chance that it and all before it stand, over the time that
+/// drafting and verifying it takes, is above the rate of tokens a second that is reached anyway (the rule of optimal stopping
+/// for a renewal process: no other rule has a higher rate in the long run). Where the first token of a draft is not worth it,
+/// the verifier goes on alone, and a small share of the time is spent on trying again.
+///
+/// What it learns it keeps for all generations of all its clones. It only ends drafts earlier than the other policy would, or leaves
+/// them out, so it is lossless if that is; a lossy policy's output comes to depend on timing.
+///
+/// ```
+/// use bild_policies::{CostAware, Lossless};
+///
+/// let policy = CostAware::new(Lossless::default().max_draft(None));
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CostAware<P = Lossless> {
+    /// What decides everything else.
+    pub of: P,
+    /// What was learned is not part of the policy's value.
+    #[serde(skip)]
+    learned: Learned,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Learned(Arc<Mutex<Costs>>);
+
+impl PartialEq for Learned {
+    fn eq(&self, _other: &Self) -> bool {
+        true
+    }
+}
+
+impl Learned {
+    fn lock(&self) -> MutexGuard<'_, Costs> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<P: Policy> CostAware<P> {
+    /// Lets `policy` draft as much as pays. Give it no limit of its own, or a high one.
+    pub fn new(policy: P) -> Self {
+        Self { of: policy, learned: Learned::default() }
+    }
+}
+
+impl<P: Policy> Policy for CostAware<P> {
+    fn wants(&self) -> Wants {
+        self.of.wants()
+    }
+
+    fn begin(&self, seed: u64) -> Box<dyn PolicyState> {
+        let drafts = self.learned.lock().begins_draft(false);
+        let policy = self.of.begin(seed);
+        let seen = Statistics::default();
+        Box::new(State { policy, learned: self.learned.clone(), drafts, seen, chance: 1.0, steps: 0 })
+    }
+}
+
+struct State {
+    policy: Box<dyn PolicyState>,
+    learned: Learned,
+    /// Whether the generation begins with a draft.
+    drafts: bool,
+    /// The statistics when this was last asked: what has come since is the pass just made.
+    seen: Statistics,
+    /// The chance that all waiting drafts stand.
+    chance: f64,
+    /// Draft steps since the verifier last spoke.
+    steps: usize,
+}
+
+impl PolicyState for State {
+    fn first(&self) -> Role {
+        if self.drafts { self.policy.first() } else { Role::Verifier }
+    }
+
+    fn drafted(&mut self, at: &Context<'_>, row: &Row) -> Draft {
+        let mut costs = self.learned.lock();
+        if at.statistics.draft_steps == 1 {
+            costs.prepared(at.statistics.encode_time.saturating_sub(self.seen.encode_time).as_secs_f64());
+        }
+        costs.drafted(at.statistics.draft_time.saturating_sub(self.seen.draft_time).as_secs_f64());
+        self.seen = at.statistics.clone();
+        self.steps += 1;
+        match self.policy.drafted(at, row) {
+            Draft::Keep(token) => {
+                self.chance *= costs.chance(confidence(row, token));
+                if costs.next_pays(self.chance) { Draft::Keep(token) } else { Draft::KeepLast(token) }
+            }
+            draft => draft,
+        }
+    }
+
+    fn verified(&mut self, at: &Context<'_>, drafts: &[Drafted], rows: &[Row]) -> Verdict {
+        let verdict = self.policy.verified(at, drafts, rows);
+        let mut costs = self.learned.lock();
+        let time = at.statistics.verifier_time.saturating_sub(self.seen.verifier_time).as_secs_f64();
+        let judged = drafts.iter().take(verdict.accepted + 1).enumerate();
+        for (i, draft) in judged {
+            costs.judged(confidence(&draft.row, draft.token), i < verdict.accepted);
+        }
+        costs.verified(time, drafts.len(), self.steps, verdict.accepted);
+        self.seen = at.statistics.clone();
+        (self.chance, self.steps) = (1.0, 0);
+        match verdict.then {
+            Then::Draft if !costs.begins_draft(at.statistics.draft_steps > 0) => {
+                Verdict { then: Then::Verify, ..verdict }
+            }
+            _ => verdict,
+        }
+    }
+
+    fn verify_before_end(&self) -> bool {
+        self.policy.verify_before_end()
+    }
+}
+
+/// The draft model's probability of the token it wrote.
+fn confidence(row: &Row, token: bild_core::Token) -> f64 {
+    let log_prob = f64::from(row.log_prob(token));
+    if log_prob.is_nan() { 0.5 } else { log_prob.exp() }
+}
