@@ -174,3 +174,38 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_stop_string_ends_the_text_before_it_and_the_tokens_after_it() {
+    let generator = |stops: &[&str]| {
+        let generator = TextGenerator::new(tokenizer(), pair(), Lossless::default()).unwrap();
+        generator.with_stop_strings(stops.iter().copied())
+    };
+    let text = "Ich habe heute leider keine Zeit.";
+    let whole = generator(&[]).generate(text).unwrap(); // "I'm afraid I don't have time today."
+    let stopped = generator(&["have", "never there"]).generate(text).unwrap();
+    assert_eq!(stopped.text, "I'm afraid I don't ");
+    assert_eq!(stopped.output.finish, bild::Finish::Stopped);
+    let count = stopped.output.tokens.len();
+    assert_eq!(stopped.output.tokens, whole.output.tokens[..count]);
+    assert!(tokenizer().decode(&stopped.output.tokens).unwrap().contains("have"));
+    assert!(!tokenizer().decode(&stopped.output.tokens[..count - 1]).unwrap().contains("have"));
+    assert_eq!((stopped.output.log_probs.len(), stopped.output.writers.len()), (count, count));
+    assert_eq!(stopped.output.statistics.tokens, count);
+    let pieces: String = generator(&["have"]).stream(text).unwrap().map(Result::unwrap).collect();
+    assert_eq!(pieces, stopped.text);
+    let pieces: String = generator(&["nowhere"]).stream(text).unwrap().map(Result::unwrap).collect();
+    assert_eq!(pieces, whole.text);
+    assert_eq!(generator(&["nowhere"]).generate(text).unwrap().output.tokens, whole.output.tokens);
+}
+
+#[test]
+fn many_texts_keep_their_order_and_a_bad_one_loses_no_other() {
+    let generator = TextGenerator::new(tokenizer(), pair(), Bild::default()).unwrap();
+    let texts = ["Guten Morgen!", "", "Wie geht es dir?", "Danke."];
+    let mut found = Vec::new();
+    generator.generate_many(texts, 2, |i, result| found.push((i, result.map(|output| output.text).ok())));
+    let alone = |text| Some(generator.generate(text).unwrap().text);
+    let expected = [(0, alone(texts[0])), (1, None), (2, alone(texts[2])), (3, alone(texts[3]))];
+    assert_eq!(found, expected);
+}

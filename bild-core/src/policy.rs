@@ -120,6 +120,13 @@ pub struct Drafted {
     pub row: Row,
 }
 
+impl Drafted {
+    /// A draft as the loop makes it, for a policy's tests.
+    pub fn new(token: Token, row: Row) -> Self {
+        Self { token, row }
+    }
+}
+
 /// What becomes of a draft model's proposal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Draft {

@@ -44,3 +44,10 @@ pub struct Prefix<'a> {
     /// The tokens that end a sequence.
     pub end: &'a [Token],
 }
+
+impl<'a> Prefix<'a> {
+    /// A prefix as the loop makes it, for a processor's tests.
+    pub fn new(source: &'a Source, tokens: &'a [Token], end: &'a [Token]) -> Self {
+        Self { source, tokens, end }
+    }
+}

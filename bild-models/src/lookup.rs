@@ -172,7 +172,8 @@ mod tests {
 
     #[test]
     fn it_goes_on_where_it_is_and_looks_again_after_a_refusal() {
-        let mut session = NgramLookup::default().begin(&Source::new([1, 2, 3, 9, 2, 5]), 99).unwrap();
+        let lookup = NgramLookup::default().look_in(LookIn::Source);
+        let mut session = lookup.begin(&Source::new([1, 2, 3, 9, 2, 5]), 99).unwrap();
         let mut next = |new: &[Token]| session.propose(new, Want::default()).unwrap().map(|row| row.argmax);
         assert_eq!(next(&[0, 1]), Some(2));
         assert_eq!(next(&[2]), Some(3), "not the 5 after the later 2");

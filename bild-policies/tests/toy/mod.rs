@@ -20,7 +20,7 @@ pub enum Call {
     Score(Vec<Token>),
 }
 
-type Logits = Arc<dyn Fn(&[Token]) -> Vec<f32> + Send + Sync>;
+pub type Logits = Arc<dyn Fn(&[Token]) -> Vec<f32> + Send + Sync>;
 
 pub struct Toy {
     logits: Logits,

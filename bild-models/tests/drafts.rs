@@ -1,0 +1,155 @@
+//! Drafts by early exit, by look-up and by a model that may never be asked: lossless each, for random models.
+
+mod common;
+
+use std::num::NonZeroUsize;
+
+use bild_core::{
+    DraftModel, DraftSession, Generator, NoDraft, Pair, PairSession, Settings, Source, Token, VerifierModel,
+    VerifierSession, Want,
+};
+use bild_models::{EarlyExit, LookIn, NgramLookup, T5};
+use bild_policies::{BigAlone, Lossless, Sampling};
+use common::{Numbers, TestBackend, fixture, load, random_model};
+use serde_json::json;
+
+fn greedy(model: &T5<TestBackend>, source: &Source, settings: &Settings) -> Vec<Token> {
+    let alone = Generator::new((NoDraft, model.clone()), Lossless::default()).unwrap();
+    alone.with_settings(settings.clone()).generate(source).unwrap().tokens
+}
+
+fn model(seed: u64) -> T5<TestBackend> {
+    random_model(json!({ "num_decoder_layers": 5, "tie_word_embeddings": seed.is_multiple_of(2) }), seed)
+}
+
+#[test]
+fn early_exit_is_lossless_at_every_depth() {
+    for seed in 0..20 {
+        let model = model(seed);
+        let source = Source::new(Numbers(seed).tokens(3 + seed as usize % 7, 37));
+        let settings = Settings::default().max_new_tokens(24);
+        let expected = greedy(&model, &source, &settings);
+        for layers in 1..5 {
+            let pair = EarlyExit::new(model.clone(), layers).unwrap();
+            for (fallback, drafts) in [(0.0, 1), (0.0, 4), (0.1, 10), (0.0, 30)] {
+                let policy = Lossless::default().fallback(fallback).unwrap().max_draft(NonZeroUsize::new(drafts));
+                let generator = Generator::new(pair.clone(), policy).unwrap().with_settings(settings.clone());
+                let output = generator.generate(&source).unwrap();
+                assert_eq!(output.tokens, expected, "model {seed}, {layers} layers, drafts of {drafts}");
+            }
+        }
+    }
+}
+
+/// Whatever was drafted, taken back and drafted again before, a verification is what the whole model computes.
+#[test]
+fn early_exit_scores_as_the_model_does() {
+    let model = model(3);
+    let source = Source::new([5, 9, 2, 1]);
+    let pair = EarlyExit::new(model.clone(), 2).unwrap();
+    let want = Want::default().logits();
+    let mut numbers = Numbers(8);
+    for _ in 0..50 {
+        let mut session = pair.begin(&source, 40).unwrap();
+        let (mut tokens, mut scored, mut drafted) = (vec![0], 0, 0);
+        while tokens.len() < 30 {
+            for _ in 0..numbers.below(4) {
+                session.propose(&tokens[drafted..], want).unwrap().unwrap();
+                drafted = tokens.len();
+                tokens.push(numbers.below(37) as Token);
+            }
+            let rows = session.score(&tokens[scored..], want).unwrap();
+            let mut whole = VerifierModel::begin(&model, &source, 40).unwrap();
+            let expected = whole.score(&tokens, want).unwrap().split_off(scored);
+            let bits = |rows: &[bild_core::Row]| -> Vec<u32> {
+                rows.iter().flat_map(|row| row.logits.as_ref().unwrap().iter().map(|x| x.to_bits())).collect()
+            };
+            assert!(bits(&rows) == bits(&expected), "{} rows after {scored}", rows.len());
+            scored = tokens.len();
+            let kept = tokens.len() - numbers.below(tokens.len().min(3));
+            tokens.truncate(kept);
+            session.truncate(kept);
+            (scored, drafted) = (scored.min(kept), drafted.min(kept));
+            tokens.push(numbers.below(37) as Token);
+        }
+    }
+}
+
+#[test]
+fn early_exit_needs_layers_to_leave_out() {
+    for layers in [0, 5, 6] {
+        let error = EarlyExit::new(model(1), layers).err().unwrap().to_string();
+        assert!(error.contains(&format!("{layers} decoder layers")) && error.contains("has 5"), "{error}");
+    }
+}
+
+#[test]
+fn look_up_is_lossless_wherever_it_looks() {
+    let mut proposed = 0;
+    for seed in 0..40 {
+        let model = model(seed);
+        let source = Source::new(Numbers(seed).tokens(12, 37));
+        let settings = Settings::default().max_new_tokens(40);
+        let expected = greedy(&model, &source, &settings);
+        for place in [LookIn::Source, LookIn::Output, LookIn::Both] {
+            let pair = (NgramLookup::default().look_in(place), model.clone());
+            let generator = Generator::new(pair, Lossless::default()).unwrap().with_settings(settings.clone());
+            let output = generator.generate(&source).unwrap();
+            assert_eq!(output.tokens, expected);
+            proposed += output.statistics.accepted;
+        }
+    }
+    assert!(proposed > 100, "random models repeat themselves, so look-up pays: {proposed}");
+}
+
+#[test]
+fn a_draft_model_that_is_not_asked_does_not_read_the_source() {
+    // 99 is outside the vocabulary, which shows when the source is read.
+    let (model, source) = (model(1), Source::new([99]));
+    let mut session = DraftModel::begin(&model, &source, 8).unwrap();
+    assert!(session.prepare().is_err());
+    assert!(VerifierModel::begin(&model, &source, 8).is_err());
+
+    let (source, settings) = (Source::new([36, 1]), Settings::default());
+    let run = |policy: Box<dyn bild_core::Policy>| {
+        let generator = Generator::new((model.clone(), model.clone()), policy).unwrap();
+        generator.with_settings(settings.clone()).generate(&source).unwrap()
+    };
+    let (alone, pair) = (run(Box::new(BigAlone {})), run(Box::<Lossless>::default()));
+    assert_eq!(alone.tokens, pair.tokens);
+    assert_eq!(alone.statistics.draft_steps, 0);
+}
+
+/// The first two tokens of a T5, sampled, against their exact distribution: chi-square at 0.001.
+#[test]
+fn sampling_has_the_distribution_of_the_model() {
+    let (little, big) = (load(&fixture("t5-v1_0")), load(&fixture("t5-f16")));
+    let source = Source::new([7, 8, 1]);
+    let (k, draws) = (3, 6_000);
+    // The k largest of a row, as (token, probability).
+    let top = |prefix: &[Token]| -> Vec<(Token, f64)> {
+        let mut session = VerifierModel::begin(&big, &source, 8).unwrap();
+        let row = session.score(prefix, Want::default().logits()).unwrap().pop().unwrap();
+        let mut all: Vec<(Token, f64)> = (0..).zip(row.logits.unwrap().iter().map(|&x| f64::from(x).exp())).collect();
+        all.sort_by(|a, b| b.1.total_cmp(&a.1));
+        let sum: f64 = all[..k].iter().map(|(_, weight)| weight).sum();
+        all[..k].iter().map(|&(token, weight)| (token, weight / sum)).collect()
+    };
+    let second = |&(first, p): &(Token, f64)| -> Vec<([Token; 2], f64)> {
+        top(&[0, first]).into_iter().map(|(token, q)| ([first, token], p * q)).collect()
+    };
+    let exact: Vec<([Token; 2], f64)> = top(&[0]).iter().flat_map(second).collect();
+    let policy = Sampling::new(1.0).unwrap().top_k(k).unwrap().max_draft(NonZeroUsize::new(2));
+    let generator = Generator::new((little, big.clone()), policy).unwrap();
+    let mut counts = vec![0.0; exact.len()];
+    for seed in 0..draws {
+        let settings = Settings::default().max_new_tokens(2).end_tokens([]).seed(seed);
+        let tokens = generator.begin(&source, &settings).unwrap().finish().unwrap().tokens;
+        let at = exact.iter().position(|(pair, _)| pair[..] == tokens[..]).expect("it is among the exact ones");
+        counts[at] += 1.0;
+    }
+    let chi: f64 =
+        exact.iter().zip(&counts).map(|((_, p), count)| (count - p * draws as f64).powi(2) / (p * draws as f64)).sum();
+    assert!(chi < 26.12, "chi-square of 8 degrees of freedom is {chi}"); // passed with the probability 0.001
+    assert!(exact.iter().all(|(_, p)| p * draws as f64 >= 5.0));
+}

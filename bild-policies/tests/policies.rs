@@ -1,0 +1,319 @@
+//! Every policy: its file format, its definition, and what it promises.
+
+mod toy;
+
+use std::{num::NonZeroUsize, sync::Arc};
+
+use bild_core::{
+    Drafted, Error, Generator, LogitsProcessor, NoDraft, Policy, Prefix, Role, Row, Settings, Source, Token, Want,
+};
+use bild_policies::{
+    AdaptiveLength, AnyFallback, AnyPolicy, AnyRollback, Atypical, BigAlone, Bild, CostAware, FallbackRule,
+    HighCrossEntropy, HighDivergence, HighEntropy, LittleAlone, Lossless, LowAccumulated, LowProbability, LowRank,
+    LowVerifierProbability, RandomFallback, RollbackRule, Sampling, SmallMargin, TargetRollback, Variant, processors,
+};
+use toy::{Call, END, Logits, Toy, VOCABULARY, blend, decode, random, scripted};
+
+/// Every policy and every rule, by JSON.
+const FILES: [&str; 19] = [
+    r#"{"policy":"bild","variant":"paper","fallback":{"probability":0.5},"rollback":{"cross_entropy":2.0},"max_draft":10}"#,
+    r#"{"policy":"bild","variant":"released","fallback":{"entropy":1.5},"rollback":{"cross_entropy":"inf"},"max_draft":null}"#,
+    r#"{"policy":"bild","variant":"paper","first":"verifier","fallback":{"margin":0.25},"rollback":{"rank":3},"max_draft":4}"#,
+    r#"{"policy":"bild","variant":"paper","first":"draft","fallback":{"accumulated":0.125},"rollback":{"probability":0.125},"max_draft":4}"#,
+    r#"{"policy":"bild","variant":"paper","fallback":{"random":0.25},"rollback":{"divergence":1.5},"max_draft":10}"#,
+    r#"{"policy":"bild","variant":"paper","fallback":{"probability":0.0},"rollback":{"typical":{"epsilon":0.25,"delta":0.5}},"max_draft":5}"#,
+    r#"{"policy":"lossless","fallback":0.5,"max_draft":10}"#,
+    r#"{"policy":"lossless","fallback":null,"max_draft":null}"#,
+    r#"{"policy":"sampling","temperature":0.75,"top_k":50,"top_p":0.875,"lenience":1.0,"fallback":0.5,"max_draft":5}"#,
+    r#"{"policy":"sampling","temperature":0.0,"top_k":null,"top_p":1.0,"lenience":0.5,"fallback":null,"max_draft":null}"#,
+    r#"{"policy":"big"}"#,
+    r#"{"policy":"little"}"#,
+    r#"{"policy":"adaptive_length","of":{"policy":"lossless","fallback":null,"max_draft":20},"start":5}"#,
+    r#"{"policy":"cost_aware","of":{"policy":"lossless","fallback":null,"max_draft":null}}"#,
+    r#"{"policy":"cost_aware","of":{"policy":"sampling","temperature":1.0,"top_k":null,"top_p":1.0,"lenience":1.0,"fallback":null,"max_draft":null}}"#,
+    r#"{"policy":"adaptive_length","of":{"policy":"bild","variant":"released","fallback":{"entropy":1.0},"rollback":{"rank":2},"max_draft":8},"start":3}"#,
+    r#"{"policy":"cost_aware","of":{"policy":"adaptive_length","of":{"policy":"big"},"start":1}}"#,
+    r#"{"policy":"target_rollback","of":{"variant":"paper","fallback":0.5,"rollback":{"cross_entropy":2.0},"max_draft":10},"rate":0.25,"step":0.125}"#,
+    r#"{"policy":"target_rollback","of":{"variant":"released","fallback":0.5,"rollback":{"rank":1},"max_draft":10},"rate":0.0,"step":1.0}"#,
+];
+
+#[test]
+fn every_policy_round_trips_through_json_and_decodes() {
+    for json in FILES {
+        let policy: AnyPolicy = serde_json::from_str(json).unwrap_or_else(|error| panic!("{json}: {error}"));
+        assert_eq!(serde_json::to_string(&policy).unwrap(), json);
+        let big = random(3, 6.0);
+        let (output, _) = decode(random(4, 6.0), big, policy, Settings::default().max_new_tokens(12)).unwrap();
+        assert!(!output.tokens.is_empty(), "{json}");
+    }
+}
+
+#[test]
+fn what_is_unknown_or_out_of_range_is_refused() {
+    for json in FILES {
+        let unknown = json.replacen('{', "{\"depth\":1,", 1);
+        assert!(serde_json::from_str::<AnyPolicy>(&unknown).is_err(), "{unknown}");
+    }
+    for (json, says) in [
+        (r#"{"policy":"bild","fallback":{"probability":1.5},"rollback":{"rank":1}}"#, "1.5, expected a probability"),
+        (r#"{"policy":"bild","fallback":{"entropy":-1},"rollback":{"rank":1}}"#, "at least 0"),
+        (r#"{"policy":"bild","fallback":{"entropy":1},"rollback":{"rank":0}}"#, "nonzero"),
+        (r#"{"policy":"bild","fallback":{"luck":1},"rollback":{"rank":1}}"#, "unknown variant `luck`"),
+        (r#"{"policy":"bild","fallback":{"entropy":1},"rollback":{"typical":{"epsilon":2,"delta":0}}}"#, "is 2"),
+        (r#"{"policy":"sampling","temperature":-1}"#, "the temperature is -1"),
+        (r#"{"policy":"sampling","top_p":0}"#, "top_p is 0"),
+        (r#"{"policy":"sampling","lenience":1.5}"#, "lenience is 1.5"),
+        (r#"{"policy":"adaptive_length","of":{"policy":"big"},"start":0}"#, "nonzero"),
+        (r#"{"policy":"target_rollback","of":{"fallback":0.5,"rollback":{"rank":1}},"rate":2}"#, "rate is 2"),
+        (r#"{"policy":"beam"}"#, "unknown variant `beam`"),
+    ] {
+        let found = serde_json::from_str::<AnyPolicy>(json).unwrap_err().to_string();
+        assert!(found.contains(says), "{json}: {found}");
+    }
+}
+
+/// A verifier's row of these probabilities, as a rule wants it, with the draft it is to judge.
+fn row(p: &[f32], want: Want, next: Token) -> Row {
+    let logits: Vec<f32> = p.iter().map(|p| p.ln()).collect();
+    Row::from_logits(&logits, want, Some(next)).unwrap()
+}
+
+/// Which positions of a script of probabilities fall back by a rule, the rest being kept.
+fn fallbacks(rule: impl FallbackRule + Clone + 'static, script: &[(Token, f32)]) -> Vec<usize> {
+    let policy = Bild::with_rules(rule, HighCrossEntropy::new(f32::INFINITY).unwrap()).max_draft(None);
+    let settings = Settings::default().max_new_tokens(script.len());
+    let (output, _) = decode(scripted(script), scripted(script), policy, settings).unwrap();
+    let at = |event: &bild_core::Event| match event {
+        bild_core::Event::Fallback { at, .. } => Some(*at),
+        _ => None,
+    };
+    output.events.iter().filter_map(at).collect()
+}
+
+#[test]
+fn fallback_rules_are_their_definitions() {
+    // Entropies of these, over 8 tokens: 0.520, 1.666, 0.520, 0.520, 2.055.
+    let script = [(2, 0.9), (3, 0.5), (4, 0.9), (5, 0.9), (6, 0.2)];
+    assert_eq!(fallbacks(LowProbability::new(0.6).unwrap(), &script), [1, 4]);
+    assert_eq!(fallbacks(HighEntropy::new(1.7).unwrap(), &script), [4]);
+    assert_eq!(fallbacks(HighEntropy::new(0.6).unwrap(), &script), [1, 4]);
+    // The second best has what is left, over 7: margins of 0.886, 0.429 and 0.086.
+    assert_eq!(fallbacks(SmallMargin::new(0.43).unwrap(), &script), [1, 4]);
+    assert_eq!(fallbacks(SmallMargin::new(0.42).unwrap(), &script), [4]);
+    // Of the draft so far: 0.9, 0.45, 0.405, 0.36, 0.07.
+    assert_eq!(fallbacks(LowAccumulated::new(0.4).unwrap(), &script), [3, 4]);
+    let often = [(2, 0.9); 2000];
+    let some = fallbacks(RandomFallback::new(0.3).unwrap(), &often);
+    assert!((500..700).contains(&some.len()), "{}", some.len());
+    assert_eq!(some, fallbacks(RandomFallback::new(0.3).unwrap(), &often), "the seed decides");
+}
+
+#[test]
+fn rollback_rules_are_their_definitions() {
+    let p = [0.1, 0.4, 0.3, 0.2];
+    let refused = |rule: &dyn RollbackRule, q: &[f32]| -> Vec<Token> {
+        let judged = |token: &Token| {
+            let draft = Drafted::new(*token, row(q, rule.want_of_draft(), *token));
+            rule.refuses(&draft, &row(&p, rule.want(), *token))
+        };
+        (0..4).filter(judged).collect()
+    };
+    let flat = [0.25; 4];
+    assert_eq!(refused(&HighCrossEntropy::new(1.3).unwrap(), &flat), [0, 3]);
+    assert_eq!(refused(&LowVerifierProbability::new(0.25).unwrap(), &flat), [0, 3]);
+    assert_eq!(refused(&LowRank::new(1).unwrap(), &flat), [0, 2, 3]);
+    assert_eq!(refused(&LowRank::new(3).unwrap(), &flat), [0]);
+    // KL(flat ‖ p) = Σ 0.25 ln(0.25 / p) = 0.122, whatever the token.
+    assert_eq!(refused(&HighDivergence::new(0.121).unwrap(), &flat), [0, 1, 2, 3]);
+    assert!(refused(&HighDivergence::new(0.123).unwrap(), &flat).is_empty());
+    // e^−H of p is 0.278.
+    assert_eq!(refused(&Atypical::new(1.0, 0.5).unwrap(), &flat), [0]);
+    assert_eq!(refused(&Atypical::new(1.0, 1.0).unwrap(), &flat), [0, 3]);
+    assert!(refused(&Atypical::new(0.09, 1.0).unwrap(), &flat).is_empty());
+}
+
+#[test]
+fn one_model_alone_never_asks_the_other() {
+    for seed in 0..50 {
+        let (draft, big) = (random(seed + 99, 6.0), random(seed, 6.0));
+        let settings = Settings::default().max_new_tokens(20);
+        let greedy = |model: &Logits| {
+            let alone = (NoDraft, Toy::new(&Arc::default(), model.clone()));
+            let generator = Generator::new(alone, Lossless::default()).unwrap().with_settings(settings.clone());
+            generator.generate(&Source::new([2, 1])).unwrap().tokens
+        };
+        let (output, calls) = decode(draft.clone(), big.clone(), BigAlone {}, settings.clone()).unwrap();
+        assert_eq!(output.tokens, greedy(&big));
+        assert!(calls.iter().all(|call| matches!(call, Call::Score(_))));
+        let (output, calls) = decode(draft.clone(), big.clone(), LittleAlone {}, settings.clone()).unwrap();
+        assert_eq!(output.tokens, greedy(&draft));
+        assert!(calls.iter().all(|call| matches!(call, Call::Propose(_))));
+    }
+}
+
+#[test]
+fn who_speaks_first_can_be_chosen() {
+    let first = |policy: Bild| {
+        let script = scripted(&[(2, 0.9), (3, 0.9)]);
+        let (_, calls) = decode(script.clone(), script, policy, Settings::default()).unwrap();
+        matches!(calls[0], Call::Score(_))
+    };
+    assert!(first(Bild::default().first(Role::Verifier)));
+    assert!(!first(Bild::default()));
+    assert!(first(Bild::default().variant(Variant::Released)));
+    assert!(!first(Bild::default().variant(Variant::Released).first(Role::Draft)));
+}
+
+/// The drafts of each verifier pass.
+fn lengths(calls: &[Call]) -> Vec<usize> {
+    calls.iter().filter_map(|call| if let Call::Score(new) = call { Some(new.len() - 1) } else { None }).collect()
+}
+
+#[test]
+fn the_adaptive_length_grows_and_shrinks() {
+    let agree = scripted(&[(2, 0.9); 40]);
+    let policy = || AdaptiveLength::new(Lossless::default().max_draft(None)).start(NonZeroUsize::new(3).unwrap());
+    let settings = Settings::default().max_new_tokens(24);
+    let (_, calls) = decode(agree.clone(), agree.clone(), policy(), settings.clone()).unwrap();
+    assert_eq!(lengths(&calls), [3, 5, 7, 6], "the last is cut by the limit");
+    let (_, calls) = decode(scripted(&[(3, 0.9); 40]), agree, policy(), settings).unwrap();
+    assert_eq!(lengths(&calls)[..5], [3, 2, 1, 1, 1]);
+}
+
+#[test]
+fn whatever_ends_a_draft_early_stays_lossless() {
+    let policies: [fn() -> Box<dyn Policy>; 4] = [
+        || Box::new(AdaptiveLength::new(Lossless::default())),
+        || Box::new(CostAware::new(Lossless::default().max_draft(None))),
+        || Box::new(CostAware::new(AdaptiveLength::new(Sampling::new(0.0).unwrap()))),
+        || Box::new(AnyPolicy::Lossless(Lossless { fallback: None, max_draft: None })),
+    ];
+    for seed in 0..100 {
+        let (big, settings) = (random(seed, 6.0), Settings::default().max_new_tokens(40));
+        let draft = blend(big.clone(), random(seed + 99, 6.0), 0.3);
+        let (greedy, _) = decode(draft.clone(), big.clone(), BigAlone {}, settings.clone()).unwrap();
+        for policy in policies {
+            let (output, _) = decode(draft.clone(), big.clone(), policy(), settings.clone()).unwrap();
+            assert_eq!(output.tokens, greedy.tokens);
+        }
+    }
+}
+
+#[test]
+fn the_threshold_follows_the_rollback_rate() {
+    // Every draft is refused: the threshold rises until nothing is drafted any more.
+    let policy = TargetRollback::new(Bild::new(0.0, 1.0).unwrap().max_draft(NonZeroUsize::new(2)), 0.1).unwrap();
+    let settings = Settings::default().max_new_tokens(60);
+    let (output, _) =
+        decode(scripted(&[(3, 0.6); 60]), scripted(&[(2, 0.9); 60]), policy.clone(), settings.clone()).unwrap();
+    assert!((6..9).contains(&output.statistics.rollbacks), "{}", output.statistics.rollbacks);
+    // None is: it falls from where fallback is certain.
+    let policy = TargetRollback::new(Bild::new(0.99, 9.0).unwrap(), 0.9).unwrap();
+    let agree = scripted(&[(2, 0.9); 60]);
+    let (output, _) = decode(agree.clone(), agree, policy, settings).unwrap();
+    assert!(output.statistics.fallbacks > 40, "passes without drafts move nothing");
+}
+
+/// A draft length by any rule, and rows as a device would give them.
+#[test]
+fn rules_go_by_name_in_programs_too() {
+    let policy = Bild::with_rules(
+        AnyFallback::Entropy(HighEntropy::new(1.0).unwrap()),
+        AnyRollback::Rank(LowRank::new(2).unwrap()),
+    );
+    let wants = policy.wants();
+    assert!(wants.draft.entropy && wants.verifier.logits && !wants.draft.logits);
+}
+
+fn greedy_with(settings: &Settings, big: Logits) -> Vec<Token> {
+    let alone = (NoDraft, Toy::new(&Arc::default(), big));
+    let generator = Generator::new(alone, Lossless::default()).unwrap().with_settings(settings.clone());
+    generator.generate(&Source::new([2, 1])).unwrap().tokens
+}
+
+#[test]
+fn lossless_stays_lossless_with_processors() {
+    for seed in 0..200 {
+        let big = random(seed, 6.0);
+        let draft = blend(big.clone(), random(seed + 99, 6.0), 0.3);
+        let settings = Settings::default()
+            .max_new_tokens(16)
+            .processor(processors::RepetitionPenalty::new(1.7).unwrap())
+            .processor(processors::NoRepeatNgram::new(2).unwrap())
+            .processor(processors::MinLength(6))
+            .processor(processors::ForcedFirst(4))
+            .processor(processors::BadWords(vec![vec![3], vec![5, 6]]));
+        let greedy = greedy_with(&settings, big.clone());
+        for policy in [Lossless::default(), Lossless { fallback: None, max_draft: NonZeroUsize::new(3) }] {
+            let (output, _) = decode(draft.clone(), big.clone(), policy, settings.clone()).unwrap();
+            assert_eq!(output.tokens, greedy);
+        }
+        assert_eq!(greedy[0], 4);
+        assert!(greedy.len() > 6 || greedy.len() == 16, "{greedy:?}");
+        assert!(!greedy.contains(&3) && !greedy.windows(2).any(|pair| pair == [5, 6]));
+        let mut pairs: Vec<_> = greedy.windows(2).collect();
+        pairs.sort();
+        assert!(pairs.windows(2).all(|two| two[0] != two[1]), "{greedy:?}");
+        assert_ne!(greedy, greedy_with(&Settings::default().max_new_tokens(16), big), "it changes something");
+    }
+}
+
+#[test]
+fn processors_are_their_definitions() {
+    let processed = |processor: &dyn LogitsProcessor, tokens: &[Token]| -> Vec<f32> {
+        let mut logits: Vec<f32> = (0..VOCABULARY).map(|i| i as f32 - 3.0).collect();
+        processor.process(&Prefix::new(&Source::new([2, 1]), tokens, &[END]), &mut logits);
+        logits
+    };
+    let no = f32::NEG_INFINITY;
+    let penalty = processors::RepetitionPenalty::new(2.0).unwrap();
+    assert_eq!(processed(&penalty, &[5, 0, 5]), [-6.0, -2.0, -1.0, 0.0, 1.0, 1.0, 3.0, 4.0]);
+    let ngram = processors::NoRepeatNgram::new(2).unwrap();
+    assert_eq!(processed(&ngram, &[2, 3, 2, 5, 2]), [-3.0, -2.0, -1.0, no, 1.0, no, 3.0, 4.0]);
+    assert_eq!(processed(&processors::NoRepeatNgram::new(1).unwrap(), &[2])[2], no);
+    assert_eq!(processed(&processors::MinLength(2), &[2])[END as usize], no);
+    assert_eq!(processed(&processors::MinLength(2), &[2, 2])[END as usize], -2.0);
+    assert_eq!(processed(&processors::ForcedFirst(3), &[])[2..5], [no, 0.0, no]);
+    assert_eq!(processed(&processors::ForcedFirst(3), &[3])[2..5], [-1.0, 0.0, 1.0]);
+    let bad = processors::BadWords(vec![vec![2], vec![4, 5], vec![], vec![99]]);
+    assert_eq!(processed(&bad, &[4])[2..6], [no, 0.0, 1.0, no]);
+    assert_eq!(processed(&bad, &[3])[5], 2.0);
+}
+
+#[test]
+fn what_forbids_everything_is_an_error() {
+    let settings =
+        Settings::default().processor(processors::BadWords((0..VOCABULARY as Token).map(|t| vec![t]).collect()));
+    let fine = scripted(&[(2, 0.9)]);
+    let found = decode(fine.clone(), fine, Lossless::default(), settings).unwrap_err();
+    assert!(matches!(found, Error::NotFiniteAt { at: 0, .. }), "{found}");
+}
+
+#[test]
+fn many_sources_keep_their_order_and_one_failure_loses_no_other() {
+    struct Poisoned(Toy);
+    impl bild_core::VerifierModel for Poisoned {
+        type Session = toy::ToySession;
+        fn vocabulary(&self) -> &bild_core::Vocabulary {
+            self.0.vocabulary()
+        }
+        fn begin(&self, source: &Source, limit: usize) -> bild_core::Result<toy::ToySession> {
+            match source.tokens()[0] {
+                400 => Err(Error::model("poison")),
+                500 => panic!("worse"),
+                _ => bild_core::VerifierModel::begin(&self.0, source, limit),
+            }
+        }
+    }
+    let model = Poisoned(Toy::new(&Arc::default(), random(1, 6.0)));
+    let generator = Generator::new((NoDraft, model), Lossless::default()).unwrap();
+    let mut results = Vec::new();
+    generator.generate_many((0..1000).map(|i| Source::new([i])), 3, |i, result| {
+        assert_eq!(i, results.len());
+        results.push(result);
+    });
+    assert_eq!(results.len(), 1000);
+    assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 998);
+    assert_eq!(results[400].as_ref().unwrap_err().to_string(), "poison");
+    assert_eq!(results[500].as_ref().unwrap_err().to_string(), "the generation panicked: worse");
+}
