@@ -59,6 +59,24 @@ pub trait PairSession: Send {
     fn truncate(&mut self, length: usize);
 }
 
+impl<S: PairSession + ?Sized> PairSession for Box<S> {
+    fn propose(&mut self, new: &[Token], want: Want) -> Result<Option<Row>> {
+        (**self).propose(new, want)
+    }
+
+    fn prepare(&mut self) -> Result<()> {
+        (**self).prepare()
+    }
+
+    fn score(&mut self, new: &[Token], want: Want) -> Result<Vec<Row>> {
+        (**self).score(new, want)
+    }
+
+    fn truncate(&mut self, length: usize) {
+        (**self).truncate(length);
+    }
+}
+
 impl<D: DraftModel, V: VerifierModel> Pair for (D, V) {
     type Session = (D::Session, V::Session);
 

@@ -82,7 +82,7 @@ fn run(args: &Args) -> Result<(), Error> {
             .end_tokens([]),
     );
     let alone = |model| Generator::new((NoDraft, model), Lossless::default());
-    let measured = match (&args.little, args.policy.policy) {
+    let measured = match (&args.little, args.policy.mode()) {
         (Some(little), Mode::Bild | Mode::Lossless) => {
             let generator = Generator::new((load_little(little)?, model), args.policy.policy()?)?;
             measure(args, &generator.with_settings(settings), &source)?

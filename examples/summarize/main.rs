@@ -88,7 +88,7 @@ fn run(args: &Args) -> Result<(), Error> {
     };
     let load_big = || load(&args.big, "the big model", &big_options);
     let load_little = |path| load(path, "the little model", &little_options);
-    match (args.policy.policy, &args.little) {
+    match (args.policy.mode(), &args.little) {
         (Mode::Bild | Mode::Lossless, Some(little)) => {
             let ((tokenizer, big), (_, little)) = (load_big()?, load_little(little)?);
             summarize(args, &text, TextGenerator::new(tokenizer, (little, big), policy)?)

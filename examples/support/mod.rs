@@ -1,9 +1,15 @@
 //! What the examples share.
 #![allow(dead_code)] // each example uses its part
 
+pub mod costs;
+pub mod dataset;
+pub mod log;
+pub mod metrics;
 pub mod models;
+pub mod pair;
 pub mod policy;
 pub mod sentences;
+pub mod trial;
 
 use std::{process::ExitCode, time::Duration};
 

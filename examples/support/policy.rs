@@ -1,8 +1,11 @@
 //! The policy on a command line, shared by the examples.
 
-use std::num::NonZeroUsize;
+use std::{fs, num::NonZeroUsize};
 
-use bild::{Bild, Lossless, Policy, Variant};
+use bild::{
+    AnyFallback, AnyPolicy, AnyRollback, BigAlone, Bild, HighCrossEntropy, LittleAlone, Lossless, LowProbability,
+    Variant,
+};
 use clap::{Args, ValueEnum};
 
 /// What decodes.
@@ -30,7 +33,10 @@ pub enum VariantArg {
 pub struct PolicyArgs {
     /// What decodes
     #[arg(long, value_enum, default_value = "bild", help_heading = "Policy")]
-    pub policy: Mode,
+    policy: Mode,
+    /// A file that holds the policy as JSON, as `tune` writes it, in place of the options about it
+    #[arg(long, value_name = "FILE", value_parser = read, help_heading = "Policy")]
+    policy_file: Option<AnyPolicy>,
     /// Whose decoding `--policy bild` follows
     #[arg(long, value_enum, default_value = "paper", help_heading = "Policy")]
     pub variant: VariantArg,
@@ -56,26 +62,58 @@ fn draft_length(text: &str) -> Result<DraftLength, String> {
     }
 }
 
+/// Reads a policy from a file.
+fn read(path: &str) -> Result<AnyPolicy, String> {
+    let text = fs::read_to_string(path).map_err(|error| format!("it cannot be read: {error}"))?;
+    serde_json::from_str(&text).map_err(|error| format!("it holds no policy: {error}"))
+}
+
 impl PolicyArgs {
-    pub fn policy(&self) -> bild::Result<Box<dyn Policy>> {
+    /// Which models the policy needs.
+    pub fn mode(&self) -> Mode {
+        match self.policy_file {
+            None => self.policy,
+            Some(AnyPolicy::Big(_)) => Mode::Big,
+            Some(AnyPolicy::Little(_)) => Mode::Little,
+            Some(AnyPolicy::Lossless(_)) => Mode::Lossless,
+            Some(_) => Mode::Bild,
+        }
+    }
+
+    pub fn policy(&self) -> bild::Result<AnyPolicy> {
+        if let Some(policy) = &self.policy_file {
+            return Ok(policy.clone());
+        }
         let max_draft = self.max_draft.0;
         Ok(match self.policy {
             Mode::Bild => {
                 let default = Bild::default();
-                let fallback = self.fallback.unwrap_or(default.fallback.alpha());
-                let rollback = self.rollback.unwrap_or(default.rollback.alpha());
                 let variant = match self.variant {
                     VariantArg::Paper => Variant::Paper,
                     VariantArg::Released => Variant::Released,
                 };
-                Box::new(Bild::new(fallback, rollback)?.variant(variant).max_draft(max_draft))
+                let fallback = self.fallback.unwrap_or(default.fallback.alpha());
+                let rollback = self.rollback.unwrap_or(default.rollback.alpha());
+                bild(fallback, rollback, variant, max_draft)?
             }
             Mode::Lossless => {
                 let policy = Lossless::default().max_draft(max_draft);
-                Box::new(self.fallback.map_or(Ok(policy), |alpha| policy.fallback(alpha))?)
+                AnyPolicy::Lossless(self.fallback.map_or(Ok(policy), |alpha| policy.fallback(alpha))?)
             }
-            // One model alone is what the lossless policy does where nothing is drafted.
-            Mode::Big | Mode::Little => Box::new(Lossless::default()),
+            Mode::Big => AnyPolicy::Big(BigAlone {}),
+            Mode::Little => AnyPolicy::Little(LittleAlone {}),
         })
     }
+}
+
+/// The paper's policy.
+pub fn bild(
+    fallback: f32,
+    rollback: f32,
+    variant: Variant,
+    max_draft: Option<NonZeroUsize>,
+) -> bild::Result<AnyPolicy> {
+    let fallback = AnyFallback::Probability(LowProbability::new(fallback)?);
+    let rollback = AnyRollback::CrossEntropy(HighCrossEntropy::new(rollback)?);
+    Ok(AnyPolicy::Bild(Bild::with_rules(fallback, rollback).variant(variant).max_draft(max_draft)))
 }

@@ -101,7 +101,7 @@ fn run(args: &Args) -> Result<bool, Error> {
     let big = load(big, "the big model", &big_options)?;
     let little = load(little, "the little model", &little_options)?;
     let alone = |model: T5<Flex>| Generator::new((NoDraft, model), Lossless::default());
-    match (args.policy.policy, big, little) {
+    match (args.policy.mode(), big, little) {
         (Mode::Big, Some(big), _) => translate(args, &tokenizer, &alone(big)?.with_settings(settings), None),
         (Mode::Little, _, Some(little)) => translate(args, &tokenizer, &alone(little)?.with_settings(settings), None),
         (_, Some(big), Some(little)) => {
@@ -121,7 +121,7 @@ fn checkpoints(args: &Args) -> Result<(Option<Checkpoint>, Option<Checkpoint>), 
         None if needed => Err(Error::from(format!("this policy needs {option} too: name the folder of that model"))),
         None => Ok(None),
     };
-    let mode = args.policy.policy;
+    let mode = args.policy.mode();
     let big = open(args.big.clone().or_else(|| default("big")), mode != Mode::Little, "--big")?;
     Ok((big, open(args.little.clone().or_else(|| default("little")), mode != Mode::Big, "--little")?))
 }

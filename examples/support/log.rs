@@ -1,0 +1,56 @@
+//! What was done so far, kept in a file so that a run can go on where it was cut off.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{BufRead, BufReader, Write},
+    path::Path,
+};
+
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+
+use super::Error;
+
+/// The records so far. In a file, the conditions under which they were made come first.
+pub struct Log<T> {
+    file: Option<File>,
+    pub records: Vec<T>,
+}
+
+impl<T: Serialize + DeserializeOwned> Log<T> {
+    pub fn open(path: Option<&Path>, conditions: &Value) -> Result<Self, Error> {
+        let Some(path) = path else { return Ok(Self { file: None, records: Vec::new() }) };
+        let name = path.display();
+        let error = |error: std::io::Error| format!("{name} cannot be used: {error}");
+        if !path.exists() {
+            let mut file = File::create(path).map_err(error)?;
+            writeln!(file, "{conditions}").map_err(error)?;
+            return Ok(Self { file: Some(file), records: Vec::new() });
+        }
+        let mut lines = BufReader::new(File::open(path).map_err(error)?).lines();
+        let first = lines.next().transpose().map_err(error)?.unwrap_or_default();
+        if serde_json::from_str::<Value>(&first).ok().as_ref() != Some(conditions) {
+            return Err(
+                format!("{name} was begun with another policy, pair, dataset or setting: name a new file").into()
+            );
+        }
+        // A last line that was cut off is done again.
+        let records: Vec<T> = lines.map_while(|line| serde_json::from_str(&line.ok()?).ok()).collect();
+        let mut file = File::create(path).map_err(error)?;
+        writeln!(file, "{conditions}").map_err(error)?;
+        for record in &records {
+            writeln!(file, "{}", serde_json::to_string(record)?).map_err(error)?;
+        }
+        drop(file);
+        let file = OpenOptions::new().append(true).open(path).map_err(error)?;
+        Ok(Self { file: Some(file), records })
+    }
+
+    pub fn add(&mut self, record: T) -> Result<(), Error> {
+        if let Some(file) = &mut self.file {
+            writeln!(file, "{}", serde_json::to_string(&record)?)?;
+        }
+        self.records.push(record);
+        Ok(())
+    }
+}

@@ -1,0 +1,100 @@
+//! A policy on sentences: what was written, how good it is, and what it took.
+
+use std::sync::Arc;
+
+use bild::{AnyPolicy, Generator, Output, Policy, Settings, Source, Statistics, Tokenizer};
+
+use super::{
+    Error,
+    costs::Costs,
+    dataset::Example,
+    metrics::{Scores, Sentence},
+    pair::AnyPair,
+};
+
+/// Sources as tokens with their references, and the pair to decode them with.
+pub struct Bench {
+    pub pair: AnyPair,
+    pub tokenizer: Tokenizer,
+    pub settings: Settings,
+    pub sources: Vec<Source>,
+    pub examples: Vec<Example>,
+}
+
+/// What a policy did with one sentence.
+#[derive(Clone, Debug)]
+pub struct Decoded {
+    pub text: String,
+    pub sentence: Sentence,
+    pub output: Output,
+}
+
+impl Bench {
+    pub fn new(
+        (tokenizer, pair): (Tokenizer, AnyPair),
+        examples: Vec<Example>,
+        prefix: &str,
+        settings: Settings,
+    ) -> Result<Self, Error> {
+        let source = |example: &Example| tokenizer.encode(&format!("{prefix}{}", example.source)).map(Source::new);
+        let sources = examples.iter().map(source).collect::<Result<_, _>>()?;
+        Ok(Self { pair, tokenizer, settings, sources, examples })
+    }
+
+    /// The generator of a policy. The little model alone is a model alone: the big one does not even read the source.
+    pub fn generator(&self, policy: &AnyPolicy) -> Result<Generator<AnyPair>, Error> {
+        let alone = matches!(policy, AnyPolicy::Little(_)).then(|| self.pair.little()).flatten();
+        let (pair, policy): (AnyPair, Arc<dyn Policy>) = match alone {
+            Some(little) => (AnyPair::Alone(little.clone()), Arc::new(bild::BigAlone {})),
+            None => (self.pair.clone(), Arc::new(policy.clone())),
+        };
+        Ok(Generator::new(pair, policy)?.with_settings(self.settings.clone()))
+    }
+
+    /// Judges what was written for a sentence.
+    pub fn judge(&self, index: usize, output: Output) -> Result<Decoded, Error> {
+        let text = self.tokenizer.decode(&output.tokens)?;
+        let sentence = Sentence::of(&text, &self.examples[index].reference);
+        Ok(Decoded { text, sentence, output })
+    }
+
+    /// Decodes some of the sentences, several at once: for quality and counts, not for times.
+    pub fn decode(&self, policy: &AnyPolicy, indices: &[usize], mut each: impl FnMut()) -> Result<Vec<Decoded>, Error> {
+        let generator = self.generator(policy)?;
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let mut decoded = Vec::new();
+        let mut failed = None;
+        let sources = indices.iter().map(|&index| self.sources[index].clone());
+        generator.generate_many(sources, threads, |i, result| {
+            match result.map_err(Error::from).and_then(|output| self.judge(indices[i], output)) {
+                Ok(done) => decoded.push(done),
+                Err(error) => failed = failed.take().or(Some(format!("source {}: {error}", indices[i] + 1))),
+            }
+            each();
+        });
+        failed.map_or(Ok(decoded), |error| Err(error.into()))
+    }
+}
+
+/// The scores of what was decoded.
+pub fn scores(decoded: &[Decoded]) -> Scores {
+    Scores::of(decoded.iter().map(|decoded| &decoded.sentence))
+}
+
+/// The counts of what was decoded.
+pub fn statistics(decoded: &[Decoded]) -> Statistics {
+    let mut sum = Statistics::default();
+    decoded.iter().for_each(|decoded| sum += &decoded.output.statistics);
+    sum
+}
+
+/// The milliseconds that it takes by its counted passes and what they cost. `policy` tells whether the big model is there at
+/// all.
+pub fn predicted(decoded: &[Decoded], costs: &Costs, policy: &AnyPolicy) -> f64 {
+    let time = |output: &Output| match policy {
+        // Decoded as a model alone, whose passes are the little one's.
+        AnyPolicy::Little(_) => costs.encode_little + output.statistics.verifier_calls as f64 * costs.draft,
+        _ => costs.of(output),
+    };
+    decoded.iter().map(|decoded| time(&decoded.output)).sum()
+}

@@ -1,0 +1,99 @@
+//! The policies that a sweep compares: the paper's grid, its ablations, and other signals.
+
+use std::num::NonZeroUsize;
+
+use bild::{
+    AdaptiveLength, AnyFallback, AnyPolicy, AnyRollback, Atypical, BigAlone, Bild, HighCrossEntropy, HighDivergence,
+    HighEntropy, LittleAlone, Lossless, LowAccumulated, LowProbability, LowRank, RandomFallback, Result, SmallMargin,
+    Variant,
+};
+
+pub(crate) const FALLBACKS: [f32; 10] = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95];
+pub(crate) const ROLLBACKS: [f32; 8] = [0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 7.0, 10.0];
+
+/// The rollback threshold of the policies that vary something else.
+const ROLLBACK: f32 = 2.0;
+/// The fallback threshold of those that vary the rollback.
+const FALLBACK: f32 = 0.5;
+
+/// A policy with the curve it belongs to and what tells it from the others there.
+pub(crate) struct Candidate {
+    pub(crate) curve: &'static str,
+    pub(crate) label: String,
+    pub(crate) policy: AnyPolicy,
+}
+
+fn bild(fallback: AnyFallback, rollback: AnyRollback) -> Bild<AnyFallback, AnyRollback> {
+    Bild::with_rules(fallback, rollback)
+}
+
+fn probability(alpha: f32) -> Result<AnyFallback> {
+    Ok(AnyFallback::Probability(LowProbability::new(alpha)?))
+}
+
+fn cross_entropy(alpha: f32) -> Result<AnyRollback> {
+    Ok(AnyRollback::CrossEntropy(HighCrossEntropy::new(alpha)?))
+}
+
+/// The paper's grid: `BiLD`.
+pub(crate) fn grid() -> Result<Vec<Candidate>> {
+    let mut grid = Vec::new();
+    for alpha in FALLBACKS {
+        for beta in ROLLBACKS {
+            let policy = AnyPolicy::Bild(bild(probability(alpha)?, cross_entropy(beta)?));
+            grid.push(Candidate { curve: "BiLD", label: format!("fallback {alpha}, rollback {beta}"), policy });
+        }
+    }
+    Ok(grid)
+}
+
+pub(crate) fn all() -> Result<Vec<Candidate>> {
+    let mut all = grid()?;
+    let mut add = |curve, label: String, policy| all.push(Candidate { curve, label, policy });
+    add("big alone", "big alone".into(), AnyPolicy::Big(BigAlone {}));
+    add("little alone", "little alone".into(), AnyPolicy::Little(LittleAlone {}));
+    for alpha in FALLBACKS {
+        let policy = bild(probability(alpha)?, cross_entropy(f32::INFINITY)?);
+        add("without rollback", format!("fallback {alpha}"), AnyPolicy::Bild(policy));
+        let random = AnyFallback::Random(RandomFallback::new(alpha)?);
+        add("random fallback", format!("probability {alpha}"), AnyPolicy::Bild(bild(random, cross_entropy(ROLLBACK)?)));
+        let released = bild(probability(alpha)?, cross_entropy(ROLLBACK)?).variant(Variant::Released);
+        add("authors' program", format!("fallback {alpha}, rollback {ROLLBACK}"), AnyPolicy::Bild(released));
+        add("lossless", format!("fallback {alpha}"), AnyPolicy::Lossless(Lossless::default().fallback(alpha)?));
+    }
+    for length in [1, 2, 3, 4, 5, 6, 8, 10] {
+        let length = NonZeroUsize::new(length);
+        for beta in [1.0, 2.0, 5.0] {
+            let policy = bild(probability(0.0)?, cross_entropy(beta)?).max_draft(length);
+            let label = format!("{} drafts, rollback {beta}", length.map_or(0, NonZeroUsize::get));
+            add("fixed length", label, AnyPolicy::Bild(policy));
+        }
+    }
+    for entropy in [0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0] {
+        let rule = AnyFallback::Entropy(HighEntropy::new(entropy)?);
+        add("entropy", format!("above {entropy} nats"), AnyPolicy::Bild(bild(rule, cross_entropy(ROLLBACK)?)));
+    }
+    for margin in [0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8] {
+        let rule = AnyFallback::Margin(SmallMargin::new(margin)?);
+        add("margin", format!("below {margin}"), AnyPolicy::Bild(bild(rule, cross_entropy(ROLLBACK)?)));
+    }
+    for product in [0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.7] {
+        let rule = AnyFallback::Accumulated(LowAccumulated::new(product)?);
+        add("accumulated", format!("below {product}"), AnyPolicy::Bild(bild(rule, cross_entropy(ROLLBACK)?)));
+    }
+    for rank in [1, 2, 3, 5, 10, 30] {
+        let rule = AnyRollback::Rank(LowRank::new(rank)?);
+        add("rollback by rank", format!("the best {rank}"), AnyPolicy::Bild(bild(probability(FALLBACK)?, rule)));
+    }
+    for divergence in [0.25, 0.5, 1.0, 2.0, 4.0] {
+        let rule = AnyRollback::Divergence(HighDivergence::new(divergence)?);
+        add("rollback by KL", format!("above {divergence}"), AnyPolicy::Bild(bild(probability(FALLBACK)?, rule)));
+    }
+    for (epsilon, delta) in [(0.05, 0.1), (0.09, 0.3), (0.2, 0.5), (0.5, 0.8)] {
+        let rule = AnyRollback::Typical(Atypical::new(epsilon, delta)?);
+        add("typical", format!("{epsilon}, {delta}"), AnyPolicy::Bild(bild(probability(FALLBACK)?, rule)));
+    }
+    let lossless = || Box::new(AnyPolicy::Lossless(Lossless { fallback: None, max_draft: None }));
+    add("lossless", "adaptive length".into(), AnyPolicy::AdaptiveLength(AdaptiveLength::new(lossless())));
+    Ok(all)
+}
