@@ -1,6 +1,7 @@
 //! What the examples share.
 #![allow(dead_code)] // each example uses its part
 
+pub mod candidates;
 pub mod costs;
 pub mod dataset;
 pub mod log;

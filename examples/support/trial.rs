@@ -12,6 +12,33 @@ use super::{
     pair::AnyPair,
 };
 
+/// What quality is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Metric {
+    Bleu,
+    Chrf,
+    #[value(name = "rougeL")]
+    RougeL,
+}
+
+impl Metric {
+    pub fn of(self, scores: &Scores) -> f64 {
+        match self {
+            Self::Bleu => scores.bleu,
+            Self::Chrf => scores.chrf,
+            Self::RougeL => scores.rouge_l,
+        }
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bleu => "BLEU",
+            Self::Chrf => "chrF",
+            Self::RougeL => "ROUGE-L",
+        }
+    }
+}
+
 /// Sources as tokens with their references, and the pair to decode them with.
 pub struct Bench {
     pub pair: AnyPair,
@@ -88,13 +115,16 @@ pub fn statistics(decoded: &[Decoded]) -> Statistics {
     sum
 }
 
-/// The milliseconds that it takes by its counted passes and what they cost. `policy` tells whether the big model is there at
-/// all.
-pub fn predicted(decoded: &[Decoded], costs: &Costs, policy: &AnyPolicy) -> f64 {
-    let time = |output: &Output| match policy {
+/// The milliseconds that one output takes by its counted passes and what they cost.
+pub fn predicted_one(output: &Output, costs: &Costs, policy: &AnyPolicy) -> f64 {
+    match policy {
         // Decoded as a model alone, whose passes are the little one's.
         AnyPolicy::Little(_) => costs.encode_little + output.statistics.verifier_calls as f64 * costs.draft,
         _ => costs.of(output),
-    };
-    decoded.iter().map(|decoded| time(&decoded.output)).sum()
+    }
+}
+
+/// The milliseconds that they take together.
+pub fn predicted(decoded: &[Decoded], costs: &Costs, policy: &AnyPolicy) -> f64 {
+    decoded.iter().map(|decoded| predicted_one(&decoded.output, costs, policy)).sum()
 }

@@ -6,24 +6,23 @@
 mod support;
 
 mod plot;
-mod policies;
 
 use std::{fs, path::PathBuf, process::ExitCode};
 
 use bild::{AnyPolicy, BigAlone, Overflow, Settings};
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 use plot::{Curve, Plot, Point, pareto};
-use policies::Candidate;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use support::{
     Error,
+    candidates::{self, Candidate},
     costs::{Costs, CostsArgs},
     dataset::DatasetArgs,
     log::Log,
     metrics::Scores,
     pair::PairArgs,
-    trial::{Bench, predicted, scores, statistics},
+    trial::{Bench, Metric, predicted, scores, statistics},
 };
 
 /// Quality against speed of many policies on a dataset, as a table and as a figure.
@@ -62,14 +61,6 @@ struct Args {
     resume: Option<PathBuf>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Metric {
-    Bleu,
-    Chrf,
-    #[value(name = "rougeL")]
-    RougeL,
-}
-
 /// What was found for one policy.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Found {
@@ -98,7 +89,7 @@ fn run(args: &Args) -> Result<(), Error> {
     let examples = args.dataset.read()?;
     let settings =
         Settings::default().max_new_tokens(args.max_new_tokens).max_source_tokens(512, Overflow::Truncate).trace(true);
-    let candidates = if args.grid { policies::grid()? } else { policies::all()? };
+    let candidates = if args.grid { candidates::grid()? } else { candidates::all()? };
     let bench = Bench::new(args.pair.load()?, examples, &args.pair.prefix, settings)?;
     let costs = args.costs.costs(&bench)?;
     let conditions = json!({
@@ -169,11 +160,7 @@ fn one(bench: &Bench, candidate: &Candidate, costs: &Costs) -> Result<Found, Err
 
 impl Found {
     fn quality(&self, metric: Metric) -> f64 {
-        match metric {
-            Metric::Bleu => self.bleu,
-            Metric::Chrf => self.chrf,
-            Metric::RougeL => self.rouge_l,
-        }
+        metric.of(&Scores { bleu: self.bleu, chrf: self.chrf, rouge_l: self.rouge_l, ..Scores::default() })
     }
 
     fn is_alone(&self) -> bool {
@@ -232,11 +219,7 @@ fn figure(args: &Args, found: &[Found]) -> String {
             None => curves.push(Curve { name: f.curve.clone(), points: vec![point(f)] }),
         }
     }
-    let name = match args.metric {
-        Metric::Bleu => "BLEU",
-        Metric::Chrf => "chrF",
-        Metric::RougeL => "ROUGE-L",
-    };
+    let name = args.metric.name();
     let plot = Plot {
         title: format!("{name} against speedup"),
         x_label: "times as fast as the big model alone".into(),

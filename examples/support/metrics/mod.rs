@@ -74,6 +74,13 @@ impl Scores {
 /// If `resamples` is zero.
 pub fn bootstrap(count: usize, resamples: usize, seed: u64, f: impl Fn(&[usize]) -> f64) -> (f64, f64) {
     assert!(resamples > 0, "an interval needs samples");
+    let values = resampled(count, resamples, seed, f);
+    let outside = resamples / 40;
+    (values[outside], values[resamples - 1 - outside])
+}
+
+/// What `f` says of such samples, in order.
+pub fn resampled(count: usize, resamples: usize, seed: u64, f: impl Fn(&[usize]) -> f64) -> Vec<f64> {
     let mut random = SplitMix64(seed);
     let mut sample = vec![0; count];
     let mut values: Vec<f64> = (0..resamples)
@@ -83,8 +90,7 @@ pub fn bootstrap(count: usize, resamples: usize, seed: u64, f: impl Fn(&[usize])
         })
         .collect();
     values.sort_by(f64::total_cmp);
-    let outside = resamples / 40;
-    (values[outside], values[resamples - 1 - outside])
+    values
 }
 
 /// A small generator of random numbers, the same on every machine.

@@ -1,4 +1,4 @@
-//! The policies that a sweep compares: the paper's grid, its ablations, and other signals.
+//! The policies that `sweep` and `tune` compare: the paper's grid, its ablations, and other signals.
 
 use std::num::NonZeroUsize;
 
@@ -8,8 +8,8 @@ use bild::{
     Variant,
 };
 
-pub(crate) const FALLBACKS: [f32; 10] = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95];
-pub(crate) const ROLLBACKS: [f32; 8] = [0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 7.0, 10.0];
+pub const FALLBACKS: [f32; 10] = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95];
+pub const ROLLBACKS: [f32; 8] = [0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 7.0, 10.0];
 
 /// The rollback threshold of the policies that vary something else.
 const ROLLBACK: f32 = 2.0;
@@ -17,10 +17,11 @@ const ROLLBACK: f32 = 2.0;
 const FALLBACK: f32 = 0.5;
 
 /// A policy with the curve it belongs to and what tells it from the others there.
-pub(crate) struct Candidate {
-    pub(crate) curve: &'static str,
-    pub(crate) label: String,
-    pub(crate) policy: AnyPolicy,
+#[derive(Clone)]
+pub struct Candidate {
+    pub curve: &'static str,
+    pub label: String,
+    pub policy: AnyPolicy,
 }
 
 fn bild(fallback: AnyFallback, rollback: AnyRollback) -> Bild<AnyFallback, AnyRollback> {
@@ -36,7 +37,7 @@ fn cross_entropy(alpha: f32) -> Result<AnyRollback> {
 }
 
 /// The paper's grid: `BiLD`.
-pub(crate) fn grid() -> Result<Vec<Candidate>> {
+pub fn grid() -> Result<Vec<Candidate>> {
     let mut grid = Vec::new();
     for alpha in FALLBACKS {
         for beta in ROLLBACKS {
@@ -47,7 +48,30 @@ pub(crate) fn grid() -> Result<Vec<Candidate>> {
     Ok(grid)
 }
 
-pub(crate) fn all() -> Result<Vec<Candidate>> {
+/// What `tune` chooses from: the grid, other fallbacks that do well, and what is lossless.
+pub fn for_tuning() -> Result<Vec<Candidate>> {
+    let mut some = grid()?;
+    let mut add = |curve, label: String, policy| some.push(Candidate { curve, label, policy });
+    for alpha in FALLBACKS {
+        add("lossless", format!("fallback {alpha}"), AnyPolicy::Lossless(Lossless::default().fallback(alpha)?));
+    }
+    for rollback in [1.0, 2.0, 5.0] {
+        for margin in [0.1, 0.2, 0.3, 0.4, 0.6] {
+            let rule = AnyFallback::Margin(SmallMargin::new(margin)?);
+            let label = format!("below {margin}, rollback {rollback}");
+            add("margin", label, AnyPolicy::Bild(bild(rule, cross_entropy(rollback)?)));
+        }
+        for product in [0.1, 0.2, 0.3, 0.5] {
+            let rule = AnyFallback::Accumulated(LowAccumulated::new(product)?);
+            let label = format!("below {product}, rollback {rollback}");
+            add("accumulated", label, AnyPolicy::Bild(bild(rule, cross_entropy(rollback)?)));
+        }
+    }
+    Ok(some)
+}
+
+/// What `sweep` compares.
+pub fn all() -> Result<Vec<Candidate>> {
     let mut all = grid()?;
     let mut add = |curve, label: String, policy| all.push(Candidate { curve, label, policy });
     add("big alone", "big alone".into(), AnyPolicy::Big(BigAlone {}));
