@@ -8,8 +8,8 @@
 use std::{path::PathBuf, time::Duration};
 
 use bild::{
-    Bild, Checkpoint, Flex, Generator, LoadOptions, Lossless, NoDraft, Policy, Precision, Settings, Source, T5, Token,
-    VerifierModel, VerifierSession, Want,
+    Bild, Checkpoint, EarlyExit, Flex, Generator, LoadOptions, Lossless, NoDraft, Pair, PairSession, Policy, Precision,
+    Settings, Source, T5, Token, VerifierModel, VerifierSession, Want,
 };
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 
@@ -44,6 +44,22 @@ fn decoding(criterion: &mut Criterion) {
                     });
                 });
             }
+        }
+        // A draft step by early exit is its share of the layers, and the head.
+        let layers = big.config().decoder_layers;
+        for exit in [layers / 4, layers / 2, layers - 1].into_iter().filter(|&exit| exit > 0) {
+            let pair = EarlyExit::new(big.clone(), exit).unwrap();
+            let mut session = pair.begin(&source, SOURCE).unwrap();
+            session.score(&tokens[..16], Want::default()).unwrap();
+            session.propose(&tokens[..16], Want::default()).unwrap();
+            let name = format!("early exit, {exit} of {layers} layers");
+            group.bench_function(name, |bencher| {
+                bencher.iter(|| {
+                    let row = session.propose(&tokens[16..17], Want::default()).unwrap();
+                    session.truncate(16);
+                    row
+                });
+            });
         }
         let settings = Settings::default().max_new_tokens(NEW).end_tokens([]);
         let alone =

@@ -26,9 +26,24 @@ use crate::{Lossless, costs::Costs};
 pub struct CostAware<P = Lossless> {
     /// What decides everything else.
     pub of: P,
+    /// What passes cost, if that is not to be measured while decoding.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prices: Option<Prices>,
     /// What was learned is not part of the policy's value.
     #[serde(skip)]
     learned: Learned,
+}
+
+/// What passes cost, in any one unit of time.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Prices {
+    /// A step of the draft model.
+    pub draft: f64,
+    /// A pass of the verifier without drafts.
+    pub verify: f64,
+    /// What each draft adds to such a pass.
+    pub verify_draft: f64,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -49,7 +64,13 @@ impl Learned {
 impl<P: Policy> CostAware<P> {
     /// Lets `policy` draft as much as pays. Give it no limit of its own, or a high one.
     pub fn new(policy: P) -> Self {
-        Self { of: policy, learned: Learned::default() }
+        Self { of: policy, prices: None, learned: Learned::default() }
+    }
+
+    /// Takes what passes cost as given, so that it depends on the outcome of drafts alone, not on the clock.
+    pub fn prices(mut self, prices: Prices) -> Self {
+        self.prices = Some(prices);
+        self
     }
 }
 
@@ -61,13 +82,14 @@ impl<P: Policy> Policy for CostAware<P> {
     fn begin(&self, seed: u64) -> Box<dyn PolicyState> {
         let drafts = self.learned.lock().begins_draft(false);
         let policy = self.of.begin(seed);
-        let seen = Statistics::default();
-        Box::new(State { policy, learned: self.learned.clone(), drafts, seen, chance: 1.0, steps: 0 })
+        let (seen, prices) = (Statistics::default(), self.prices);
+        Box::new(State { policy, prices, learned: self.learned.clone(), drafts, seen, chance: 1.0, steps: 0 })
     }
 }
 
 struct State {
     policy: Box<dyn PolicyState>,
+    prices: Option<Prices>,
     learned: Learned,
     /// Whether the generation begins with a draft.
     drafts: bool,
@@ -86,10 +108,11 @@ impl PolicyState for State {
 
     fn drafted(&mut self, at: &Context<'_>, row: &Row) -> Draft {
         let mut costs = self.learned.lock();
-        if at.statistics.draft_steps == 1 {
+        if at.statistics.draft_steps == 1 && self.prices.is_none() {
             costs.prepared(at.statistics.encode_time.saturating_sub(self.seen.encode_time).as_secs_f64());
         }
-        costs.drafted(at.statistics.draft_time.saturating_sub(self.seen.draft_time).as_secs_f64());
+        let time = at.statistics.draft_time.saturating_sub(self.seen.draft_time).as_secs_f64();
+        costs.drafted(self.prices.map_or(time, |prices| prices.draft));
         self.seen = at.statistics.clone();
         self.steps += 1;
         match self.policy.drafted(at, row) {
@@ -105,6 +128,7 @@ impl PolicyState for State {
         let verdict = self.policy.verified(at, drafts, rows);
         let mut costs = self.learned.lock();
         let time = at.statistics.verifier_time.saturating_sub(self.seen.verifier_time).as_secs_f64();
+        let time = self.prices.map_or(time, |prices| prices.verify + prices.verify_draft * drafts.len() as f64);
         let judged = drafts.iter().take(verdict.accepted + 1).enumerate();
         for (i, draft) in judged {
             costs.judged(confidence(&draft.row, draft.token), i < verdict.accepted);

@@ -33,7 +33,7 @@ pub use adaptive::AdaptiveLength;
 pub use alone::{BigAlone, LittleAlone};
 pub use any::AnyPolicy;
 pub use bild::{Bild, Variant};
-pub use cost_aware::CostAware;
+pub use cost_aware::{CostAware, Prices};
 pub use fallback::{
     AnyFallback, FallbackRule, HighEntropy, LowAccumulated, LowProbability, RandomFallback, SmallMargin,
 };

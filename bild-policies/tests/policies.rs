@@ -15,7 +15,7 @@ use bild_policies::{
 use toy::{Call, END, Logits, Toy, VOCABULARY, blend, decode, random, scripted};
 
 /// Every policy and every rule, by JSON.
-const FILES: [&str; 19] = [
+const FILES: [&str; 20] = [
     r#"{"policy":"bild","variant":"paper","fallback":{"probability":0.5},"rollback":{"cross_entropy":2.0},"max_draft":10}"#,
     r#"{"policy":"bild","variant":"released","fallback":{"entropy":1.5},"rollback":{"cross_entropy":"inf"},"max_draft":null}"#,
     r#"{"policy":"bild","variant":"paper","first":"verifier","fallback":{"margin":0.25},"rollback":{"rank":3},"max_draft":4}"#,
@@ -32,6 +32,7 @@ const FILES: [&str; 19] = [
     r#"{"policy":"cost_aware","of":{"policy":"lossless","fallback":null,"max_draft":null}}"#,
     r#"{"policy":"cost_aware","of":{"policy":"sampling","temperature":1.0,"top_k":null,"top_p":1.0,"lenience":1.0,"fallback":null,"max_draft":null}}"#,
     r#"{"policy":"adaptive_length","of":{"policy":"bild","variant":"released","fallback":{"entropy":1.0},"rollback":{"rank":2},"max_draft":8},"start":3}"#,
+    r#"{"policy":"cost_aware","of":{"policy":"big"},"prices":{"draft":0.25,"verify":1.0,"verify_draft":0.125}}"#,
     r#"{"policy":"cost_aware","of":{"policy":"adaptive_length","of":{"policy":"big"},"start":1}}"#,
     r#"{"policy":"target_rollback","of":{"variant":"paper","fallback":0.5,"rollback":{"cross_entropy":2.0},"max_draft":10},"rate":0.25,"step":0.125}"#,
     r#"{"policy":"target_rollback","of":{"variant":"released","fallback":0.5,"rollback":{"rank":1},"max_draft":10},"rate":0.0,"step":1.0}"#,

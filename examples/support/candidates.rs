@@ -3,10 +3,12 @@
 use std::num::NonZeroUsize;
 
 use bild::{
-    AdaptiveLength, AnyFallback, AnyPolicy, AnyRollback, Atypical, BigAlone, Bild, HighCrossEntropy, HighDivergence,
-    HighEntropy, LittleAlone, Lossless, LowAccumulated, LowProbability, LowRank, RandomFallback, Result, SmallMargin,
-    Variant,
+    AdaptiveLength, AnyFallback, AnyPolicy, AnyRollback, Atypical, BigAlone, Bild, CostAware, HighCrossEntropy,
+    HighDivergence, HighEntropy, LittleAlone, Lossless, LowAccumulated, LowProbability, LowRank, Prices,
+    RandomFallback, Result, SmallMargin, Variant,
 };
+
+use super::costs::Costs;
 
 pub const FALLBACKS: [f32; 10] = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95];
 pub const ROLLBACKS: [f32; 8] = [0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 7.0, 10.0];
@@ -71,7 +73,7 @@ pub fn for_tuning() -> Result<Vec<Candidate>> {
 }
 
 /// What `sweep` compares.
-pub fn all() -> Result<Vec<Candidate>> {
+pub fn all(costs: &Costs) -> Result<Vec<Candidate>> {
     let mut all = grid()?;
     let mut add = |curve, label: String, policy| all.push(Candidate { curve, label, policy });
     add("big alone", "big alone".into(), AnyPolicy::Big(BigAlone {}));
@@ -117,7 +119,15 @@ pub fn all() -> Result<Vec<Candidate>> {
         let rule = AnyRollback::Typical(Atypical::new(epsilon, delta)?);
         add("typical", format!("{epsilon}, {delta}"), AnyPolicy::Bild(bild(probability(FALLBACK)?, rule)));
     }
-    let lossless = || Box::new(AnyPolicy::Lossless(Lossless { fallback: None, max_draft: None }));
-    add("lossless", "adaptive length".into(), AnyPolicy::AdaptiveLength(AdaptiveLength::new(lossless())));
+    let lossless = |drafts| AnyPolicy::Lossless(Lossless { fallback: None, max_draft: NonZeroUsize::new(drafts) });
+    for length in [1, 2, 3, 4, 5, 6, 8, 10, 15] {
+        add("lossless, fixed length", format!("{length} drafts"), lossless(length));
+    }
+    let adaptive = AdaptiveLength::new(Box::new(lossless(0)));
+    add("lossless, adaptive", "as acceptance".into(), AnyPolicy::AdaptiveLength(adaptive));
+    let verify = costs.pass(1);
+    let prices = Prices { draft: costs.draft, verify, verify_draft: (costs.pass(9) - verify) / 8.0 };
+    let aware = CostAware::new(Box::new(lossless(0))).prices(prices);
+    add("lossless, adaptive", "as costs".into(), AnyPolicy::CostAware(aware));
     Ok(all)
 }

@@ -117,3 +117,9 @@ pub fn bild(
     let rollback = AnyRollback::CrossEntropy(HighCrossEntropy::new(rollback)?);
     Ok(AnyPolicy::Bild(Bild::with_rules(fallback, rollback).variant(variant).max_draft(max_draft)))
 }
+
+/// A policy as JSON. Not by way of f64, which would show the digits that f32 does not have.
+pub fn json(policy: &AnyPolicy) -> serde_json::Value {
+    let text = serde_json::to_string(policy).unwrap_or_default();
+    serde_json::from_str(&text).unwrap_or_default()
+}

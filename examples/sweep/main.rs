@@ -89,9 +89,9 @@ fn run(args: &Args) -> Result<(), Error> {
     let examples = args.dataset.read()?;
     let settings =
         Settings::default().max_new_tokens(args.max_new_tokens).max_source_tokens(512, Overflow::Truncate).trace(true);
-    let candidates = if args.grid { candidates::grid()? } else { candidates::all()? };
     let bench = Bench::new(args.pair.load()?, examples, &args.pair.prefix, settings)?;
     let costs = args.costs.costs(&bench)?;
+    let candidates = if args.grid { candidates::grid()? } else { candidates::all(&costs)? };
     let conditions = json!({
         "big": args.pair.big, "little": args.pair.little, "prefix": args.pair.prefix, "settings": bench.settings,
         "source": args.dataset.source, "data": args.dataset.data, "skip": args.dataset.skip, "count": bench.sources.len(),
@@ -118,7 +118,10 @@ fn run(args: &Args) -> Result<(), Error> {
         fs::write(path, figure(args, &found)).map_err(|error| format!("{}: {error}", path.display()))?;
     }
     if args.json {
-        println!("{}", json!({ "costs": costs, "policies": found }))
+        println!(
+            "{}",
+            json!({ "costs": costs, "policies": serde_json::from_str::<serde_json::Value>(&serde_json::to_string(&found)?)? })
+        )
     } else {
         csv(&found)
     }

@@ -20,6 +20,7 @@ use support::{
     dataset::DatasetArgs,
     metrics::bootstrap,
     pair::PairArgs,
+    policy,
     trial::{Bench, Decoded, Metric, predicted, scores},
 };
 
@@ -111,7 +112,7 @@ fn result(args: &Args, chosen: &Trial, decoded: usize, [found, big]: [&[Decoded]
     };
     let (low, high) = bootstrap(found.len(), 500, 1, |indices| some(big, indices) - some(found, indices));
     json!({
-        "policy": chosen.candidate.policy,
+        "policy": policy::json(&chosen.candidate.policy),
         "curve": chosen.candidate.curve, "setting": chosen.candidate.label,
         "chosen_on": { "loss": chosen.loss, "speedup": chosen.speedup, "sentences": chosen.decoded.len() },
         "sentences_decoded": decoded,
