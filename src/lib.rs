@@ -30,6 +30,8 @@ pub use burn_wgpu::Wgpu;
 mod guide {
     #[doc = include_str!("../docs/policies.md")]
     mod policies {}
+    #[doc = include_str!("../docs/choosing.md")]
+    mod choosing {}
     #[doc = include_str!("../docs/checkpoints.md")]
     mod checkpoints {}
     #[doc = include_str!("../docs/backends.md")]

@@ -15,7 +15,7 @@ import argparse, itertools, json, os, statistics, subprocess, sys, tempfile, tim
 import sacrebleu
 
 TRANSLATE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../target/release/examples/translate")
-FALLBACKS, ROLLBACKS, PARTS = [0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9], [1, 2, 3, 5], 5
+FALLBACKS, ROLLBACKS, PARTS = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9], [1, 2, 3, 5], 5
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--big", required=True)

@@ -79,6 +79,12 @@ pub enum Error {
     /// A model returned no logits where a logits processor is to change them.
     #[error("the {0} model returned a row without logits, which the logits processors of the settings need")]
     NoLogits(Role),
+    /// Logits processors left nothing to write.
+    #[error("the logits processors forbid every token at position {at} of the output")]
+    Forbidden {
+        /// The number of tokens before it.
+        at: usize,
+    },
     /// A generation panicked in another thread.
     #[error("the generation panicked: {0}")]
     Panicked(String),

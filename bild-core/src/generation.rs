@@ -250,6 +250,10 @@ impl<S: PairSession> Generation<S> {
         for processor in &self.processors {
             processor.process(&prefix, &mut logits);
         }
+        let forbidden = logits.iter().all(|logit| *logit == f32::NEG_INFINITY);
+        if forbidden && row.probability.is_finite() {
+            return Err(Error::Forbidden { at: before - 1 });
+        }
         Row::from_logits(&logits, want, self.tokens.get(before).copied())
     }
 
@@ -276,6 +280,7 @@ impl<S: PairSession> Generation<S> {
 
     fn commit(&mut self, token: Token, by: Role, log_prob: f32) {
         let at = self.log_probs.len();
+        self.statistics.tokens += 1;
         self.log_probs.push(log_prob);
         self.writers.push(by);
         self.emit(Event::Committed { at, token, by, log_prob });

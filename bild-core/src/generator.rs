@@ -91,6 +91,7 @@ impl<P: Pair> Generator<P> {
 /// # Errors
 ///
 /// What `work` fails with, or [`Error::Panicked`].
+#[doc(hidden)]
 pub fn caught<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<&str>().map(ToString::to_string);

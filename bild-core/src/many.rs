@@ -28,7 +28,7 @@ pub fn in_order<T: Send, R: Send>(
     let mut items = items.into_iter().enumerate().fuse();
     thread::scope(|scope| {
         let give = give; // dropped at the end of the scope, which ends the threads
-        for _ in 0..at_once {
+        let spawn = || {
             let (done, taken, work) = (done.clone(), &taken, &work);
             scope.spawn(move || {
                 loop {
@@ -40,12 +40,15 @@ pub fn in_order<T: Send, R: Send>(
                     }
                 }
             });
-        }
+        };
         let (mut given, mut next, mut waiting) = (0, 0, BTreeMap::new());
         loop {
-            while given < next + 2 * at_once
+            while given < at_once.saturating_mul(2).saturating_add(next)
                 && let Some(item) = items.next()
             {
+                if given < at_once {
+                    spawn();
+                }
                 give.send(item).expect("the receiver outlives the scope");
                 given += 1;
             }
@@ -94,6 +97,7 @@ mod tests {
         );
         assert_eq!(found, (0..500).collect::<Vec<_>>());
         assert!(ahead.into_inner() <= 7);
+        in_order(0..3, usize::MAX, |i: usize| i, |i, item| assert_eq!(i, item));
         in_order(0..0, 2, |i: usize| i, |_, _| panic!("there is no item"));
     }
 

@@ -4,7 +4,7 @@ use crate::{Source, Token};
 
 /// Changes logits before anything is read from them: what may be written next, and what is made more or less likely.
 ///
-/// Processors are listed in [`Settings::processors`](crate::Settings::processors) and see every row of both models, each
+/// Processors are listed in [`Settings::processors`](crate::Settings::processors) and see every row of logits of both models (a look-up has none), each
 /// with its own prefix: a draft's row with the drafts before it. So a lossless policy writes what greedy decoding of the
 /// verifier writes with the same processors. They need whole rows of logits, which on a GPU means a transfer of the
 /// vocabulary's size.

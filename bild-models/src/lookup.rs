@@ -21,7 +21,7 @@ pub enum LookIn {
 /// copies: summaries, corrections, answers from a text.
 ///
 /// It looks for the longest n-gram first, and for the latest place; once it has one it goes on there for as long as the
-/// tokens agree. Where nothing is found it proposes nothing, and the verifier goes on alone. Its drafts have no
+/// tokens agree. It never proposes the last token of the source, which ends it. Where nothing is found it proposes nothing, and the verifier goes on alone. Its drafts have no
 /// distribution: a policy sees the probability 1.
 ///
 /// ```
@@ -58,7 +58,7 @@ impl NgramLookup {
         self
     }
 
-    /// Sets the shortest and the longest n-gram that it looks for; if they are in the wrong order, the longest is the shortest.
+    /// Sets the shortest and the longest n-gram that it looks for; a longest below the shortest is raised to it.
     pub fn lengths(mut self, shortest: NonZeroUsize, longest: NonZeroUsize) -> Self {
         (self.shortest, self.longest) = (shortest, longest.max(shortest));
         self
@@ -92,7 +92,8 @@ enum Place {
 impl NgramLookupSession {
     fn at(&self, place: Place) -> Option<Token> {
         match place {
-            Place::Source(at) => self.source.tokens().get(at).copied(),
+            // Its last token ends the source, and would end the output.
+            Place::Source(at) => self.source.tokens().get(at).copied().filter(|_| at + 1 < self.source.tokens().len()),
             Place::Output(at) => self.tokens.get(at).copied(),
         }
     }
@@ -100,15 +101,16 @@ impl NgramLookupSession {
     /// Where what follows now may stand.
     fn find(&self) -> Option<Place> {
         let written = &self.tokens[1..];
-        for length in (self.lookup.shortest.get()..=self.lookup.longest.get().min(written.len())).rev() {
+        let longest = self.lookup.longest.max(self.lookup.shortest).get().min(written.len());
+        for length in (self.lookup.shortest.get()..=longest).rev() {
             let last = &written[written.len() - length..];
-            // The place after the latest occurrence that something follows.
-            let after = |tokens: &[Token]| {
-                let before = &tokens[..tokens.len().saturating_sub(1)];
+            // The place after the latest occurrence that is followed by something, in the source by more than its end.
+            let after = |tokens: &[Token], rest: usize| {
+                let before = &tokens[..tokens.len().saturating_sub(rest)];
                 before.windows(length).rposition(|ngram| ngram == last).map(|at| at + length)
             };
-            let output = || after(written).map(|at| Place::Output(at + 1)); // behind the start token
-            let source = || after(self.source.tokens()).map(Place::Source);
+            let output = || after(written, 1).map(|at| Place::Output(at + 1)); // behind the start token
+            let source = || after(self.source.tokens(), 2).map(Place::Source);
             let found = match self.lookup.look_in {
                 LookIn::Source => source(),
                 LookIn::Output => output(),
@@ -124,13 +126,13 @@ impl NgramLookupSession {
 
 impl DraftSession for NgramLookupSession {
     fn propose(&mut self, new: &[Token], _want: Want) -> Result<Option<Row>> {
-        let goes_on = match (self.place, new) {
-            (Some(place), [token]) if self.at(place) == Some(*token) => Some(match place {
+        let step = |place: Option<Place>, token: &Token| {
+            place.filter(|&place| self.at(place) == Some(*token)).map(|place| match place {
                 Place::Source(at) => Place::Source(at + 1),
                 Place::Output(at) => Place::Output(at + 1),
-            }),
-            _ => None,
+            })
         };
+        let goes_on = new.iter().fold(self.place, step);
         self.tokens.extend_from_slice(new);
         self.place = goes_on.filter(|&place| self.at(place).is_some()).or_else(|| self.find());
         Ok(self.place.and_then(|place| self.at(place)).map(Row::certain))
@@ -158,26 +160,27 @@ mod tests {
     fn the_longest_and_latest_is_found_where_it_may_look() {
         let [source, output, both] =
             [LookIn::Source, LookIn::Output, LookIn::Both].map(|p| NgramLookup::default().look_in(p));
-        assert_eq!(propose(both, &[5, 6, 7, 6, 8], &[6]), Some(8), "the latest");
-        assert_eq!(propose(both, &[5, 6, 7, 6, 8], &[5, 6]), Some(7), "the longest");
+        assert_eq!(propose(both, &[5, 6, 7, 6, 8, 1], &[6]), Some(8), "the latest");
+        assert_eq!(propose(both, &[5, 6, 7, 6, 8, 1], &[5, 6]), Some(7), "the longest");
         assert_eq!(propose(both, &[5, 6, 7], &[6, 9, 6]), Some(9), "the output before the source");
-        assert_eq!(propose(source, &[5, 6, 7], &[6, 9, 6]), Some(7));
+        assert_eq!(propose(source, &[5, 6, 7, 1], &[6, 9, 6]), Some(7));
         assert_eq!(propose(output, &[5, 6, 7], &[6]), None);
-        assert_eq!(propose(both, &[5, 6], &[6]), None, "nothing follows");
+        assert_eq!(propose(both, &[5, 6, 1], &[6]), None, "nothing but the end follows");
         assert_eq!(propose(both, &[5, 6], &[]), None);
         let two = both.lengths(NonZeroUsize::new(2).unwrap(), NonZeroUsize::new(4).unwrap());
-        assert_eq!(propose(two, &[5, 6, 7], &[6]), None);
-        assert_eq!(propose(two, &[5, 6, 7], &[5, 6]), Some(7));
+        assert_eq!(propose(two, &[5, 6, 7, 1], &[6]), None);
+        assert_eq!(propose(two, &[5, 6, 7, 1], &[5, 6]), Some(7));
     }
 
     #[test]
     fn it_goes_on_where_it_is_and_looks_again_after_a_refusal() {
         let lookup = NgramLookup::default().look_in(LookIn::Source);
-        let mut session = lookup.begin(&Source::new([1, 2, 3, 9, 2, 5]), 99).unwrap();
+        let mut session = lookup.begin(&Source::new([1, 2, 3, 9, 4, 2, 5, 1]), 99).unwrap();
         let mut next = |new: &[Token]| session.propose(new, Want::default()).unwrap().map(|row| row.argmax);
         assert_eq!(next(&[0, 1]), Some(2));
         assert_eq!(next(&[2]), Some(3), "not the 5 after the later 2");
         assert_eq!(next(&[3]), Some(9));
+        assert_eq!(next(&[9, 4]), Some(2), "two were accepted");
         session.truncate(3);
         assert_eq!(session.propose(&[4, 2], Want::default()).unwrap().map(|row| row.argmax), Some(5));
     }

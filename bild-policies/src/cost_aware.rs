@@ -1,6 +1,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bild_core::{Context, Draft, Drafted, Policy, PolicyState, Role, Row, Statistics, Then, Verdict, Wants};
+use bild_core::{
+    Context, Draft, Drafted, Error, Policy, PolicyState, Result, Role, Row, Statistics, Then, Verdict, Wants,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{Lossless, costs::Costs};
@@ -13,7 +15,9 @@ use crate::{Lossless, costs::Costs};
 /// for a renewal process: no other rule has a higher rate in the long run). Where the first token of a draft is not worth it,
 /// the verifier goes on alone, and a small share of the time is spent on trying again.
 ///
-/// What it learns it keeps for all generations of all its clones. It only ends drafts earlier than the other policy would, or leaves
+/// The time in which the draft model reads the source is known only where it is part of a trial, and is counted there alone.
+///
+/// What it learns it keeps for all generations of all its clones, so concurrent ones learn from each other in any order. It only ends drafts earlier than the other policy would, or leaves
 /// them out, so it is lossless if that is; a lossy policy's output comes to depend on timing.
 ///
 /// ```
@@ -36,14 +40,45 @@ pub struct CostAware<P = Lossless> {
 
 /// What passes cost, in any one unit of time.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, try_from = "Fields")]
 pub struct Prices {
-    /// A step of the draft model.
-    pub draft: f64,
-    /// A pass of the verifier without drafts.
-    pub verify: f64,
-    /// What each draft adds to such a pass.
-    pub verify_draft: f64,
+    draft: f64,
+    verify: f64,
+    verify_draft: f64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Fields {
+    draft: f64,
+    verify: f64,
+    verify_draft: f64,
+}
+
+impl TryFrom<Fields> for Prices {
+    type Error = Error;
+
+    fn try_from(Fields { draft, verify, verify_draft }: Fields) -> Result<Self> {
+        Self::new(draft, verify, verify_draft)
+    }
+}
+
+impl Prices {
+    /// Of a step of the draft model, of a pass of the verifier without drafts, and what each draft adds to such a pass; none
+    /// below 0.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Setting`] if one is negative, infinite or NaN.
+    pub fn new(draft: f64, verify: f64, verify_draft: f64) -> Result<Self> {
+        for price in [draft, verify, verify_draft] {
+            if !(0.0..=f64::MAX).contains(&price) {
+                let (name, expected) = ("the price of a pass", "a number, at least 0");
+                return Err(Error::Setting { name, found: price.to_string(), expected });
+            }
+        }
+        Ok(Self { draft, verify, verify_draft })
+    }
 }
 
 #[derive(Clone, Debug, Default)]
@@ -108,7 +143,9 @@ impl PolicyState for State {
 
     fn drafted(&mut self, at: &Context<'_>, row: &Row) -> Draft {
         let mut costs = self.learned.lock();
-        if at.statistics.draft_steps == 1 && self.prices.is_none() {
+        // Before the verifier has spoken, the time to begin is that of both models.
+        let begun = at.statistics.verifier_calls > 0;
+        if at.statistics.draft_steps == 1 && begun && self.prices.is_none() {
             costs.prepared(at.statistics.encode_time.saturating_sub(self.seen.encode_time).as_secs_f64());
         }
         let time = at.statistics.draft_time.saturating_sub(self.seen.draft_time).as_secs_f64();

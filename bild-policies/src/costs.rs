@@ -53,7 +53,7 @@ impl Line {
     fn fit(&self) -> Option<(f64, f64)> {
         let (x, y) = (self.x / self.weight, self.y / self.weight);
         let (xx, xy) = (self.xx / self.weight - x * x, self.xy / self.weight - x * y);
-        let slope = if xx > 0.1 { (xy / xx).clamp(0.0, y) } else { y / (20.0 + x) };
+        let slope = if xx > 0.1 { (xy / xx).clamp(0.0, y.max(0.0)) } else { y / (20.0 + x) };
         (self.weight > 0.0).then(|| ((y - slope * x).max(0.0), slope))
     }
 }

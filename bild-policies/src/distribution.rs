@@ -29,7 +29,9 @@ impl Distribution {
     /// Of logits over `temperature` (above 0), of which the `top_k` largest are kept (and equals of the last of them), and of
     /// those the fewest that have `top_p` of the probability.
     pub(crate) fn of(logits: &[f32], temperature: f32, top_k: Option<NonZeroUsize>, top_p: f32) -> Self {
-        let mut logits: Vec<f32> = logits.iter().map(|logit| logit / temperature).collect();
+        // Less the largest first: however low the temperature, nothing overflows.
+        let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let mut logits: Vec<f32> = logits.iter().map(|logit| (logit - max) / temperature).collect();
         if let Some(k) = top_k.filter(|k| k.get() < logits.len()) {
             let mut sorted = logits.clone();
             let (_, &mut least, _) = sorted.select_nth_unstable_by(k.get() - 1, |a, b| b.total_cmp(a));
@@ -125,6 +127,7 @@ mod tests {
         close(table(Distribution::of(&logits, 1.0, NonZeroUsize::new(2), 1.0)), [0.0, 4.0 / 7.0, 0.0, 3.0 / 7.0]);
         close(table(Distribution::of(&logits, 1.0, None, 0.5)), [0.0, 4.0 / 7.0, 0.0, 3.0 / 7.0]);
         close(table(Distribution::of(&logits, 1.0, None, 1e-3)), [0.0, 1.0, 0.0, 0.0]);
+        close(table(Distribution::of(&logits, f32::MIN_POSITIVE, None, 1.0)), [0.0, 1.0, 0.0, 0.0]);
         let squares = [0.01, 0.16, 0.04, 0.09].map(|p| p / 0.3);
         close(table(Distribution::of(&logits, 0.5, None, 1.0)), squares);
     }

@@ -1,7 +1,10 @@
 use bild_core::{Context, Row, Want};
 use serde::{Deserialize, Serialize};
 
-use crate::{random::uniform, threshold::threshold};
+use crate::{
+    random::{mix, uniform},
+    threshold::threshold,
+};
 
 /// When the little model hands over instead of keeping its token: the fallback of a policy.
 pub trait FallbackRule: Send + Sync {
@@ -78,13 +81,15 @@ impl FallbackRule for LowAccumulated {
 
 threshold! {
     /// Falls back at random, with this probability at each position: the paper's control for what a fallback is worth that
-    /// looks at nothing. The same seed and position decide the same.
+    /// looks at nothing. The same seed, source and position decide the same.
     RandomFallback, "the probability of a random fallback", (0.0..=1.0), "a probability in [0, 1]"
 }
 
 impl FallbackRule for RandomFallback {
     fn falls_back(&self, at: &Context<'_>, _row: &Row) -> bool {
-        uniform(at.seed, at.tokens.len() as u64) < self.0
+        // Other sources fall back elsewhere.
+        let of_source = at.source.tokens().iter().fold(at.seed, |seed, &token| mix(seed ^ (u64::from(token) + 1)));
+        uniform(of_source, at.tokens.len() as u64) < self.0
     }
 }
 

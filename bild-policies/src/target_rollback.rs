@@ -3,7 +3,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Bild, HighCrossEntropy, LowProbability, RollbackRule};
 
-/// The paper's policy with a fallback threshold that follows a target: the share of verifier calls that roll back. After a
+/// The paper's policy with a fallback threshold that follows a target: the share of verifications, passes of the verifier with
+/// drafts, that roll back. After a
 /// call that did, the threshold rises and the big model is asked earlier; after one that did not it falls, by steps whose mean is
 /// 0 at the target (the stochastic approximation of Robbins and Monro, 1951).
 ///

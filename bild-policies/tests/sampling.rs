@@ -9,7 +9,7 @@ use bild_core::{
     Context, Draft, DraftModel, DraftSession, Drafted, Generator, Policy, PolicyState, Result, Row, Settings, Source,
     Then, Token, Verdict, VerifierModel, VerifierSession, Vocabulary, Want, Wants,
 };
-use bild_policies::{Lossless, Sampling};
+use bild_policies::{AdaptiveLength, CostAware, Lossless, Prices, Sampling};
 use toy::{decode, mix, random};
 
 const DRAWS: u64 = 200_000;
@@ -173,6 +173,7 @@ fn deviate(draft: &Table, verifier: &Table, policy: impl Policy + 'static, exact
     let mut bins: Vec<(f64, f64)> = Vec::new();
     let mut small = (0.0, 0.0);
     for (p, count) in exact.iter().zip(&counts) {
+        assert!(*p > 0.0 || *count == 0, "a sequence was drawn that has no probability");
         let (expected, count) = (p * draws as f64, *count as f64);
         if expected < 5.0 {
             small = (small.0 + expected, small.1 + count);
@@ -185,7 +186,6 @@ fn deviate(draft: &Table, verifier: &Table, policy: impl Policy + 'static, exact
     } else if small.1 > 0.0 {
         let first = &mut bins[0];
         (first.0, first.1) = (first.0 + small.0, first.1 + small.1);
-        assert!(small.0 > 0.0, "a sequence was drawn that has no probability");
     }
     let chi: f64 = bins.iter().map(|(expected, count)| (count - expected).powi(2) / expected).sum();
     let degrees = (bins.len() - 1) as f64;
@@ -248,6 +248,18 @@ fn with_drafts_that_have_no_distribution_and_with_fallback() {
     let policy = PLAIN.policy(5).fallback(0.45).unwrap();
     let found = deviate(&similar(6), &verifier(6), policy, &PLAIN.joint(&verifier(6)), DRAWS);
     assert!(found < DEVIATE, "fallback: {found}");
+}
+
+#[test]
+fn with_draft_lengths_that_adapt() {
+    let exact = PLAIN.joint(&verifier(6));
+    let adaptive = AdaptiveLength::new(PLAIN.policy(5)).start(NonZeroUsize::MIN);
+    let found = deviate(&similar(6), &verifier(6), adaptive, &exact, DRAWS);
+    assert!(found < DEVIATE, "by acceptance: {found}");
+    let prices = Prices::new(0.2, 1.0, 0.01).unwrap();
+    let aware = CostAware::new(PLAIN.policy(5)).prices(prices);
+    let found = deviate(&similar(6), &verifier(6), aware, &exact, DRAWS);
+    assert!(found < DEVIATE, "by costs: {found}");
 }
 
 /// What speculative sampling gets wrong if one step of it is left out.

@@ -88,7 +88,10 @@ fn run(args: &Args) -> Result<(), Error> {
             measure(args, &generator.with_settings(settings), &source)?
         }
         (Some(little), Mode::Little) => measure(args, &alone(load_little(little)?)?.with_settings(settings), &source)?,
-        _ => measure(args, &alone(model)?.with_settings(settings), &source)?,
+        _ => {
+            let generator = Generator::new((NoDraft, model), args.policy.policy()?)?;
+            measure(args, &generator.with_settings(settings), &source)?
+        }
     };
     let peak_rss_mib = peak_rss_mib(); // before the buffer of the bandwidth
     let read_gb_per_s = bandwidth::read_gb_per_s(threads);

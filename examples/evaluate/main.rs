@@ -25,7 +25,7 @@ use support::{
     metrics::{Scores, Sentence, bootstrap},
     pair::{AnyPair, PairArgs},
     policy::PolicyArgs,
-    trial::Bench,
+    trial::{self, Bench},
 };
 
 /// Quality and speed of a policy on a dataset: BLEU, chrF and ROUGE, and how many times as fast it is as the big model
@@ -70,32 +70,29 @@ fn run(args: &Args) -> Result<(), Error> {
         .max_new_tokens(args.max_new_tokens)
         .max_source_tokens(args.max_source_tokens, Overflow::Truncate)
         .seed(args.seed);
-    // What was done under other conditions is not gone on with.
-    let conditions = json!({
-        "policy": policy, "settings": settings, "prefix": args.pair.prefix, "big": args.pair.big, "little": args.pair.little,
-        "lookup": args.pair.lookup.map(|place| format!("{place:?}")), "early_exit": args.pair.early_exit,
-        "precision": format!("{:?}", args.pair.models.precision), "source": args.dataset.source, "data": args.dataset.data,
-        "skip": args.dataset.skip,
-    });
+    // What was done under other conditions is not gone on with. The number of sentences may grow.
+    let dataset = DatasetArgs { count: None, ..args.dataset.clone() };
+    let conditions = format!("{dataset:?} {:?} {policy:?} {settings:?}", args.pair);
     let mut log = Log::<(Record, Record)>::open(args.resume.as_deref(), &conditions)?;
     let bench = Bench::new(args.pair.load()?, examples, &args.pair.prefix, settings)?;
-    let (generator, alone) = (bench.generator(&policy)?, bench.generator(&AnyPolicy::Big(BigAlone {}))?);
+    let big = AnyPolicy::Big(BigAlone {});
+    let (generator, alone) = (bench.generator(&policy)?, bench.generator(&big)?);
     let count = bench.sources.len();
     let progress = support::bar(count as u64, "Evaluating");
-    if log.records.is_empty() {
+    if log.records.len() < count {
         // The first generation of a process is slower than those after it.
-        one(&bench, &generator, 0)?;
-        one(&bench, &alone, 0)?;
+        one(&bench, &generator, &policy, 0)?;
+        one(&bench, &alone, &big, 0)?;
     }
     progress.set_position(log.records.len().min(count) as u64);
     for index in log.records.len()..count {
         // In turn, so that what else the machine does falls on both.
         let both = if index % 2 == 0 {
-            let found = one(&bench, &generator, index)?;
-            (found, one(&bench, &alone, index)?)
+            let found = one(&bench, &generator, &policy, index)?;
+            (found, one(&bench, &alone, &big, index)?)
         } else {
-            let big = one(&bench, &alone, index)?;
-            (one(&bench, &generator, index)?, big)
+            let alone = one(&bench, &alone, &big, index)?;
+            (one(&bench, &generator, &policy, index)?, alone)
         };
         log.add(both)?;
         progress.inc(1);
@@ -117,8 +114,10 @@ fn run(args: &Args) -> Result<(), Error> {
 }
 
 /// One sentence by one policy.
-fn one(bench: &Bench, generator: &Generator<AnyPair>, index: usize) -> Result<Record, Error> {
-    let output = generator.generate(&bench.sources[index]).map_err(|error| format!("source {}: {error}", index + 1))?;
+fn one(bench: &Bench, generator: &Generator<AnyPair>, policy: &AnyPolicy, index: usize) -> Result<Record, Error> {
+    let mut output =
+        generator.generate(&bench.sources[index]).map_err(|error| format!("source {}: {error}", index + 1))?;
+    trial::count_as(policy, &mut output);
     Ok(Record::new(bench.tokenizer.decode(&output.tokens)?, &output.statistics))
 }
 

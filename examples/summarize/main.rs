@@ -14,7 +14,7 @@ use std::{
     process::ExitCode,
 };
 
-use bild::{Lossless, NoDraft, Overflow, Pair, Settings, Statistics, TextGenerator};
+use bild::{NoDraft, Overflow, Pair, Settings, Statistics, TextGenerator};
 use clap::{Parser, ValueEnum};
 use serde_json::json;
 use support::{
@@ -100,7 +100,7 @@ fn run(args: &Args) -> Result<(), Error> {
         (Mode::Little, None) => Err("this policy needs --little: name the folder of that model".into()),
         (Mode::Big, _) | (_, None) => {
             let (tokenizer, big) = load_big()?;
-            summarize(args, &text, TextGenerator::new(tokenizer, (NoDraft, big), Lossless::default())?)
+            summarize(args, &text, TextGenerator::new(tokenizer, (NoDraft, big), policy)?)
         }
     }
 }

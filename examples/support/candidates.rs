@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use bild::{
     AdaptiveLength, AnyFallback, AnyPolicy, AnyRollback, Atypical, BigAlone, Bild, CostAware, HighCrossEntropy,
     HighDivergence, HighEntropy, LittleAlone, Lossless, LowAccumulated, LowProbability, LowRank, Prices,
-    RandomFallback, Result, SmallMargin, Variant,
+    RandomFallback, Result, Role, SmallMargin, Variant,
 };
 
 use super::costs::Costs;
@@ -50,14 +50,26 @@ pub fn grid() -> Result<Vec<Candidate>> {
     Ok(grid)
 }
 
+/// What passes cost, for a policy that drafts as much as pays.
+fn prices(costs: &Costs) -> Result<Prices> {
+    let verify = costs.pass(1);
+    Prices::new(costs.draft, verify, ((costs.pass(9) - verify) / 8.0).max(0.0))
+}
+
 /// What `tune` chooses from: the grid, other fallbacks that do well, and what is lossless.
-pub fn for_tuning() -> Result<Vec<Candidate>> {
+pub fn for_tuning(costs: &Costs) -> Result<Vec<Candidate>> {
     let mut some = grid()?;
     let mut add = |curve, label: String, policy| some.push(Candidate { curve, label, policy });
     for alpha in FALLBACKS {
         add("lossless", format!("fallback {alpha}"), AnyPolicy::Lossless(Lossless::default().fallback(alpha)?));
     }
+    let prices = prices(costs)?;
+    let aware = |policy| AnyPolicy::CostAware(CostAware::new(Box::new(policy)).prices(prices));
+    let lossless = AnyPolicy::Lossless(Lossless { fallback: None, max_draft: NonZeroUsize::new(20) });
+    add("cost-aware", "lossless".into(), aware(lossless));
     for rollback in [1.0, 2.0, 5.0] {
+        let policy = bild(probability(0.0)?, cross_entropy(rollback)?).max_draft(NonZeroUsize::new(20));
+        add("cost-aware", format!("rollback {rollback}"), aware(AnyPolicy::Bild(policy)));
         for margin in [0.1, 0.2, 0.3, 0.4, 0.6] {
             let rule = AnyFallback::Margin(SmallMargin::new(margin)?);
             let label = format!("below {margin}, rollback {rollback}");
@@ -73,11 +85,13 @@ pub fn for_tuning() -> Result<Vec<Candidate>> {
 }
 
 /// What `sweep` compares.
-pub fn all(costs: &Costs) -> Result<Vec<Candidate>> {
+pub fn all(costs: &Costs, has_little: bool) -> Result<Vec<Candidate>> {
     let mut all = grid()?;
     let mut add = |curve, label: String, policy| all.push(Candidate { curve, label, policy });
     add("big alone", "big alone".into(), AnyPolicy::Big(BigAlone {}));
-    add("little alone", "little alone".into(), AnyPolicy::Little(LittleAlone {}));
+    if has_little {
+        add("little alone", "little alone".into(), AnyPolicy::Little(LittleAlone {}));
+    }
     for alpha in FALLBACKS {
         let policy = bild(probability(alpha)?, cross_entropy(f32::INFINITY)?);
         add("without rollback", format!("fallback {alpha}"), AnyPolicy::Bild(policy));
@@ -86,6 +100,8 @@ pub fn all(costs: &Costs) -> Result<Vec<Candidate>> {
         let released = bild(probability(alpha)?, cross_entropy(ROLLBACK)?).variant(Variant::Released);
         add("authors' program", format!("fallback {alpha}, rollback {ROLLBACK}"), AnyPolicy::Bild(released));
         add("lossless", format!("fallback {alpha}"), AnyPolicy::Lossless(Lossless::default().fallback(alpha)?));
+        let first = bild(probability(alpha)?, cross_entropy(ROLLBACK)?).first(Role::Verifier);
+        add("big first", format!("fallback {alpha}, rollback {ROLLBACK}"), AnyPolicy::Bild(first));
     }
     for length in [1, 2, 3, 4, 5, 6, 8, 10] {
         let length = NonZeroUsize::new(length);
@@ -125,9 +141,7 @@ pub fn all(costs: &Costs) -> Result<Vec<Candidate>> {
     }
     let adaptive = AdaptiveLength::new(Box::new(lossless(0)));
     add("lossless, adaptive", "as acceptance".into(), AnyPolicy::AdaptiveLength(adaptive));
-    let verify = costs.pass(1);
-    let prices = Prices { draft: costs.draft, verify, verify_draft: (costs.pass(9) - verify) / 8.0 };
-    let aware = CostAware::new(Box::new(lossless(0))).prices(prices);
+    let aware = CostAware::new(Box::new(lossless(0))).prices(prices(costs)?);
     add("lossless, adaptive", "as costs".into(), AnyPolicy::CostAware(aware));
     Ok(all)
 }

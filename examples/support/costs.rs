@@ -1,8 +1,12 @@
 //! What passes cost, measured once, so that the time of a policy can be told from its counted passes.
 
-use std::{fs, path::PathBuf, time::Instant};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
-use bild::{DraftModel, DraftSession, Event, Flex, Output, Source, T5, Token, VerifierModel, VerifierSession, Want};
+use bild::{Event, Output, Pair, PairSession, Source, Token, Want};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -28,55 +32,45 @@ pub struct Costs {
 }
 
 impl Costs {
-    /// Measures a pair at a source of `source` tokens, after `generated` tokens. A pair without a little model drafts for
-    /// nothing.
+    /// Measures a pair at a source of `source` tokens, after `generated` tokens: each pass of the big model after the draft
+    /// steps that would come before it.
     pub fn measure(pair: &AnyPair, source: usize, generated: usize) -> Result<Self, Error> {
-        let progress = bar((ROUNDS * 2) as u64, "Measuring passes");
-        let mut encoders = [Vec::new(), Vec::new()];
-        let mut draft = Vec::new();
+        let progress = bar(ROUNDS as u64, "Measuring passes");
+        let [mut encode_big, mut encode_little, mut draft] = [Vec::new(), Vec::new(), Vec::new()];
         let mut verify = vec![Vec::new(); ROWS.len()];
-        let tokens = |model: &T5<Flex>, count: usize| -> Vec<Token> {
-            let most = model.config().vocab_size - 3;
-            (0..count).map(|i| (3 + i * 7919 % most) as Token).collect()
-        };
+        let most = pair.vocabulary().size - 3;
+        let tokens = |count: usize| -> Vec<Token> { (0..count).map(|i| (3 + i * 7919 % most) as Token).collect() };
         let milliseconds = |begun: Instant| begun.elapsed().as_secs_f64() * 1e3;
         let limit = generated + 18;
+        let (source, written) = (Source::new(tokens(source)), tokens(limit));
         for _ in 0..ROUNDS {
-            let big = pair.big();
-            let source = Source::new(tokens(big, source));
-            let written = tokens(big, limit);
             let begun = Instant::now();
-            let mut session = VerifierModel::begin(big, &source, limit)?;
-            encoders[0].push(milliseconds(begun));
+            let mut session = pair.begin(&source, limit)?;
+            encode_big.push(milliseconds(begun));
+            let begun = Instant::now();
+            session.prepare()?;
+            encode_little.push(milliseconds(begun));
+            session.propose(&written[..generated], Want::default())?;
             session.score(&written[..generated], Want::default())?;
             for (rows, times) in ROWS.iter().zip(&mut verify) {
-                let begun = Instant::now();
-                session.score(&written[generated..generated + rows], Want::default().cross_entropy())?;
-                times.push(milliseconds(begun));
-                VerifierSession::truncate(&mut session, generated);
-            }
-            progress.inc(1);
-            if let Some(little) = pair.little() {
-                let begun = Instant::now();
-                let mut session = DraftModel::begin(little, &source, limit)?;
-                session.prepare()?;
-                encoders[1].push(milliseconds(begun));
-                session.propose(&written[..generated], Want::default())?;
-                for token in &written[generated..generated + 8] {
+                let new = &written[generated..generated + rows];
+                for token in new {
                     let begun = Instant::now();
                     session.propose(&[*token], Want::default())?;
                     draft.push(milliseconds(begun));
                 }
+                let begun = Instant::now();
+                session.score(new, Want::default().cross_entropy())?;
+                times.push(milliseconds(begun));
+                session.truncate(generated);
             }
             progress.inc(1);
         }
         progress.finish_and_clear();
-        let or_nothing = |times: Vec<f64>| if times.is_empty() { 0.0 } else { median(times) };
-        let [big, little] = encoders;
         Ok(Self {
-            encode_big: median(big),
-            encode_little: or_nothing(little),
-            draft: or_nothing(draft),
+            encode_big: median(encode_big),
+            encode_little: median(encode_little),
+            draft: median(draft),
             verify: ROWS.into_iter().zip(verify.into_iter().map(median)).collect(),
         })
     }
@@ -132,16 +126,18 @@ impl CostsArgs {
         Ok(AnyPair::Two(little, models::load(&models::open(big)?, "the big model to measure", &big_options)?))
     }
 
-    /// What passes cost, at the mean length of the sources.
-    pub fn costs(&self, bench: &Bench) -> Result<Costs, Error> {
-        if let Some(path) = self.costs.as_ref().filter(|path| path.exists()) {
+    /// What passes cost, at the mean length of the sources. A run that can be gone on with keeps its costs: they lie beside
+    /// `resume` if no file is named for them.
+    pub fn costs(&self, bench: &Bench, resume: Option<&Path>) -> Result<Costs, Error> {
+        let path = self.costs.clone().or_else(|| resume.map(|path| path.with_extension("costs.json")));
+        if let Some(path) = path.as_ref().filter(|path| path.exists()) {
             let text = fs::read_to_string(path)?;
             return serde_json::from_str(&text).map_err(|error| format!("{}: {error}", path.display()).into());
         }
         let tokens: usize = bench.sources.iter().map(|source| source.tokens().len()).sum();
         let length = (tokens / bench.sources.len()).max(1);
         let costs = Costs::measure(&self.pair(bench)?, length, length / 2 + 1)?;
-        if let Some(path) = &self.costs {
+        if let Some(path) = &path {
             fs::write(path, serde_json::to_string(&costs)?).map_err(|error| format!("{}: {error}", path.display()))?;
         }
         Ok(costs)

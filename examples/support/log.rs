@@ -7,7 +7,6 @@ use std::{
 };
 
 use serde::{Serialize, de::DeserializeOwned};
-use serde_json::Value;
 
 use super::Error;
 
@@ -18,7 +17,7 @@ pub struct Log<T> {
 }
 
 impl<T: Serialize + DeserializeOwned> Log<T> {
-    pub fn open(path: Option<&Path>, conditions: &Value) -> Result<Self, Error> {
+    pub fn open(path: Option<&Path>, conditions: &str) -> Result<Self, Error> {
         let Some(path) = path else { return Ok(Self { file: None, records: Vec::new() }) };
         let name = path.display();
         let error = |error: std::io::Error| format!("{name} cannot be used: {error}");
@@ -29,7 +28,7 @@ impl<T: Serialize + DeserializeOwned> Log<T> {
         }
         let mut lines = BufReader::new(File::open(path).map_err(error)?).lines();
         let first = lines.next().transpose().map_err(error)?.unwrap_or_default();
-        if serde_json::from_str::<Value>(&first).ok().as_ref() != Some(conditions) {
+        if first != conditions {
             return Err(
                 format!("{name} was begun with another policy, pair, dataset or setting: name a new file").into()
             );

@@ -12,6 +12,15 @@ use super::{
     pair::AnyPair,
 };
 
+/// The little model alone is decoded as a model alone, whose passes are counted as a verifier's: they are its own.
+pub fn count_as(policy: &AnyPolicy, output: &mut Output) {
+    if let AnyPolicy::Little(_) = policy {
+        let statistics = &mut output.statistics;
+        statistics.draft_steps += std::mem::take(&mut statistics.verifier_calls);
+        statistics.verifier_tokens = 0;
+    }
+}
+
 /// What quality is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Metric {
@@ -70,16 +79,19 @@ impl Bench {
 
     /// The generator of a policy. The little model alone is a model alone: the big one does not even read the source.
     pub fn generator(&self, policy: &AnyPolicy) -> Result<Generator<AnyPair>, Error> {
-        let alone = matches!(policy, AnyPolicy::Little(_)).then(|| self.pair.little()).flatten();
-        let (pair, policy): (AnyPair, Arc<dyn Policy>) = match alone {
-            Some(little) => (AnyPair::Alone(little.clone()), Arc::new(bild::BigAlone {})),
-            None => (self.pair.clone(), Arc::new(policy.clone())),
+        let (pair, policy): (AnyPair, Arc<dyn Policy>) = match policy {
+            AnyPolicy::Little(_) => {
+                let little =
+                    self.pair.little().ok_or("the little model alone needs a little model: name it by --little")?;
+                (AnyPair::Alone(little.clone()), Arc::new(bild::BigAlone {}))
+            }
+            _ => (self.pair.clone(), Arc::new(policy.clone())),
         };
         Ok(Generator::new(pair, policy)?.with_settings(self.settings.clone()))
     }
 
     /// Judges what was written for a sentence.
-    pub fn judge(&self, index: usize, output: Output) -> Result<Decoded, Error> {
+    fn judge(&self, index: usize, output: Output) -> Result<Decoded, Error> {
         let text = self.tokenizer.decode(&output.tokens)?;
         let sentence = Sentence::of(&text, &self.examples[index].reference);
         Ok(Decoded { text, sentence, output })
@@ -93,7 +105,11 @@ impl Bench {
         let mut failed = None;
         let sources = indices.iter().map(|&index| self.sources[index].clone());
         generator.generate_many(sources, threads, |i, result| {
-            match result.map_err(Error::from).and_then(|output| self.judge(indices[i], output)) {
+            let counted = result.map(|mut output| {
+                count_as(policy, &mut output);
+                output
+            });
+            match counted.map_err(Error::from).and_then(|output| self.judge(indices[i], output)) {
                 Ok(done) => decoded.push(done),
                 Err(error) => failed = failed.take().or(Some(format!("source {}: {error}", indices[i] + 1))),
             }
@@ -118,8 +134,7 @@ pub fn statistics(decoded: &[Decoded]) -> Statistics {
 /// The milliseconds that one output takes by its counted passes and what they cost.
 pub fn predicted_one(output: &Output, costs: &Costs, policy: &AnyPolicy) -> f64 {
     match policy {
-        // Decoded as a model alone, whose passes are the little one's.
-        AnyPolicy::Little(_) => costs.encode_little + output.statistics.verifier_calls as f64 * costs.draft,
+        AnyPolicy::Little(_) => costs.encode_little + output.statistics.draft_steps as f64 * costs.draft,
         _ => costs.of(output),
     }
 }

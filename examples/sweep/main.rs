@@ -90,12 +90,10 @@ fn run(args: &Args) -> Result<(), Error> {
     let settings =
         Settings::default().max_new_tokens(args.max_new_tokens).max_source_tokens(512, Overflow::Truncate).trace(true);
     let bench = Bench::new(args.pair.load()?, examples, &args.pair.prefix, settings)?;
-    let costs = args.costs.costs(&bench)?;
-    let candidates = if args.grid { candidates::grid()? } else { candidates::all(&costs)? };
-    let conditions = json!({
-        "big": args.pair.big, "little": args.pair.little, "prefix": args.pair.prefix, "settings": bench.settings,
-        "source": args.dataset.source, "data": args.dataset.data, "skip": args.dataset.skip, "count": bench.sources.len(),
-    });
+    let costs = args.costs.costs(&bench, args.resume.as_deref())?;
+    let candidates =
+        if args.grid { candidates::grid()? } else { candidates::all(&costs, bench.pair.little().is_some())? };
+    let conditions = format!("{:?} {:?} {:?} {:?}", args.dataset, args.pair, args.costs, bench.settings);
     let mut log = Log::open(args.resume.as_deref(), &conditions)?;
     sweep(&bench, &candidates, &costs, &mut log)?;
     let mut found: Vec<Found> = log.records;
@@ -206,7 +204,7 @@ fn csv(found: &[Found]) {
         let confirmed = f.confirmed.map(|speedup| format!("{speedup:.3}")).unwrap_or_default();
         let policy = serde_json::to_string(&f.policy).unwrap_or_default().replace('"', "\"\"");
         println!(
-            "{},\"{}\",{:.3},{:.3},{:.3},{:.3},{confirmed},{},{},{},\"{policy}\"",
+            "\"{}\",\"{}\",{:.3},{:.3},{:.3},{:.3},{confirmed},{},{},{},\"{policy}\"",
             f.curve, f.label, f.bleu, f.chrf, f.rouge_l, f.speedup, f.draft_steps, f.verifier_calls, f.tokens
         );
     }

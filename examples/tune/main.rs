@@ -62,10 +62,11 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    support::exit(run(&Args::parse()).map(|()| true))
+    support::exit(run(&Args::parse()))
 }
 
-fn run(args: &Args) -> Result<(), Error> {
+/// Whether a policy was found that loses no more than allowed.
+fn run(args: &Args) -> Result<bool, Error> {
     let examples = args.dataset.read()?;
     if examples.len() < 40 {
         return Err(
@@ -75,15 +76,12 @@ fn run(args: &Args) -> Result<(), Error> {
     let settings =
         Settings::default().max_new_tokens(args.max_new_tokens).max_source_tokens(512, Overflow::Truncate).trace(true);
     let bench = Bench::new(args.pair.load()?, examples, &args.pair.prefix, settings)?;
-    let costs = args.costs.costs(&bench)?;
+    let costs = args.costs.costs(&bench, args.resume.as_deref())?;
     let half = bench.sources.len() / 2;
-    let conditions = json!({
-        "big": args.pair.big, "little": args.pair.little, "prefix": args.pair.prefix, "settings": bench.settings,
-        "source": args.dataset.source, "data": args.dataset.data, "skip": args.dataset.skip, "half": half,
-        "costs": costs,
-    });
+    let conditions = format!("{:?} {:?} {:?} {:?}", args.dataset, args.pair, args.costs, bench.settings);
     let mut race = Race::new(&bench, &costs, args.metric, args.loss, half, args.resume.as_deref(), &conditions)?;
-    let chosen = if args.grid { race.run_all(candidates::grid()?)? } else { race.run(candidates::for_tuning()?)? };
+    let chosen =
+        if args.grid { race.run_all(candidates::grid()?)? } else { race.run(candidates::for_tuning(&costs)?)? };
     let decoded = race.decoded();
     fs::write(&args.out, serde_json::to_string(&chosen.candidate.policy)? + "\n")
         .map_err(|error| format!("{} cannot be written: {error}", args.out.display()))?;
@@ -97,11 +95,15 @@ fn run(args: &Args) -> Result<(), Error> {
     let speedup = predicted(&big, &costs, &alone) / predicted(&found, &costs, &chosen.candidate.policy);
     let result = result(args, &chosen, decoded, [&found, &big], speedup);
     if args.json {
-        println!("{result}")
+        println!("{result}");
     } else {
-        print(args, &chosen.candidate, &result)
+        print(args, &chosen.candidate, &result);
     }
-    Ok(())
+    let within = args.grid || chosen.allowed >= race::SURE;
+    if !within {
+        eprintln!("warning: no policy is sure enough to lose at most {} points; this one loses least", args.loss);
+    }
+    Ok(within)
 }
 
 fn result(args: &Args, chosen: &Trial, decoded: usize, [found, big]: [&[Decoded]; 2], speedup: f64) -> Value {

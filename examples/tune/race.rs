@@ -5,7 +5,6 @@ use std::path::Path;
 
 use bild::{AnyPolicy, BigAlone};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::support::{
     Error, bar,
@@ -19,7 +18,7 @@ use crate::support::{
 /// How many policies stay, and on what share of the sentences each has been tried by then.
 const ROUNDS: [(usize, f64); 4] = [(usize::MAX, 0.06), (24, 0.2), (10, 0.5), (5, 1.0)];
 /// How sure it must be that a policy does not lose more than allowed.
-const SURE: f64 = 0.7;
+pub(crate) const SURE: f64 = 0.7;
 const RESAMPLES: usize = 200;
 
 /// A policy with what is known of it so far.
@@ -70,7 +69,7 @@ impl<'a> Race<'a> {
         loss: f64,
         sentences: usize,
         resume: Option<&Path>,
-        conditions: &Value,
+        conditions: &str,
     ) -> Result<Self, Error> {
         let log = Log::open(resume, conditions)?;
         let policy = AnyPolicy::Big(BigAlone {});
@@ -89,7 +88,13 @@ impl<'a> Race<'a> {
         for (stay, share) in ROUNDS {
             // The value of a policy is its speed, if it turns out to be allowed.
             trials.sort_by(|a, b| (b.allowed * b.speedup).total_cmp(&(a.allowed * a.speedup)));
+            // The fastest of those that are sure stays whatever it is worth: it may be the only one in the end.
+            let sure = trials.iter().filter(|trial| trial.allowed >= SURE);
+            let fastest = sure.max_by(|a, b| a.speedup.total_cmp(&b.speedup)).cloned();
             trials.truncate(stay);
+            if let Some(fastest) = fastest.filter(|_| trials.iter().all(|trial| trial.allowed < SURE)) {
+                trials.push(fastest);
+            }
             self.try_on(&mut trials, ((self.sentences as f64 * share) as usize).max(20.min(self.sentences)))?;
         }
         Ok(self.fastest(trials, SURE))
