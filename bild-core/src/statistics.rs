@@ -1,9 +1,9 @@
 use std::{fmt, time::Duration};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// What the two models did in one generation. In JSON the durations are seconds.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Statistics {
     /// Tokens in the output.
@@ -25,16 +25,16 @@ pub struct Statistics {
     /// Drafts that were taken back.
     pub rolled_back: usize,
     /// Time to begin: both encoders.
-    #[serde(rename = "encode_seconds", serialize_with = "crate::seconds::serialize")]
+    #[serde(rename = "encode_seconds", with = "crate::seconds")]
     pub encode_time: Duration,
     /// Time in the draft model, its encoder left out.
-    #[serde(rename = "draft_seconds", serialize_with = "crate::seconds::serialize")]
+    #[serde(rename = "draft_seconds", with = "crate::seconds")]
     pub draft_time: Duration,
     /// Time in the verifier, its encoder left out.
-    #[serde(rename = "verifier_seconds", serialize_with = "crate::seconds::serialize")]
+    #[serde(rename = "verifier_seconds", with = "crate::seconds")]
     pub verifier_time: Duration,
     /// Time from the beginning to the last event.
-    #[serde(rename = "total_seconds", serialize_with = "crate::seconds::serialize")]
+    #[serde(rename = "total_seconds", with = "crate::seconds")]
     pub total_time: Duration,
 }
 

@@ -21,8 +21,8 @@ pub enum LookIn {
 /// copies: summaries, corrections, answers from a text.
 ///
 /// It looks for the longest n-gram first, and for the latest place; once it has one it goes on there for as long as the
-/// tokens agree. It never proposes the last token of the source, which ends it. Where nothing is found it proposes nothing, and the verifier goes on alone. Its drafts have no
-/// distribution: a policy sees the probability 1.
+/// tokens agree. It never proposes the last token of the source, which ends it. Where nothing is found it proposes
+/// nothing, and the verifier goes on alone. Its drafts have no distribution: a policy sees the probability 1.
 ///
 /// ```
 /// use bild_core::{DraftModel, DraftSession, Source, Want};

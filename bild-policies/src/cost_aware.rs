@@ -17,8 +17,9 @@ use crate::{Lossless, costs::Costs};
 ///
 /// The time in which the draft model reads the source is known only where it is part of a trial, and is counted there alone.
 ///
-/// What it learns it keeps for all generations of all its clones, so concurrent ones learn from each other in any order. It only ends drafts earlier than the other policy would, or leaves
-/// them out, so it is lossless if that is; a lossy policy's output comes to depend on timing.
+/// What it learns it keeps for all generations of all its clones, so concurrent ones learn from each other in any order.
+/// It only ends drafts earlier than the other policy would, or leaves them out, so it is lossless if that is; a lossy
+/// policy's output comes to depend on timing.
 ///
 /// ```
 /// use bild_policies::{CostAware, Lossless};

@@ -45,7 +45,7 @@ impl Line {
         for (sum, value) in
             [(&mut self.weight, 1.0), (&mut self.x, x), (&mut self.y, y), (&mut self.xx, x * x), (&mut self.xy, x * y)]
         {
-            *sum = *sum * 0.98 + value;
+            *sum = *sum * KEPT + value;
         }
     }
 

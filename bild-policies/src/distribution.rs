@@ -37,11 +37,8 @@ impl Distribution {
             let (_, &mut least, _) = sorted.select_nth_unstable_by(k.get() - 1, |a, b| b.total_cmp(a));
             logits.iter_mut().filter(|logit| **logit < least).for_each(|logit| *logit = f32::NEG_INFINITY);
         }
-        let mut table = softmax(&logits);
-        if top_p < 1.0 {
-            keep_nucleus(&mut table, f64::from(top_p));
-        }
-        Self::Table(table)
+        let table = softmax(&logits);
+        Self::Table(if top_p < 1.0 { nucleus(table, f64::from(top_p)) } else { table })
     }
 
     pub(crate) fn probability(&self, token: Token) -> f64 {
@@ -81,7 +78,7 @@ impl Distribution {
 
 /// Keeps the fewest tokens that have `top_p` of the probability (one at least; of equals the lower token) and scales them to
 /// the sum 1.
-fn keep_nucleus(table: &mut [f64], top_p: f64) {
+fn nucleus(mut table: Vec<f64>, top_p: f64) -> Vec<f64> {
     let mut tokens: Vec<usize> = (0..table.len()).collect();
     let order = |a: &usize, b: &usize| table[*b].total_cmp(&table[*a]).then(a.cmp(b));
     // The nucleus is small as a rule: sort no more than it takes.
@@ -104,8 +101,7 @@ fn keep_nucleus(table: &mut [f64], top_p: f64) {
         }
     };
     tokens[kept..].iter().for_each(|&token| table[token] = 0.0);
-    let sum: f64 = table.iter().sum();
-    table.iter_mut().for_each(|p| *p /= sum);
+    normalized(table)
 }
 
 #[cfg(test)]

@@ -5,8 +5,6 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-mod record;
-
 use std::{
     fs::File,
     io::{BufWriter, Write},
@@ -14,9 +12,9 @@ use std::{
     process::ExitCode,
 };
 
-use bild::{AnyPolicy, BigAlone, Generator, Overflow, Settings};
+use bild::{AnyPolicy, BigAlone, Generator, Overflow, Settings, Statistics};
 use clap::Parser;
-use record::Record;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use support::{
     Error,
@@ -57,6 +55,19 @@ struct Args {
     /// Keep what is done in this file, and go on from there if it is there already
     #[arg(long, value_name = "FILE")]
     resume: Option<PathBuf>,
+}
+
+/// One sentence by one policy.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Record {
+    text: String,
+    statistics: Statistics,
+}
+
+impl Record {
+    fn seconds(&self) -> f64 {
+        self.statistics.total_time.as_secs_f64()
+    }
 }
 
 fn main() -> ExitCode {
@@ -118,7 +129,7 @@ fn one(bench: &Bench, generator: &Generator<AnyPair>, policy: &AnyPolicy, index:
     let mut output =
         generator.generate(&bench.sources[index]).map_err(|error| format!("source {}: {error}", index + 1))?;
     trial::count_as(policy, &mut output);
-    Ok(Record::new(bench.tokenizer.decode(&output.tokens)?, &output.statistics))
+    Ok(Record { text: bench.tokenizer.decode(&output.tokens)?, statistics: output.statistics })
 }
 
 /// Resamples for an interval.
@@ -130,7 +141,7 @@ fn result(records: &[(Record, Record)], bench: &Bench) -> Value {
     let big: Vec<Sentence> = records.iter().enumerate().map(|(i, (_, big))| judged(big, i)).collect();
     let speedup = |indices: &[usize]| {
         let sum = |of: fn(&(Record, Record)) -> f64| indices.iter().map(|&i| of(&records[i])).sum::<f64>();
-        sum(|(_, big)| big.seconds) / sum(|(found, _)| found.seconds)
+        sum(|(_, big)| big.seconds()) / sum(|(found, _)| found.seconds())
     };
     let all: Vec<usize> = (0..records.len()).collect();
     let interval = |f: &dyn Fn(&[usize]) -> f64| {
@@ -143,17 +154,19 @@ fn result(records: &[(Record, Record)], bench: &Bench) -> Value {
         json!({ "bleu": bleu, "chrf": chrf, "rouge1": rouge1, "rouge2": rouge2, "rougeL": rouge_l })
     };
     let mut result = scores(&found);
-    let sum: Record = records.iter().map(|(found, _)| found).sum();
-    let big_sum: Record = records.iter().map(|(_, big)| big).sum();
-    let ratio = |a: usize, b: usize| if b == 0 { Value::Null } else { json!(a as f64 / b as f64) };
+    let (mut sum, mut big_sum) = (Statistics::default(), Statistics::default());
+    for (found, big) in records {
+        sum += &found.statistics;
+        big_sum += &big.statistics;
+    }
     let more = json!({
         "speedup": speedup(&all),
-        "block_efficiency": ratio(sum.tokens, sum.verifier_calls),
-        "big_share": ratio(sum.verifier_tokens, sum.tokens),
-        "fallback_rate": ratio(sum.fallbacks, sum.tokens),
-        "rollback_rate": ratio(sum.rollbacks, sum.verifier_calls),
-        "acceptance_rate": ratio(sum.accepted, sum.judged),
-        "sentences": records.len(), "tokens": sum.tokens, "seconds": sum.seconds,
+        "block_efficiency": sum.block_efficiency(),
+        "big_share": sum.verifier_share(),
+        "fallback_rate": sum.fallback_rate(),
+        "rollback_rate": sum.rollback_rate(),
+        "acceptance_rate": sum.acceptance_rate(),
+        "sentences": records.len(), "tokens": sum.tokens, "seconds": sum.total_time.as_secs_f64(),
         "draft_steps": sum.draft_steps, "verifier_calls": sum.verifier_calls,
         "same_as_big": records.iter().filter(|(found, big)| found.text == big.text).count(),
         "intervals": {
@@ -165,7 +178,7 @@ fn result(records: &[(Record, Record)], bench: &Bench) -> Value {
     });
     result.as_object_mut().expect("it is an object").extend(more.as_object().expect("it is an object").clone());
     let mut big = scores(&big);
-    big["seconds"] = big_sum.seconds.into();
+    big["seconds"] = big_sum.total_time.as_secs_f64().into();
     big["tokens"] = big_sum.tokens.into();
     result["big"] = big;
     result

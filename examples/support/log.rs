@@ -1,7 +1,7 @@
 //! What was done so far, kept in a file so that a run can go on where it was cut off.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::File,
     io::{BufRead, BufReader, Write},
     path::Path,
 };
@@ -21,27 +21,21 @@ impl<T: Serialize + DeserializeOwned> Log<T> {
         let Some(path) = path else { return Ok(Self { file: None, records: Vec::new() }) };
         let name = path.display();
         let error = |error: std::io::Error| format!("{name} cannot be used: {error}");
-        if !path.exists() {
-            let mut file = File::create(path).map_err(error)?;
-            writeln!(file, "{conditions}").map_err(error)?;
-            return Ok(Self { file: Some(file), records: Vec::new() });
+        let mut records: Vec<T> = Vec::new();
+        if path.exists() {
+            let mut lines = BufReader::new(File::open(path).map_err(error)?).lines();
+            if lines.next().transpose().map_err(error)?.unwrap_or_default() != conditions {
+                let other = format!("{name} was begun with another policy, pair, dataset or setting: name a new file");
+                return Err(other.into());
+            }
+            // A last line that was cut off is done again.
+            records.extend(lines.map_while(|line| serde_json::from_str(&line.ok()?).ok()));
         }
-        let mut lines = BufReader::new(File::open(path).map_err(error)?).lines();
-        let first = lines.next().transpose().map_err(error)?.unwrap_or_default();
-        if first != conditions {
-            return Err(
-                format!("{name} was begun with another policy, pair, dataset or setting: name a new file").into()
-            );
-        }
-        // A last line that was cut off is done again.
-        let records: Vec<T> = lines.map_while(|line| serde_json::from_str(&line.ok()?).ok()).collect();
         let mut file = File::create(path).map_err(error)?;
         writeln!(file, "{conditions}").map_err(error)?;
         for record in &records {
             writeln!(file, "{}", serde_json::to_string(record)?).map_err(error)?;
         }
-        drop(file);
-        let file = OpenOptions::new().append(true).open(path).map_err(error)?;
         Ok(Self { file: Some(file), records })
     }
 

@@ -13,7 +13,6 @@ use bild::{AnyPolicy, BigAlone, Overflow, Settings};
 use clap::Parser;
 use plot::{Curve, Plot, Point, pareto};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use support::{
     Error,
     candidates::{self, Candidate},
@@ -116,10 +115,8 @@ fn run(args: &Args) -> Result<(), Error> {
         fs::write(path, figure(args, &found)).map_err(|error| format!("{}: {error}", path.display()))?;
     }
     if args.json {
-        println!(
-            "{}",
-            json!({ "costs": costs, "policies": serde_json::from_str::<serde_json::Value>(&serde_json::to_string(&found)?)? })
-        )
+        // Not by way of a value, whose f64 would show digits that thresholds in f32 do not have.
+        println!(r#"{{"costs":{},"policies":{}}}"#, serde_json::to_string(&costs)?, serde_json::to_string(&found)?);
     } else {
         csv(&found)
     }
