@@ -9,7 +9,7 @@ use std::{path::PathBuf, time::Duration};
 
 use bild::{
     Bild, Checkpoint, EarlyExit, Flex, Generator, LoadOptions, Lossless, NoDraft, Pair, PairSession, Policy, Precision,
-    Settings, Source, T5, Token, VerifierModel, VerifierSession, Want,
+    SessionLimit, Settings, Source, T5, Token, VerifierModel, VerifierSession, Want,
 };
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 
@@ -33,7 +33,7 @@ fn decoding(criterion: &mut Criterion) {
         for (name, model) in [("big", &big), ("little", &little)] {
             group.bench_function(format!("{name}, encoder"), |bencher| bencher.iter(|| model.encode(&source).unwrap()));
             // After 16 tokens; taking the new ones back costs nothing.
-            let mut session = VerifierModel::begin(model, &source, SOURCE).unwrap();
+            let mut session = VerifierModel::begin(model, &source, &SessionLimit::new(SOURCE)).unwrap();
             session.score(&tokens[..16], Want::default()).unwrap();
             for rows in [1, 4, 8, 11] {
                 group.bench_function(BenchmarkId::new(format!("{name}, rows"), rows), |bencher| {
@@ -49,7 +49,7 @@ fn decoding(criterion: &mut Criterion) {
         let layers = big.config().decoder_layers;
         for exit in [layers / 4, layers / 2, layers - 1].into_iter().filter(|&exit| exit > 0) {
             let pair = EarlyExit::new(big.clone(), exit).unwrap();
-            let mut session = pair.begin(&source, SOURCE).unwrap();
+            let mut session = pair.begin(&source, &SessionLimit::new(SOURCE)).unwrap();
             session.score(&tokens[..16], Want::default()).unwrap();
             session.propose(&tokens[..16], Want::default()).unwrap();
             let name = format!("early exit, {exit} of {layers} layers");

@@ -5,8 +5,8 @@
 use std::hint::black_box;
 
 use bild::{
-    Bild, DraftModel, DraftSession, Generator, Lossless, NoDraft, Policy, Result, Row, Settings, Source, Token,
-    VerifierModel, VerifierSession, Vocabulary, Want,
+    Bild, DraftModel, DraftSession, Generator, Lossless, NoDraft, Policy, Result, Row, SessionLimit, Settings, Source,
+    Token, VerifierModel, VerifierSession, Vocabulary, Want,
 };
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
@@ -29,7 +29,7 @@ fn free(probability: f32) -> Free {
 
 impl DraftModel for Free {
     type Session = FreeSession;
-    fn begin(&self, _source: &Source, _limit: usize) -> Result<FreeSession> {
+    fn begin(&self, _source: &Source, _limit: &SessionLimit) -> Result<FreeSession> {
         Ok(FreeSession(self.row.clone()))
     }
 }
@@ -39,7 +39,7 @@ impl VerifierModel for Free {
     fn vocabulary(&self) -> &Vocabulary {
         &self.vocabulary
     }
-    fn begin(&self, _source: &Source, _limit: usize) -> Result<FreeSession> {
+    fn begin(&self, _source: &Source, _limit: &SessionLimit) -> Result<FreeSession> {
         Ok(FreeSession(self.row.clone()))
     }
 }

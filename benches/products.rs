@@ -7,10 +7,12 @@
 
 use std::{
     hint::black_box,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use bild_models::internals::{Int8Panels, PANEL, Panels};
+use bild::Threads;
+use bild_models::internals::{Int8Panels, PANEL, Panels, compute_in};
 use criterion::{Bencher, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use rayon::prelude::*;
 
@@ -39,41 +41,48 @@ fn products(criterion: &mut Criterion) {
         let weight = numbers(inputs * outputs);
         let mut group = criterion.benchmark_group(format!("{name}, {inputs} to {outputs}"));
         group.throughput(Throughput::Bytes(bytes as u64));
-        let buffers = vec![weight.clone(); CYCLE.div_ceil(bytes)];
-        group.bench_function("reading", |bencher| cycle(bencher, &buffers, |buffer| black_box(read(buffer))));
+        let buffers = Arc::new(vec![weight.clone(); CYCLE.div_ceil(bytes)]);
+        group.bench_function("reading", |bencher| cycle(bencher, &buffers, |buffer| _ = black_box(read(buffer))));
         drop(buffers);
 
-        let mut panels = Panels::new(outputs, inputs);
+        let mut panels = Panels::new(outputs, inputs, Threads::default());
         weight.chunks(PANEL * inputs).for_each(|rows| panels.push(rows));
-        let matrices = vec![panels; CYCLE.div_ceil(bytes)];
+        let matrices = Arc::new(vec![panels; CYCLE.div_ceil(bytes)]);
         for rows in ROWS {
             let x = numbers(rows * inputs);
             group.bench_function(BenchmarkId::new("f32", rows), |bencher| {
-                cycle(bencher, &matrices, |matrix| black_box(matrix.product(&x)));
+                let x = x.clone();
+                cycle(bencher, &matrices, move |matrix| drop(black_box(matrix.product(&x))));
             });
         }
         drop(matrices);
 
         group.throughput(Throughput::Bytes(bytes as u64 / 4));
-        let mut panels = Int8Panels::new(outputs, inputs);
+        let mut panels = Int8Panels::new(outputs, inputs, Threads::default());
         weight.chunks(PANEL * inputs).for_each(|rows| panels.push(rows));
-        let matrices = vec![panels; CYCLE.div_ceil(bytes / 4)];
+        let matrices = Arc::new(vec![panels; CYCLE.div_ceil(bytes / 4)]);
         for rows in ROWS {
             let x = numbers(rows * inputs);
             group.bench_function(BenchmarkId::new("int8", rows), |bencher| {
-                cycle(bencher, &matrices, |matrix| black_box(matrix.product(&x)));
+                let x = x.clone();
+                cycle(bencher, &matrices, move |matrix| drop(black_box(matrix.product(&x))));
             });
         }
     }
 }
 
-/// Times something with one matrix after the other, in a thread of the pool, as passes of a model are computed.
-fn cycle<M: Sync, R>(bencher: &mut Bencher<'_>, matrices: &[M], compute: impl Fn(&M) -> R + Sync) {
-    let mut at = 0;
+/// Times something with one matrix after the other, in the threads that passes of a model are computed in.
+fn cycle<M: Send + Sync + 'static>(
+    bencher: &mut Bencher<'_>,
+    matrices: &Arc<Vec<M>>,
+    compute: impl Fn(&M) + Send + Sync + 'static,
+) {
+    let (mut at, compute) = (0, Arc::new(compute));
     bencher.iter_custom(|count| {
         let first = at;
         at += count as usize;
-        rayon::scope(|_| {
+        let (matrices, compute) = (matrices.clone(), compute.clone());
+        compute_in(&Threads::default(), move || {
             let begun = Instant::now();
             for i in 0..count as usize {
                 compute(&matrices[(first + i) % matrices.len()]);

@@ -15,15 +15,15 @@ pub use bild_policies::*;
 pub use burn;
 
 #[cfg(feature = "cuda")]
-pub use burn_cuda::Cuda;
+pub use bild_models::Cuda;
+#[cfg(feature = "wgpu")]
+pub use bild_models::Wgpu;
 #[cfg(feature = "flex")]
 pub use burn_flex::Flex;
 #[cfg(feature = "ndarray")]
 pub use burn_ndarray::NdArray;
 #[cfg(feature = "tch")]
 pub use burn_tch::LibTorch;
-#[cfg(feature = "wgpu")]
-pub use burn_wgpu::Wgpu;
 
 /// The code in the guide compiles and runs.
 #[cfg(doctest)]

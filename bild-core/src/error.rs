@@ -1,4 +1,4 @@
-use crate::{Role, Token};
+use crate::{Finish, Role, Token};
 
 /// What went wrong, as a sentence.
 #[derive(Debug, thiserror::Error)]
@@ -17,12 +17,12 @@ pub enum Error {
         /// The limit that was set.
         limit: usize,
     },
-    /// A token lies outside the vocabulary of the model that was given it.
+    /// A token lies outside the vocabulary of the model.
     #[error("token {token} {place} is outside the model's vocabulary of {size} tokens")]
     TokenOutOfRange {
         /// The token.
         token: Token,
-        /// Where it stood, as in "at position 3 of the source".
+        /// Where it stood, or who named it, as in "at position 3 of the source" or "that the policy chose".
         place: String,
         /// The size of the vocabulary.
         size: usize,
@@ -50,11 +50,43 @@ pub enum Error {
         /// The number of tokens generated until then.
         at: usize,
     },
+    /// A model returned a row that no distribution has.
+    #[error("the {role} model returned a row that cannot be, at position {at} of the output: {problem}")]
+    Row {
+        /// The model that returned it.
+        role: Role,
+        /// The position that the row predicts.
+        at: usize,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A logits processor made of sound logits what nothing can be read from.
+    #[error(
+        "the logits processor {processor} made logits that hold NaN or +∞, or nothing but −∞, at position {at} of the output"
+    )]
+    Processor {
+        /// The processor, as `Debug` shows it.
+        processor: String,
+        /// The number of tokens before it.
+        at: usize,
+    },
+    /// A generation would take more memory than it may.
+    #[error("the generation would take {needed} of memory: {reason}", needed = megabytes(*needed))]
+    Memory {
+        /// Bytes that it would take.
+        needed: u64,
+        /// What it may take, and what to do.
+        reason: String,
+    },
+    /// What a session was doing was cancelled, or its deadline passed. The decode loop ends the generation for that reason
+    /// and returns what there is.
+    #[error("the generation was interrupted: {}", if *.0 == Finish::Deadline { "its deadline passed" } else { "it was cancelled" })]
+    Interrupted(Finish),
     /// Two models that cannot decode together were made a pair.
     #[error("the two models cannot decode together: {what} of the draft model is {draft}, of the verifier {verifier}")]
     PairMismatch {
         /// What differs.
-        what: &'static str,
+        what: String,
         /// What the draft model has.
         draft: String,
         /// What the verifier has.
@@ -108,6 +140,15 @@ impl Error {
             Self::NotFinite => Self::NotFiniteAt { role, at },
             other => other,
         }
+    }
+}
+
+/// Bytes for a reader.
+pub(crate) fn megabytes(bytes: u64) -> String {
+    if bytes < 1_000_000_000 {
+        format!("{:.1} MB", bytes as f64 / 1e6)
+    } else {
+        format!("{:.1} GB", bytes as f64 / 1e9)
     }
 }
 

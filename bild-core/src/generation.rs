@@ -1,13 +1,11 @@
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
 use tracing::trace_span;
 
 use crate::{
-    CancelToken, Context, Draft, Drafted, Error, Event, Finish, LogitsProcessor, Output, Pair, PairSession, Policy,
-    PolicyState, Prefix, Result, Role, Row, Settings, Source, Statistics, Then, Token, Want, Wants,
+    Context, Draft, Drafted, Error, Event, Finish, LogitsProcessor, Output, Pair, PairSession, Policy, PolicyState,
+    Prefix, Result, Role, Row, SessionLimit, Settings, Source, Statistics, Then, Token, Vocabulary, Want, Wants,
+    limit::Interrupt,
 };
 
 /// One generation under way: the decode loop of the paper (Algorithm 1), as an iterator of [`Event`]s.
@@ -15,11 +13,14 @@ use crate::{
 /// Each step is one pass of one model. The iterator ends after [`Event::Finished`] or after an error;
 /// [`finish`](Self::finish) runs it to the end and returns the [`Output`].
 pub struct Generation<S> {
-    session: S,
+    /// Nothing if the generation ended before its source was read.
+    session: Option<S>,
     policy: Box<dyn PolicyState>,
     wants: Wants,
     source: Source,
+    truncated: bool,
     seed: u64,
+    vocabulary: Vocabulary,
     limits: Limits,
     processors: Vec<Arc<dyn LogitsProcessor>>,
     /// The start token, then every generated token; the last `drafts.len()` wait for the verifier.
@@ -60,9 +61,7 @@ struct Limits {
     max_new_tokens: usize,
     end: Vec<Token>,
     stop: Vec<Token>,
-    begun: Instant,
-    deadline: Option<Duration>,
-    cancel: Option<CancelToken>,
+    interrupt: Interrupt,
 }
 
 impl<S: PairSession> Generation<S> {
@@ -73,30 +72,36 @@ impl<S: PairSession> Generation<S> {
         settings: &Settings,
     ) -> Result<Self> {
         let begun = Instant::now();
-        settings.check()?;
-        let vocabulary = pair.vocabulary();
+        let vocabulary = pair.vocabulary().clone();
+        settings.check(&vocabulary)?;
         let end = settings.end_tokens.as_ref().unwrap_or(&vocabulary.end).clone();
-        let source = source.limited(settings, &vocabulary.end)?;
-        let session = trace_span!("encode", tokens = source.tokens().len())
-            .in_scope(|| pair.begin(&source, settings.max_new_tokens + 1))?;
+        let read = source.limited(settings, &vocabulary.end)?;
+        let interrupt = Interrupt { begun, deadline: settings.deadline, cancel: settings.cancel.clone() };
+        let limit = SessionLimit::of(settings, interrupt.clone());
+        let begin = || limit.check().and_then(|()| pair.begin(&read, &limit));
+        let (session, interrupted) = match trace_span!("encode", tokens = read.tokens().len()).in_scope(begin) {
+            Ok(session) => (Some(session), None),
+            Err(Error::Interrupted(finish)) => (None, Some(finish)),
+            Err(error) => return Err(error),
+        };
         let policy_state = policy.begin(settings.seed);
         let mut generation = Self {
             speaker: policy_state.first(),
             session,
             policy: policy_state,
             wants: policy.wants(),
-            source,
+            truncated: read.tokens().len() < source.tokens().len(),
+            source: read,
             seed: settings.seed,
             processors: settings.processors.clone(),
             limits: Limits {
                 max_new_tokens: settings.max_new_tokens,
                 end,
                 stop: settings.stop_tokens.clone(),
-                begun,
-                deadline: settings.deadline,
-                cancel: settings.cancel.clone(),
+                interrupt,
             },
             tokens: vec![vocabulary.start],
+            vocabulary,
             drafts: Vec::new(),
             draft_seen: 0,
             verifier_seen: 0,
@@ -106,24 +111,35 @@ impl<S: PairSession> Generation<S> {
             finish: None,
             failed: false,
             trace: settings.trace,
-            keep_events: settings.trace,
+            keep_events: true,
             events: Vec::new(),
             returned: 0,
         };
         generation.statistics.encode_time = begun.elapsed();
+        if let Some(finish) = interrupted {
+            generation.end(finish);
+        }
         Ok(generation)
     }
 
     /// One pass of the model whose turn it is.
     fn step(&mut self) -> Result<()> {
-        if let Some(finish) = self.limits.interrupted() {
-            self.end(finish);
-            return Ok(());
+        let pass = match self.limits.interrupt.interrupted() {
+            Some(finish) => Err(Error::Interrupted(finish)),
+            None if self.speaker == Role::Draft => self.draft(),
+            None => self.verify(),
+        };
+        match pass {
+            Err(Error::Interrupted(finish)) => {
+                self.end(finish);
+                Ok(())
+            }
+            pass => pass,
         }
-        match self.speaker {
-            Role::Draft => self.draft(),
-            Role::Verifier => self.verify(),
-        }
+    }
+
+    fn session(&mut self) -> &mut S {
+        self.session.as_mut().expect("without a session a generation has ended")
     }
 
     /// The draft model proposes one token; the policy keeps it or falls back.
@@ -131,7 +147,7 @@ impl<S: PairSession> Generation<S> {
         let at = self.generated();
         if self.draft_seen == 0 {
             let begun = Instant::now();
-            trace_span!("encode").in_scope(|| self.session.prepare())?;
+            trace_span!("encode").in_scope(|| self.session().prepare())?;
             self.statistics.encode_time += begun.elapsed();
         }
         let begun = Instant::now();
@@ -156,6 +172,7 @@ impl<S: PairSession> Generation<S> {
                 return Ok(());
             }
         };
+        self.vocabulary.check(token, || format!("that the policy chose as a draft at position {at} of the output"))?;
         self.emit(Event::Drafted { at, token, log_prob: row.log_prob(token) });
         self.tokens.push(token);
         self.drafts.push(Drafted { token, row });
@@ -183,10 +200,12 @@ impl<S: PairSession> Generation<S> {
         self.verifier_seen = self.tokens.len();
 
         let verdict = self.policy.verified(&context!(self), &self.drafts, &rows);
-        let accepted = verdict.accepted;
+        let (accepted, next) = (verdict.accepted, verdict.next);
         if accepted > drafts {
             return Err(Error::Verdict { accepted, drafts });
         }
+        let place = || format!("that the policy chose at position {} of the output", at + accepted);
+        self.vocabulary.check(next, place)?;
         self.statistics.judged += drafts;
         self.statistics.accepted += accepted;
         self.emit(Event::Verified { at, drafts, accepted });
@@ -199,7 +218,6 @@ impl<S: PairSession> Generation<S> {
         }
         self.drafts.clear();
 
-        let next = verdict.next;
         self.tokens.push(next);
         self.commit(next, Role::Verifier, rows[accepted].log_prob(next));
         self.statistics.verifier_tokens += 1;
@@ -216,23 +234,39 @@ impl<S: PairSession> Generation<S> {
     /// The draft model's row after the last token, if it proposes one.
     fn propose(&mut self) -> Result<Option<Row>> {
         let want = self.wants.draft;
-        let row = self.session.propose(&self.tokens[self.draft_seen..], self.asked(want))?;
+        let (asked, seen) = (self.asked(want), self.draft_seen);
+        let session = self.session.as_mut().expect("it has not ended");
+        let Some(row) = session.propose(&self.tokens[seen..], asked)? else { return Ok(None) };
+        self.sound(&row, Role::Draft, self.tokens.len())?;
         // A draft without a distribution is what it is; the verifier's row decides.
-        match row {
-            Some(row) if row.logits.is_some() => Ok(Some(self.processed(row, Role::Draft, self.tokens.len(), want)?)),
-            row => Ok(row),
+        if row.logits.is_some() {
+            self.processed(row, Role::Draft, self.tokens.len(), want).map(Some)
+        } else {
+            Ok(Some(row))
         }
     }
 
     /// The verifier's rows: after the last committed token, and after each draft.
     fn score(&mut self) -> Result<Vec<Row>> {
-        let (want, first) = (self.wants.verifier, self.verifier_seen + 1);
-        let rows = self.session.score(&self.tokens[self.verifier_seen..], self.asked(want))?;
-        let expected = self.tokens.len() - self.verifier_seen;
+        let (want, seen) = (self.wants.verifier, self.verifier_seen);
+        let asked = self.asked(want);
+        let session = self.session.as_mut().expect("it has not ended");
+        let rows = session.score(&self.tokens[seen..], asked)?;
+        let expected = self.tokens.len() - seen;
         if rows.len() != expected {
             return Err(Error::Rows { expected, found: rows.len() });
         }
-        rows.into_iter().enumerate().map(|(i, row)| self.processed(row, Role::Verifier, first + i, want)).collect()
+        let processed = |(i, row)| {
+            self.sound(&row, Role::Verifier, seen + 1 + i)?;
+            self.processed(row, Role::Verifier, seen + 1 + i, want)
+        };
+        rows.into_iter().enumerate().map(processed).collect()
+    }
+
+    /// Refuses a row that no distribution has; `before` of the tokens stand before what it predicts.
+    fn sound(&self, row: &Row, role: Role, before: usize) -> Result<()> {
+        let problem = row.problem(self.vocabulary.size);
+        problem.map_or(Ok(()), |problem| Err(Error::Row { role, at: before - 1, problem }))
     }
 
     /// What a model is asked for, so that a policy gets what it wants.
@@ -245,23 +279,36 @@ impl<S: PairSession> Generation<S> {
         if self.processors.is_empty() {
             return Ok(row);
         }
-        let mut logits = row.logits.as_deref().ok_or(Error::NoLogits(role))?.to_vec();
+        let given = row.logits.as_deref().ok_or(Error::NoLogits(role))?;
+        let next = self.tokens.get(before).copied();
         let prefix = Prefix { source: &self.source, tokens: &self.tokens[1..before], end: &self.limits.end };
+        let mut logits = given.to_vec();
         for processor in &self.processors {
             processor.process(&prefix, &mut logits);
         }
-        let forbidden = logits.iter().all(|logit| *logit == f32::NEG_INFINITY);
-        if forbidden && row.probability.is_finite() {
-            return Err(Error::Forbidden { at: before - 1 });
+        let error = match Row::from_logits(&logits, want, next) {
+            Err(error) => error,
+            row => return row,
+        };
+        // Whose fault is it: the model's, or that of the first processor after which they are broken?
+        Row::from_logits(given, Want::default(), None)?;
+        let mut logits = given.to_vec();
+        for processor in &self.processors {
+            processor.process(&prefix, &mut logits);
+            let broken = logits.iter().any(|logit| logit.is_nan() || *logit == f32::INFINITY);
+            if broken {
+                return Err(Error::Processor { processor: format!("{processor:?}"), at: before - 1 });
+            }
         }
-        Row::from_logits(&logits, want, self.tokens.get(before).copied())
+        let forbidden = logits.iter().all(|logit| *logit == f32::NEG_INFINITY);
+        Err(if forbidden { Error::Forbidden { at: before - 1 } } else { error })
     }
 
     /// Takes back the last `dropped` drafts: each model forgets what it has seen of them.
     fn roll_back(&mut self, dropped: usize) {
         let length = self.tokens.len() - dropped;
         self.tokens.truncate(length);
-        self.session.truncate(length);
+        self.session().truncate(length);
         self.draft_seen = self.draft_seen.min(length);
         self.verifier_seen = self.verifier_seen.min(length);
         self.statistics.rollbacks += 1;
@@ -289,7 +336,7 @@ impl<S: PairSession> Generation<S> {
     fn end(&mut self, finish: Finish) {
         self.finish = Some(finish);
         self.statistics.tokens = self.log_probs.len();
-        self.statistics.total_time = self.limits.begun.elapsed();
+        self.statistics.total_time = self.limits.interrupt.begun.elapsed();
         self.emit(Event::Finished { finish });
     }
 
@@ -346,7 +393,16 @@ impl<S: PairSession> Generation<S> {
         let (log_probs, writers) = (self.log_probs, self.writers);
         self.tokens.truncate(1 + log_probs.len());
         self.tokens.remove(0);
-        Ok(Output { tokens: self.tokens, log_probs, writers, finish, statistics: self.statistics, events: self.events })
+        Ok(Output {
+            tokens: self.tokens,
+            log_probs,
+            writers,
+            finish,
+            source_tokens: self.source.tokens().len(),
+            truncated: self.truncated,
+            statistics: self.statistics,
+            events: self.events,
+        })
     }
 }
 
@@ -380,14 +436,6 @@ impl Limits {
             Some(Finish::StopToken)
         } else {
             (generated >= self.max_new_tokens).then_some(Finish::MaxNewTokens)
-        }
-    }
-
-    fn interrupted(&self) -> Option<Finish> {
-        if self.cancel.as_ref().is_some_and(CancelToken::is_cancelled) {
-            Some(Finish::Cancelled)
-        } else {
-            self.deadline.is_some_and(|deadline| self.begun.elapsed() >= deadline).then_some(Finish::Deadline)
         }
     }
 }

@@ -3,7 +3,7 @@ use std::{
     sync::Arc,
 };
 
-use crate::{Error, Generation, Output, Pair, Policy, Result, Settings, Source, in_order};
+use crate::{Error, Generation, Output, Pair, Policy, Result, Settings, Source, error::megabytes, in_order};
 
 /// A pair of models with the policy that steers them: begins generations.
 ///
@@ -13,6 +13,7 @@ pub struct Generator<P> {
     pair: P,
     policy: Arc<dyn Policy>,
     settings: Settings,
+    max_bytes: u64,
 }
 
 impl<P: Pair> Generator<P> {
@@ -23,13 +24,27 @@ impl<P: Pair> Generator<P> {
     /// [`Error::PairMismatch`](crate::Error::PairMismatch) if the two models do not speak the same tokens.
     pub fn new(pair: P, policy: impl Policy + 'static) -> Result<Self> {
         pair.check()?;
-        Ok(Self { pair, policy: Arc::new(policy), settings: Settings::default() })
+        Ok(Self { pair, policy: Arc::new(policy), settings: Settings::default(), max_bytes: u64::MAX })
     }
 
     /// Replaces the settings that [`generate`](Self::generate) and [`stream`](Self::stream) use.
     pub fn with_settings(mut self, settings: Settings) -> Self {
         self.settings = settings;
         self
+    }
+
+    /// Refuses a generation that would take more than so many bytes by [`bytes_for`](Self::bytes_for), before it begins: for a
+    /// service whose sources and settings come from others. Without it, what a model finds free is the limit.
+    pub fn with_max_bytes(mut self, bytes: u64) -> Self {
+        self.max_bytes = bytes;
+        self
+    }
+
+    /// About how many bytes a generation from `source` takes: the caches of both models for as many tokens as `settings`
+    /// allow, and what reading the source needs meanwhile. The weights are not counted.
+    pub fn bytes_for(&self, source: &Source, settings: &Settings) -> u64 {
+        let read = source.tokens().len().min(settings.max_source_tokens);
+        self.pair.bytes_for(read, settings.max_new_tokens.saturating_add(1))
     }
 
     /// The settings in use.
@@ -48,12 +63,13 @@ impl<P: Pair> Generator<P> {
     ///
     /// If the source is empty or too long, a setting makes no sense, or a model or the policy fails.
     pub fn generate(&self, source: &Source) -> Result<Output> {
-        Generation::begin(&self.pair, &*self.policy, source, &self.settings)?.finish()
+        self.begin(source, &self.settings)?.finish()
     }
 
     /// Generates for many sources, `at_once` of them at a time, and hands each result to `each` with its number: in the
     /// order of the sources, on this thread, as soon as it and all before it are there. One that fails does not stop the
-    /// others; one that panics fails with [`Error::Panicked`].
+    /// others; one that panics fails with [`Error::Panicked`]. Each has a seed of its own: that of the settings plus its
+    /// number.
     ///
     /// Sources are taken as they are needed, so neither they nor the results need memory for all of them. Models on a CPU
     /// share the cores between the generations; more than two or three at once seldom pay.
@@ -63,8 +79,12 @@ impl<P: Pair> Generator<P> {
         at_once: usize,
         each: impl FnMut(usize, Result<Output>),
     ) {
-        let generate = |source: Source| caught(|| self.generate(&source));
-        in_order(sources, at_once, generate, each);
+        let generate = |(i, source): (usize, Source)| {
+            let seed = self.settings.seed.wrapping_add(i as u64);
+            let settings = self.settings.clone().seed(seed);
+            caught(|| self.begin(&source, &settings)?.finish())
+        };
+        in_order(sources.into_iter().enumerate(), at_once, generate, each);
     }
 
     /// Begins a generation whose events are taken one by one.
@@ -82,6 +102,12 @@ impl<P: Pair> Generator<P> {
     ///
     /// As [`stream`](Self::stream).
     pub fn begin(&self, source: &Source, settings: &Settings) -> Result<Generation<P::Session>> {
+        let needed = self.bytes_for(source, settings);
+        if needed > self.max_bytes {
+            let limit = megabytes(self.max_bytes);
+            let reason = format!("this generator allows {limit}; a shorter source or fewer new tokens take less");
+            return Err(Error::Memory { needed, reason });
+        }
         Generation::begin(&self.pair, &*self.policy, source, settings)
     }
 }

@@ -23,6 +23,7 @@ mod error;
 mod event;
 mod generation;
 mod generator;
+mod limit;
 mod many;
 mod model;
 mod output;
@@ -41,6 +42,7 @@ pub use error::{Error, Result};
 pub use event::{Event, Role};
 pub use generation::Generation;
 pub use generator::{Generator, caught};
+pub use limit::SessionLimit;
 pub use many::in_order;
 pub use model::{DraftModel, DraftSession, NoDraft, VerifierModel, VerifierSession};
 pub use output::{Finish, Output};
@@ -51,7 +53,7 @@ pub use row::{Row, Want};
 pub use settings::{CancelToken, Overflow, Settings};
 pub use source::Source;
 pub use statistics::Statistics;
-pub use vocabulary::Vocabulary;
+pub use vocabulary::{Pieces, Vocabulary};
 
 /// The number of a piece of text in a vocabulary.
 pub type Token = u32;

@@ -1,4 +1,4 @@
-use crate::{Result, Row, Source, Token, Vocabulary, Want};
+use crate::{Result, Row, SessionLimit, Source, Token, Vocabulary, Want};
 
 /// A model that proposes tokens one at a time.
 ///
@@ -7,7 +7,7 @@ use crate::{Result, Row, Source, Token, Vocabulary, Want};
 /// A draft model need not be a neural network. This one proposes what followed the same token in the source:
 ///
 /// ```
-/// use bild_core::{DraftModel, DraftSession, Result, Row, Source, Token, Want};
+/// use bild_core::{DraftModel, DraftSession, Result, Row, SessionLimit, Source, Token, Want};
 ///
 /// struct Lookup;
 ///
@@ -19,7 +19,7 @@ use crate::{Result, Row, Source, Token, Vocabulary, Want};
 /// impl DraftModel for Lookup {
 ///     type Session = LookupSession;
 ///
-///     fn begin(&self, source: &Source, _limit: usize) -> Result<LookupSession> {
+///     fn begin(&self, source: &Source, _limit: &SessionLimit) -> Result<LookupSession> {
 ///         Ok(LookupSession { source: source.clone(), tokens: Vec::new() })
 ///     }
 /// }
@@ -37,7 +37,7 @@ use crate::{Result, Row, Source, Token, Vocabulary, Want};
 ///     }
 /// }
 ///
-/// let mut session = Lookup.begin(&Source::new([5, 6, 7]), 10)?;
+/// let mut session = Lookup.begin(&Source::new([5, 6, 7]), &SessionLimit::new(10))?;
 /// assert_eq!(session.propose(&[0, 6], Want::default())?.unwrap().argmax, 7);
 /// assert!(session.propose(&[9], Want::default())?.is_none());
 /// session.truncate(2); // forgets the 9
@@ -52,12 +52,20 @@ pub trait DraftModel: Send + Sync {
         None
     }
 
-    /// Reads the source. The session will hold at most `limit` tokens, the decoder's start token included.
+    /// Reads the source. The session will hold at most `limit.tokens` tokens.
     ///
     /// # Errors
     ///
-    /// If the source cannot be read, or the model fails.
-    fn begin(&self, source: &Source, limit: usize) -> Result<Self::Session>;
+    /// If the source cannot be read, or the model fails; [`Error::Interrupted`](crate::Error::Interrupted) if `limit` says
+    /// so.
+    fn begin(&self, source: &Source, limit: &SessionLimit) -> Result<Self::Session>;
+
+    /// About how many bytes one generation takes, of so many tokens in the source and at most so many in the session (the
+    /// decoder's start token included): its caches, and what reading the source needs meanwhile. 0 if that is next to nothing.
+    fn bytes_for(&self, source: usize, tokens: usize) -> u64 {
+        let _ = (source, tokens);
+        0
+    }
 }
 
 /// One generation's state of a [`DraftModel`].
@@ -94,7 +102,7 @@ pub trait DraftSession: Send {
 /// This one always counts upwards:
 ///
 /// ```
-/// use bild_core::{Result, Row, Source, Token, VerifierModel, VerifierSession, Vocabulary, Want};
+/// use bild_core::{Result, Row, SessionLimit, Source, Token, VerifierModel, VerifierSession, Vocabulary, Want};
 ///
 /// struct Counter(Vocabulary);
 ///
@@ -107,7 +115,7 @@ pub trait DraftSession: Send {
 ///         &self.0
 ///     }
 ///
-///     fn begin(&self, _source: &Source, _limit: usize) -> Result<CounterSession> {
+///     fn begin(&self, _source: &Source, _limit: &SessionLimit) -> Result<CounterSession> {
 ///         Ok(CounterSession)
 ///     }
 /// }
@@ -123,7 +131,7 @@ pub trait DraftSession: Send {
 /// }
 ///
 /// let counter = Counter(Vocabulary { size: 10, start: 0, end: vec![9], pieces: None });
-/// let rows = counter.begin(&Source::new([1]), 10)?.score(&[0, 1, 2], Want::default())?;
+/// let rows = counter.begin(&Source::new([1]), &SessionLimit::new(10))?.score(&[0, 1, 2], Want::default())?;
 /// assert_eq!(rows.iter().map(|row| row.argmax).collect::<Vec<_>>(), [1, 2, 3]);
 /// # Ok::<(), bild_core::Error>(())
 /// ```
@@ -134,12 +142,20 @@ pub trait VerifierModel: Send + Sync {
     /// The tokens it speaks, with the one that a decoder starts from and those that end a sequence.
     fn vocabulary(&self) -> &Vocabulary;
 
-    /// Reads the source. The session will hold at most `limit` tokens, the decoder's start token included.
+    /// Reads the source. The session will hold at most `limit.tokens` tokens.
     ///
     /// # Errors
     ///
-    /// If the source cannot be read, or the model fails.
-    fn begin(&self, source: &Source, limit: usize) -> Result<Self::Session>;
+    /// If the source cannot be read, or the model fails; [`Error::Interrupted`](crate::Error::Interrupted) if `limit` says
+    /// so.
+    fn begin(&self, source: &Source, limit: &SessionLimit) -> Result<Self::Session>;
+
+    /// About how many bytes one generation takes, of so many tokens in the source and at most so many in the session (the
+    /// decoder's start token included): its caches, and what reading the source needs meanwhile. 0 if that is next to nothing.
+    fn bytes_for(&self, source: usize, tokens: usize) -> u64 {
+        let _ = (source, tokens);
+        0
+    }
 }
 
 /// One generation's state of a [`VerifierModel`].
@@ -164,7 +180,7 @@ pub struct NoDraft;
 impl DraftModel for NoDraft {
     type Session = NoDraft;
 
-    fn begin(&self, _source: &Source, _limit: usize) -> Result<NoDraft> {
+    fn begin(&self, _source: &Source, _limit: &SessionLimit) -> Result<NoDraft> {
         Ok(NoDraft)
     }
 }

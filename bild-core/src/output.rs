@@ -34,6 +34,10 @@ pub struct Output {
     pub writers: Vec<Role>,
     /// Why it ended.
     pub finish: Finish,
+    /// How many tokens of the source the models were given.
+    pub source_tokens: usize,
+    /// Whether the source had more, which were cut off ([`Overflow::Truncate`](crate::Overflow::Truncate)).
+    pub truncated: bool,
     /// What the two models did.
     pub statistics: Statistics,
     /// Everything that happened, if [`Settings::trace`](crate::Settings::trace) asked for it.

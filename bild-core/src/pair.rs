@@ -1,5 +1,6 @@
 use crate::{
-    DraftModel, DraftSession, Error, Result, Row, Source, Token, VerifierModel, VerifierSession, Vocabulary, Want,
+    DraftModel, DraftSession, Error, Result, Row, SessionLimit, Source, Token, VerifierModel, VerifierSession,
+    Vocabulary, Want,
 };
 
 /// Two models that decode together, seen as one.
@@ -22,12 +23,18 @@ pub trait Pair: Send + Sync {
         Ok(())
     }
 
-    /// Reads the source. The session will hold at most `limit` tokens, the decoder's start token included.
+    /// Reads the source. The session will hold at most `limit.tokens` tokens.
     ///
     /// # Errors
     ///
-    /// If the source cannot be read, or a model fails.
-    fn begin(&self, source: &Source, limit: usize) -> Result<Self::Session>;
+    /// If the source cannot be read, or a model fails; [`Error::Interrupted`] if `limit` says so.
+    fn begin(&self, source: &Source, limit: &SessionLimit) -> Result<Self::Session>;
+
+    /// As [`VerifierModel::bytes_for`], of both models.
+    fn bytes_for(&self, source: usize, tokens: usize) -> u64 {
+        let _ = (source, tokens);
+        0
+    }
 }
 
 /// One generation's state of a [`Pair`]. The two roles take in tokens independently of each other.
@@ -87,7 +94,9 @@ impl<D: DraftModel, V: VerifierModel> Pair for (D, V) {
     fn check(&self) -> Result<()> {
         let Some(draft) = self.0.vocabulary() else { return Ok(()) };
         let verifier = self.1.vocabulary();
-        let mismatch = |what, draft: String, verifier: String| Err(Error::PairMismatch { what, draft, verifier });
+        let mismatch = |what: &str, draft: String, verifier: String| {
+            Err(Error::PairMismatch { what: what.to_owned(), draft, verifier })
+        };
         if draft.size != verifier.size {
             return mismatch("the vocabulary size", draft.size.to_string(), verifier.size.to_string());
         }
@@ -104,17 +113,28 @@ impl<D: DraftModel, V: VerifierModel> Pair for (D, V) {
             let text = |tokens: &[Token]| format!("{tokens:?}");
             return mismatch("the end-of-sequence tokens", text(&draft.end), text(&verifier.end));
         }
-        if let (Some(draft), Some(verifier)) = (draft.pieces, verifier.pieces)
-            && draft != verifier
+        if let (Some(ours), Some(theirs)) = (&draft.pieces, &verifier.pieces)
+            && ours != theirs
+            && let Some((token, pieces)) = ours.first_difference(theirs, verifier.size)
         {
-            let text = |pieces| format!("{pieces:016x}");
-            return mismatch("the fingerprint of the tokenizer's pieces", text(draft), text(verifier));
+            let [draft, verifier] = pieces.map(|piece| {
+                piece.map_or("none, as the tokenizer ends before it".into(), |piece| format!("{piece:?}"))
+            });
+            return mismatch(
+                &format!("the tokenizer's piece for token {token}, the first that differs,"),
+                draft,
+                verifier,
+            );
         }
         Ok(())
     }
 
-    fn begin(&self, source: &Source, limit: usize) -> Result<Self::Session> {
+    fn begin(&self, source: &Source, limit: &SessionLimit) -> Result<Self::Session> {
         Ok((self.0.begin(source, limit)?, self.1.begin(source, limit)?))
+    }
+
+    fn bytes_for(&self, source: usize, tokens: usize) -> u64 {
+        self.0.bytes_for(source, tokens).saturating_add(self.1.bytes_for(source, tokens))
     }
 }
 

@@ -1,6 +1,6 @@
 use std::fmt;
 
-use crate::{Source, Token};
+use crate::{Result, Source, Token, Vocabulary};
 
 /// Changes logits before anything is read from them: what may be written next, and what is made more or less likely.
 ///
@@ -31,6 +31,16 @@ use crate::{Source, Token};
 pub trait LogitsProcessor: fmt::Debug + Send + Sync {
     /// Changes `logits` (`[vocab]`) of the token that follows `prefix`. −∞ forbids a token; one must be left.
     fn process(&self, prefix: &Prefix<'_>, logits: &mut [f32]);
+
+    /// Refuses a vocabulary that lacks a token it names; looked at when a generation begins.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TokenOutOfRange`](crate::Error::TokenOutOfRange), by [`Vocabulary::check`].
+    fn check(&self, vocabulary: &Vocabulary) -> Result<()> {
+        let _ = vocabulary;
+        Ok(())
+    }
 }
 
 /// What stands before a token.

@@ -72,6 +72,22 @@ impl Row {
         Self { entropy: Some(0.0), ..Self::new(token, 1.0) }
     }
 
+    /// What no distribution over `size` tokens has, if this row has it: a model of one's own may return anything.
+    pub(crate) fn problem(&self, size: usize) -> Option<String> {
+        let Self { argmax, probability, entropy, cross_entropy, ref logits } = *self;
+        if argmax as usize >= size {
+            return Some(format!("its most likely token is {argmax}, of a vocabulary of {size}"));
+        }
+        if !(0.0..=1.0).contains(&probability) {
+            return Some(format!("the probability of its most likely token is {probability}"));
+        }
+        if entropy.is_some_and(f32::is_nan) || cross_entropy.is_some_and(f32::is_nan) {
+            return Some("its entropy or cross-entropy is NaN".into());
+        }
+        let length = logits.as_ref().map_or(size, |logits| logits.len());
+        (length != size).then(|| format!("it has {length} logits, of a vocabulary of {size}"))
+    }
+
     /// ln of the probability of `token`; NaN if that cannot be told, because `token` is not the most likely one and the
     /// logits were not asked for.
     pub fn log_prob(&self, token: Token) -> f32 {

@@ -8,7 +8,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, LogitsProcessor, Result, Token};
+use crate::{Error, LogitsProcessor, Result, Token, Vocabulary};
 
 /// What to do with a source over its limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,9 +33,9 @@ pub enum Overflow {
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Settings {
-    /// The most tokens to generate, end-of-sequence included; at least 1, 128 by default.
+    /// The most tokens to generate, end-of-sequence included; from 1 to 65,536, 128 by default.
     pub max_new_tokens: usize,
-    /// The most tokens a source may have; 2048 by default.
+    /// The most tokens a source may have; from 1 to 65,536, 2048 by default.
     pub max_source_tokens: usize,
     /// What happens to a longer source.
     pub overflow: Overflow,
@@ -43,13 +43,14 @@ pub struct Settings {
     pub end_tokens: Option<Vec<Token>>,
     /// Further tokens that end the generation when they are committed.
     pub stop_tokens: Vec<Token>,
-    /// How long after its beginning a generation ends, looked at between steps; in seconds in JSON.
+    /// How long after its beginning a generation ends, looked at between steps and between the layers of an encoder; in
+    /// seconds in JSON.
     #[serde(with = "crate::seconds::optional")]
     pub deadline: Option<Duration>,
-    /// Ends the generation from outside, looked at between steps.
+    /// Ends the generation from outside, looked at as the deadline is.
     #[serde(skip)]
     pub cancel: Option<CancelToken>,
-    /// The seed of a policy that draws random numbers.
+    /// The seed of a policy that draws random numbers. Of many sources the one at index i has this seed plus i.
     pub seed: u64,
     /// Whether [`Output::events`](crate::Output::events) is kept.
     pub trace: bool,
@@ -130,30 +131,37 @@ impl Settings {
         self
     }
 
-    pub(crate) fn check(&self) -> Result<()> {
-        if self.max_new_tokens == 0 {
-            return Err(Error::Setting { name: "max_new_tokens", found: "0".into(), expected: "at least 1" });
+    /// Refuses what makes no sense, or no sense to a model of this vocabulary.
+    pub(crate) fn check(&self, vocabulary: &Vocabulary) -> Result<()> {
+        for (name, tokens) in [("max_new_tokens", self.max_new_tokens), ("max_source_tokens", self.max_source_tokens)] {
+            if !(1..=MOST_TOKENS).contains(&tokens) {
+                return Err(Error::Setting {
+                    name,
+                    found: tokens.to_string(),
+                    expected: "at least 1 and at most 65536",
+                });
+            }
         }
-        if self.max_new_tokens > MOST_NEW_TOKENS {
-            return Err(Error::Setting {
-                name: "max_new_tokens",
-                found: self.max_new_tokens.to_string(),
-                expected: "at most 65536",
-            });
+        let lists =
+            [("end_tokens", self.end_tokens.as_deref().unwrap_or_default()), ("stop_tokens", &self.stop_tokens)];
+        for (name, tokens) in lists {
+            for &token in tokens {
+                vocabulary.check(token, || format!("of the setting `{name}`"))?;
+            }
         }
-        Ok(())
+        self.processors.iter().try_for_each(|processor| processor.check(vocabulary))
     }
 }
 
-/// What a session's cache is laid out for at most; far beyond what a T5 can write sensibly.
-const MOST_NEW_TOKENS: usize = 65_536;
+/// The most tokens of a source and of an output; far beyond what a T5 can read or write sensibly.
+const MOST_TOKENS: usize = 65_536;
 
 /// Ends generations from another thread. Clones share one state.
 #[derive(Clone, Debug, Default)]
 pub struct CancelToken(Arc<AtomicBool>);
 
 impl CancelToken {
-    /// Ends every generation that was given this token before its next step.
+    /// Ends every generation that was given this token before its next step, or the next layer of its encoder.
     pub fn cancel(&self) {
         self.0.store(true, Ordering::Relaxed);
     }

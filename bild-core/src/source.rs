@@ -28,7 +28,7 @@ impl Source {
         if length <= limit {
             return Ok(self.clone());
         }
-        if settings.overflow == Overflow::Error || limit == 0 {
+        if settings.overflow == Overflow::Error {
             return Err(Error::SourceTooLong { length, limit });
         }
         let mut kept = self.tokens[..limit].to_vec();

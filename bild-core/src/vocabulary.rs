@@ -1,4 +1,6 @@
-use crate::Token;
+use std::{fmt, sync::Arc};
+
+use crate::{Error, Result, Token};
 
 /// The tokens a model speaks: what two models must share to decode together.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -9,6 +11,59 @@ pub struct Vocabulary {
     pub start: Token,
     /// The tokens that end a sequence.
     pub end: Vec<Token>,
-    /// A fingerprint of the text behind every token, where the model came with its tokenizer.
-    pub pieces: Option<u64>,
+    /// The text behind every token, where the model came with its tokenizer.
+    pub pieces: Option<Pieces>,
+}
+
+impl Vocabulary {
+    /// Refuses a token that is not one of them; `place` says where it stood or who named it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TokenOutOfRange`].
+    pub fn check(&self, token: Token, place: impl FnOnce() -> String) -> Result<()> {
+        if (token as usize) < self.size {
+            return Ok(());
+        }
+        Err(Error::TokenOutOfRange { token, place: place(), size: self.size })
+    }
+}
+
+/// The text behind every token of a tokenizer. Two of them are equal if their fingerprints are. Cheap to clone.
+#[derive(Clone)]
+pub struct Pieces {
+    fingerprint: u64,
+    piece: Arc<dyn Fn(Token) -> Option<String> + Send + Sync>,
+}
+
+impl Pieces {
+    /// Pieces by a function, with a number that tokenizers share if they give the same pieces to the same tokens.
+    pub fn new(fingerprint: u64, piece: impl Fn(Token) -> Option<String> + Send + Sync + 'static) -> Self {
+        Self { fingerprint, piece: Arc::new(piece) }
+    }
+
+    /// The piece of a token, if there is one.
+    pub fn piece(&self, token: Token) -> Option<String> {
+        (self.piece)(token)
+    }
+
+    /// The first of `count` tokens whose pieces differ, with both of them.
+    pub(crate) fn first_difference(&self, other: &Self, count: usize) -> Option<(Token, [Option<String>; 2])> {
+        let pieces = |token| (token, [self.piece(token), other.piece(token)]);
+        (0..count as Token).map(pieces).find(|(_, [a, b])| a != b)
+    }
+}
+
+impl PartialEq for Pieces {
+    fn eq(&self, other: &Self) -> bool {
+        self.fingerprint == other.fingerprint
+    }
+}
+
+impl Eq for Pieces {}
+
+impl fmt::Debug for Pieces {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Pieces({:016x})", self.fingerprint)
+    }
 }

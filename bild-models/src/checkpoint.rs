@@ -4,6 +4,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use bild_core::Pieces;
 use serde_json::Value;
 
 use crate::{
@@ -69,8 +70,8 @@ impl Checkpoint {
         self.tokenizer.clone().ok_or_else(none)
     }
 
-    pub(crate) fn pieces(&self) -> Option<u64> {
-        self.tokenizer.as_ref().map(Tokenizer::fingerprint)
+    pub(crate) fn pieces(&self) -> Option<Pieces> {
+        self.tokenizer.as_ref().map(Tokenizer::pieces)
     }
 
     /// The name of every tensor.

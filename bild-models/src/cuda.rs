@@ -72,7 +72,7 @@ mod tests {
     #[test]
     fn only_models_on_cuda_need_it() {
         check::<burn_ndarray::NdArray>().unwrap();
-        match (check::<burn_cuda::Cuda>(), missing()) {
+        match (check::<crate::Cuda>(), missing()) {
             (Ok(()), None) => {}
             (Err(error), Some(missing)) => {
                 assert_eq!(error.to_string(), format!("CUDA cannot be used here: {missing}"));

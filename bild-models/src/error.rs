@@ -66,6 +66,25 @@ pub enum LoadError {
         /// What it lacks, and what to do.
         missing: String,
     },
+    /// The backend's floats are too short for a T5.
+    #[error("the backend {backend} computes in {float}: a T5 needs f32 here, take the backend's type with f32")]
+    Floats {
+        /// The backend, as Burn names it.
+        backend: String,
+        /// Its floats.
+        float: String,
+    },
+    /// The backend computes wrongly here.
+    #[error(
+        "the backend {backend} computes wrongly here: {difference}. Its driver, or Burn's fusion of kernels, may be to blame; \
+         `LoadOptions::self_test(false)` loads the model all the same"
+    )]
+    SelfTest {
+        /// The backend, as Burn names it.
+        backend: String,
+        /// What differs, and by how much.
+        difference: String,
+    },
     /// A checkpoint cannot be had from the hub.
     #[error("{repository} (revision {revision}) cannot be had from {endpoint}: {reason}")]
     Hub {

@@ -6,7 +6,7 @@ use std::any::{Any, TypeId};
 use burn::tensor::{DType, Tensor, TensorData, TensorPrimitive, backend::Backend};
 use burn_flex::FlexTensor;
 
-use crate::kernel::{self, KeysValues, Rows};
+use crate::kernel::{self, Bias, KeysValues, Rows};
 
 /// Whether tensors of `B` are flex's, in f32.
 pub(crate) fn is_flex<B: Backend>() -> bool {
@@ -33,19 +33,13 @@ pub(crate) fn product<B: Backend>(x: &Tensor<B, 2>, product: impl FnOnce(&[f32])
     Some(tensor(product, [rows, width], &x.device()))
 }
 
-/// Attention of queries, `[rows, heads · d_kv]`, to the first `count` keys, to the same shape; `bias` is
-/// `[heads, rows, count]`.
+/// Attention of queries, `[rows, heads · d_kv]`, to the first `count` keys, to the same shape.
 pub(crate) fn attend<B: Backend>(
     memory: &KeysValues,
     queries: &Tensor<B, 2>,
     count: usize,
-    bias: Option<&Tensor<B, 3>>,
+    bias: Option<Bias<'_>>,
 ) -> Option<Tensor<B, 2>> {
-    let bias = bias.map(FlexF32::of);
-    let bias = match &bias {
-        Some(bias) => Some(bias.as_ref()?.values()),
-        None => None,
-    };
     let found = memory.attend(FlexF32::matrix(queries)?.rows(), count, bias);
     Some(tensor(found, queries.dims(), &queries.device()))
 }

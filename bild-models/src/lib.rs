@@ -17,6 +17,8 @@ mod cuda;
 mod error;
 #[cfg(feature = "flex")]
 mod flex;
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+mod gpu;
 #[cfg(feature = "hub")]
 mod hub;
 #[cfg(feature = "flex")]
@@ -41,11 +43,20 @@ mod weights;
 #[doc(hidden)]
 pub mod internals {
     pub use crate::kernel::{Int8Panels, PANEL, Panels};
+
+    /// Computes something as a pass of a model is computed.
+    pub fn compute_in<R: Send + 'static>(threads: &crate::Threads, pass: impl FnOnce() -> R + Send + 'static) -> R {
+        threads.run(usize::MAX, pass)
+    }
 }
 
 pub use checkpoint::Checkpoint;
 pub use config::{Activation, T5Config};
 pub use error::LoadError;
+#[cfg(feature = "cuda")]
+pub use gpu::Cuda;
+#[cfg(feature = "wgpu")]
+pub use gpu::Wgpu;
 #[cfg(feature = "hub")]
 pub use hub::Hub;
 pub use lookup::{LookIn, NgramLookup, NgramLookupSession};

@@ -1,6 +1,6 @@
 use std::num::NonZeroUsize;
 
-use bild_core::{DraftModel, DraftSession, Result, Row, Source, Token, Want};
+use bild_core::{DraftModel, DraftSession, Result, Row, SessionLimit, Source, Token, Want};
 use serde::{Deserialize, Serialize};
 
 /// Where an [`NgramLookup`] looks.
@@ -25,10 +25,10 @@ pub enum LookIn {
 /// nothing, and the verifier goes on alone. Its drafts have no distribution: a policy sees the probability 1.
 ///
 /// ```
-/// use bild_core::{DraftModel, DraftSession, Source, Want};
+/// use bild_core::{DraftModel, DraftSession, SessionLimit, Source, Want};
 /// use bild_models::NgramLookup;
 ///
-/// let mut session = NgramLookup::default().begin(&Source::new([7, 8, 9, 4]), 32)?;
+/// let mut session = NgramLookup::default().begin(&Source::new([7, 8, 9, 4]), &SessionLimit::new(32))?;
 /// assert_eq!(session.propose(&[0, 7, 8], Want::default())?.unwrap().argmax, 9);
 /// assert!(session.propose(&[5], Want::default())?.is_none());
 /// # Ok::<(), bild_core::Error>(())
@@ -68,7 +68,7 @@ impl NgramLookup {
 impl DraftModel for NgramLookup {
     type Session = NgramLookupSession;
 
-    fn begin(&self, source: &Source, _limit: usize) -> Result<NgramLookupSession> {
+    fn begin(&self, source: &Source, _limit: &SessionLimit) -> Result<NgramLookupSession> {
         Ok(NgramLookupSession { lookup: *self, source: source.clone(), tokens: Vec::new(), place: None })
     }
 }
@@ -100,7 +100,7 @@ impl NgramLookupSession {
 
     /// Where what follows now may stand.
     fn find(&self) -> Option<Place> {
-        let written = &self.tokens[1..];
+        let written = self.tokens.get(1..).unwrap_or_default();
         let longest = self.lookup.longest.max(self.lookup.shortest).get().min(written.len());
         for length in (self.lookup.shortest.get()..=longest).rev() {
             let last = &written[written.len() - length..];
@@ -151,7 +151,7 @@ mod tests {
     use super::*;
 
     fn propose(lookup: NgramLookup, source: &[Token], written: &[Token]) -> Option<Token> {
-        let mut session = lookup.begin(&Source::new(source), 99).unwrap();
+        let mut session = lookup.begin(&Source::new(source), &SessionLimit::new(99)).unwrap();
         let written: Vec<Token> = [0].iter().chain(written).copied().collect();
         session.propose(&written, Want::default()).unwrap().map(|row| row.argmax)
     }
@@ -175,7 +175,7 @@ mod tests {
     #[test]
     fn it_goes_on_where_it_is_and_looks_again_after_a_refusal() {
         let lookup = NgramLookup::default().look_in(LookIn::Source);
-        let mut session = lookup.begin(&Source::new([1, 2, 3, 9, 4, 2, 5, 1]), 99).unwrap();
+        let mut session = lookup.begin(&Source::new([1, 2, 3, 9, 4, 2, 5, 1]), &SessionLimit::new(99)).unwrap();
         let mut next = |new: &[Token]| session.propose(new, Want::default()).unwrap().map(|row| row.argmax);
         assert_eq!(next(&[0, 1]), Some(2));
         assert_eq!(next(&[2]), Some(3), "not the 5 after the later 2");

@@ -1,26 +1,25 @@
-//! Whether a model fits into memory, asked before it is read: a machine that swaps is worse than an error.
+//! Whether something fits into memory, asked before it is made: a machine that swaps is worse than an error.
 
-use std::path::Path;
-
+use burn::tensor::backend::Backend;
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
-use crate::error::{LoadError, Result};
+/// Whether tensors on this device lie in the memory of this process.
+pub(crate) fn is_host<B: Backend>(device: &B::Device) -> bool {
+    ["flex", "ndarray", "libtorch<cpu>"].contains(&B::name(device).as_str())
+}
 
-/// Refuses a model of `needed` bytes if this process cannot have that much memory now, by what the system says and, where
-/// it runs in one with a limit (Linux), its control group. A system that says nothing is not argued with.
-pub(crate) fn check(needed: u64, path: &Path) -> Result<()> {
+/// Says how many bytes are free if `needed` are more: by what the system says and, where this process runs in one with a
+/// limit (Linux), its control group. A system that says nothing is not argued with.
+pub(crate) fn check(needed: u64) -> Result<(), u64> {
     let kind = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
     let system = System::new_with_specifics(kind);
     let limits = system.cgroup_limits().filter(|limits| limits.total_memory > 0);
     // What the group's limit leaves beside its processes; its page cache goes when memory is needed.
     let left = limits.map_or(u64::MAX, |limits| limits.total_memory.saturating_sub(limits.rss));
     let free = left.min(system.available_memory());
-    if system.total_memory() == 0 || needed <= free {
-        return Ok(());
-    }
-    Err(LoadError::Memory { path: path.into(), needed: gigabytes(needed), free: gigabytes(free) })
+    if system.total_memory() == 0 || needed <= free { Ok(()) } else { Err(free) }
 }
 
-fn gigabytes(bytes: u64) -> String {
+pub(crate) fn gigabytes(bytes: u64) -> String {
     format!("{:.1} GB", bytes as f64 / 1e9)
 }

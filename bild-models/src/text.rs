@@ -113,7 +113,12 @@ impl<P: Pair> TextGenerator<P> {
         at_once: usize,
         each: impl FnMut(usize, Result<TextOutput>),
     ) {
-        in_order(texts, at_once, |text| bild_core::caught(|| self.generate(text.as_ref())), each);
+        let generate = |(i, text): (usize, T)| {
+            let settings = self.generator.settings();
+            let settings = settings.clone().seed(settings.seed.wrapping_add(i as u64));
+            bild_core::caught(|| self.begin(text.as_ref(), &settings)?.finish())
+        };
+        in_order(texts.into_iter().enumerate(), at_once, generate, each);
     }
 
     /// Begins a generation whose text is taken piece by piece.
@@ -122,7 +127,11 @@ impl<P: Pair> TextGenerator<P> {
     ///
     /// As [`generate`](Self::generate), as far as it shows before the first step.
     pub fn stream(&self, text: &str) -> Result<TextStream<P::Session>> {
-        let generation = self.generator.stream(&self.source(text)?)?;
+        self.begin(text, self.generator.settings())
+    }
+
+    fn begin(&self, text: &str, settings: &Settings) -> Result<TextStream<P::Session>> {
+        let generation = self.generator.begin(&self.source(text)?, settings)?;
         let (text, stops) = (PartialText::new(self.tokenizer.clone()), self.stops.clone());
         Ok(TextStream { generation, text, stops, given: String::new(), stopped: None })
     }

@@ -1,62 +1,174 @@
 use std::{
+    collections::VecDeque,
     fmt,
-    sync::{Arc, LazyLock},
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    sync::{
+        Arc, LazyLock, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
 };
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::error::{LoadError, Result};
 
+/// The most threads that are asked for in earnest; beyond, they cost more than they compute.
+const MOST: usize = 1024;
+
 /// The threads that models on `Flex` compute with. Clones share them; so should the models of a pair, which never compute at the same
 /// time for one generation.
 ///
 /// The default is one pool for the whole process, with a thread for each physical core. Any number of generations may use the
-/// same threads: each pass goes to one of them, and idle ones help it. So as many generations as there are threads run side
-/// by side, each alone on its core, and a lone one has them all. Other backends have threads of their own and do not look at these.
+/// same threads: as many passes are computed at a time as there are threads, in the order in which they come, and those share
+/// the threads evenly. So as many generations as there are threads run side by side, each alone on its core, and a lone one has
+/// them all. A pass that waits for its turn sleeps: it takes on no other work, whatever thread or pool asks for it. Other backends have
+/// threads of their own and do not look at these.
 #[derive(Clone)]
-pub struct Threads(Option<Arc<ThreadPool>>);
+pub struct Threads(Option<Arc<Pools>>);
+
+/// Pools that never run anything but one pass at a time each, so that a thread that waits within a pass for the others
+/// finds nothing to do but parts of that pass.
+struct Pools {
+    count: usize,
+    /// The pool of a pass that begins while so many others are computed, made when it is first needed: an even share of
+    /// the threads.
+    pools: Vec<OnceLock<Option<ThreadPool>>>,
+    /// Passes that are being computed.
+    active: AtomicUsize,
+    gate: Mutex<Gate>,
+}
+
+/// Who computes, and who waits for it.
+struct Gate {
+    /// Which pools are free.
+    free: Vec<bool>,
+    waiting: VecDeque<mpsc::SyncSender<usize>>,
+}
 
 impl Threads {
     /// So many threads; with one, models compute in the thread that asks them.
     ///
     /// # Errors
     ///
-    /// If `count` is 0, or the system refuses to start so many.
+    /// If `count` is 0 or above 1024, or the system refuses to start so many.
     pub fn new(count: usize) -> Result<Self> {
         let error = |reason: String| LoadError::Threads { count, reason };
         match count {
             0 => Err(error("there must be at least one".into())),
             1 => Ok(Self(None)),
-            _ => {
-                let builder = ThreadPoolBuilder::new().num_threads(count).thread_name(|i| format!("bild-{i}"));
-                let pool = builder.build().map_err(|reason| error(reason.to_string()))?;
-                Ok(Self(Some(Arc::new(pool))))
+            2..=MOST => {
+                let pools = Pools {
+                    count,
+                    pools: (0..count).map(|_| OnceLock::new()).collect(),
+                    active: AtomicUsize::new(0),
+                    gate: Mutex::new(Gate { free: vec![true; count], waiting: VecDeque::new() }),
+                };
+                let first = pool(count).map_err(|reason| error(reason.to_string()))?;
+                pools.pools[0].get_or_init(|| Some(first));
+                Ok(Self(Some(Arc::new(pools))))
             }
+            _ => Err(error(format!("at most {MOST} are"))),
         }
     }
 
     /// How many there are.
     pub fn count(&self) -> usize {
-        self.0.as_ref().map_or(1, |pool| pool.current_num_threads())
+        self.0.as_ref().map_or(1, |pools| pools.count)
     }
 
-    /// Computes in one of the threads with the others at hand, if there is so much to do (multiplications, or bytes to
-    /// read) that it is worth going there; else here.
+    /// Computes a pass in the threads, once it is its turn, if there is so much to do (multiplications, or bytes to read)
+    /// that it is worth going there; else here.
     #[cfg(feature = "flex")]
-    pub(crate) fn run<R: Send>(&self, work: usize, compute: impl FnOnce() -> R + Send) -> R {
+    pub(crate) fn run<R: Send + 'static>(&self, work: usize, pass: impl FnOnce() -> R + Send + 'static) -> R {
         match &self.0 {
             // Going there and back takes some 20 µs.
-            Some(pool) if work >= 1 << 23 => pool.install(compute),
-            _ => compute(),
+            Some(pools) if work >= 1 << 23 => pools.run(pass),
+            _ => pass(),
         }
+    }
+
+    /// With how many threads, itself included, the thread that asks may share what it computes now: one, unless it
+    /// computes a pass.
+    #[cfg(feature = "flex")]
+    pub(crate) fn shared(&self) -> usize {
+        let Some(pools) = &self.0 else { return 1 };
+        let mut begun = pools.pools.iter().filter_map(|pool| pool.get()?.as_ref());
+        let Some(own) = begun.find(|pool| pool.current_thread_index().is_some()) else { return 1 };
+        let active = pools.active.load(Ordering::Relaxed).max(1);
+        own.current_num_threads().min(pools.count / active).max(1)
     }
 
     /// Computes two things, at once if there are two threads.
     #[cfg(feature = "flex")]
     pub(crate) fn both<X: Send, Y: Send>(&self, x: impl FnOnce() -> X + Send, y: impl FnOnce() -> Y + Send) -> (X, Y) {
-        match &self.0 {
-            Some(pool) => pool.join(x, y),
-            None => (x(), y()),
+        if self.count() == 1 {
+            return (x(), y());
+        }
+        std::thread::scope(|scope| {
+            let y = scope.spawn(y);
+            (x(), y.join().unwrap_or_else(|panic| resume_unwind(panic)))
+        })
+    }
+}
+
+#[cfg(feature = "flex")]
+impl Pools {
+    fn run<R: Send + 'static>(&self, pass: impl FnOnce() -> R + Send + 'static) -> R {
+        let turn = Turn::take(self);
+        self.active.fetch_add(1, Ordering::Relaxed);
+        let pool = self.pools[turn.pool].get_or_init(|| pool(self.count / (turn.pool + 1)).ok());
+        let result = match pool {
+            // Not `install`: a thread of another pool would run other jobs of that pool while it waits.
+            Some(pool) => {
+                let (done, result) = mpsc::sync_channel(1);
+                pool.spawn(move || {
+                    let _ = done.send(catch_unwind(AssertUnwindSafe(pass)));
+                });
+                result.recv().expect("the pass sends what became of it")
+            }
+            // The system has no more threads to give.
+            None => catch_unwind(AssertUnwindSafe(pass)),
+        };
+        self.active.fetch_sub(1, Ordering::Relaxed);
+        drop(turn);
+        result.unwrap_or_else(|panic| resume_unwind(panic))
+    }
+}
+
+fn pool(threads: usize) -> Result<ThreadPool, rayon::ThreadPoolBuildError> {
+    ThreadPoolBuilder::new().num_threads(threads).thread_name(|i| format!("bild-{i}")).build()
+}
+
+/// The right to compute a pass in one of the pools, given in the order in which it was asked for.
+#[cfg(feature = "flex")]
+struct Turn<'a> {
+    pools: &'a Pools,
+    pool: usize,
+}
+
+#[cfg(feature = "flex")]
+impl<'a> Turn<'a> {
+    fn take(pools: &'a Pools) -> Self {
+        let mut gate = pools.gate.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pool) = gate.free.iter().position(|&free| free) {
+            gate.free[pool] = false;
+            return Self { pools, pool };
+        }
+        let (give, given) = mpsc::sync_channel(1);
+        gate.waiting.push_back(give);
+        drop(gate);
+        Self { pools, pool: given.recv().expect("who waits is given a pool") }
+    }
+}
+
+#[cfg(feature = "flex")]
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut gate = self.pools.gate.lock().unwrap_or_else(PoisonError::into_inner);
+        match gate.waiting.pop_front() {
+            Some(next) => next.send(self.pool).expect("who waits is still there"),
+            None => gate.free[self.pool] = true,
         }
     }
 }
@@ -75,5 +187,122 @@ impl Default for Threads {
 impl fmt::Debug for Threads {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Threads").field("count", &self.count()).finish()
+    }
+}
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use std::{cell::Cell, thread, time::Duration};
+
+    use super::*;
+
+    thread_local! {
+        static PASSES_BELOW: Cell<usize> = const { Cell::new(0) };
+    }
+
+    /// What a pass does: it shares work several times, and while it waits for a part it might take on something else.
+    fn pass(threads: &Threads, deepest: &AtomicUsize) {
+        let below = PASSES_BELOW.replace(PASSES_BELOW.get() + 1);
+        deepest.fetch_max(below, Ordering::Relaxed);
+        for _ in 0..10 {
+            if threads.shared() > 1 {
+                rayon::join(|| (), || thread::sleep(Duration::from_micros(50)));
+            }
+        }
+        PASSES_BELOW.set(below);
+    }
+
+    #[test]
+    fn no_pass_is_computed_within_another() {
+        let threads = Threads::new(3).unwrap();
+        let deepest = Arc::new(AtomicUsize::new(0));
+        thread::scope(|scope| {
+            for _ in 0..64 {
+                scope.spawn(|| {
+                    for _ in 0..5 {
+                        let (own, deepest) = (threads.clone(), deepest.clone());
+                        threads.run(usize::MAX, move || pass(&own, &deepest));
+                    }
+                });
+            }
+        });
+        assert_eq!(deepest.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn passes_are_computed_in_the_order_in_which_they_come_and_as_many_as_there_are_threads() {
+        let threads = Threads::new(2).unwrap();
+        let pools = threads.0.as_deref().unwrap();
+        let turns = [Turn::take(pools), Turn::take(pools)];
+        let order = Mutex::new(Vec::new());
+        thread::scope(|scope| {
+            for i in 0..20 {
+                let order = &order;
+                scope.spawn(move || {
+                    let turn = Turn::take(pools);
+                    order.lock().unwrap().push(i);
+                    drop(turn);
+                });
+                // The next one comes when this one waits.
+                while pools.gate.lock().unwrap().waiting.len() <= i {
+                    thread::yield_now();
+                }
+            }
+            assert!(order.lock().unwrap().is_empty());
+            let [first, _second] = turns;
+            drop(first); // one by one from here on
+            while pools.gate.lock().unwrap().free.iter().all(|free| !free) {
+                thread::yield_now();
+            }
+            assert_eq!(*order.lock().unwrap(), (0..20).collect::<Vec<_>>());
+        });
+    }
+
+    #[test]
+    fn threads_are_shared_evenly_and_only_within_a_pass() {
+        let threads = Threads::new(4).unwrap();
+        assert_eq!(threads.shared(), 1);
+        let foreign = ThreadPoolBuilder::new().num_threads(3).build().unwrap();
+        assert_eq!(foreign.install(|| threads.shared()), 1, "not with the threads of another pool");
+        let (own, (begin, begun), (go, on)) = (threads.clone(), mpsc::channel(), mpsc::channel::<()>());
+        let shared = || {
+            let own = own.clone();
+            threads.run(usize::MAX, move || own.shared())
+        };
+        assert_eq!(shared(), 4);
+        thread::scope(|scope| {
+            let (own, threads) = (own.clone(), &threads);
+            let first = scope.spawn(move || {
+                threads.run(usize::MAX, move || {
+                    let alone = own.shared();
+                    begin.send(()).unwrap();
+                    on.recv().unwrap();
+                    (alone, own.shared())
+                })
+            });
+            begun.recv().unwrap();
+            assert_eq!(shared(), 2);
+            go.send(()).unwrap();
+            assert_eq!(first.join().unwrap(), (4, 4));
+        });
+    }
+
+    #[test]
+    fn a_panic_comes_out_and_leaves_the_threads_as_they_were() {
+        let threads = Threads::new(2).unwrap();
+        for _ in 0..5 {
+            let panic = catch_unwind(AssertUnwindSafe(|| threads.run(usize::MAX, || panic!("within"))));
+            assert_eq!(panic.unwrap_err().downcast_ref::<&str>(), Some(&"within"));
+        }
+        let own = threads.clone();
+        assert_eq!(threads.run(usize::MAX, move || own.shared()), 2);
+    }
+
+    #[test]
+    fn how_many_there_may_be() {
+        for count in [0, MOST + 1, usize::MAX] {
+            let sentence = Threads::new(count).unwrap_err().to_string();
+            assert!(sentence.contains("threads cannot be had"), "{sentence}");
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::{
     sync::Arc,
 };
 
-use bild_core::{Error, Token};
+use bild_core::{Error, Pieces, Token};
 use serde_json::Value;
 
 use crate::{
@@ -93,9 +93,10 @@ impl Tokenizer {
         }
     }
 
-    /// A number that two tokenizers share if they give the same pieces to the same tokens.
-    pub(crate) fn fingerprint(&self) -> u64 {
-        self.fingerprint
+    /// All its pieces, for two tokenizers to be compared.
+    pub(crate) fn pieces(&self) -> Pieces {
+        let tokenizer = self.clone();
+        Pieces::new(self.fingerprint, move |token| tokenizer.piece(token))
     }
 }
 

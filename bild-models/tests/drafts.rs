@@ -5,8 +5,8 @@ mod common;
 use std::num::NonZeroUsize;
 
 use bild_core::{
-    DraftModel, DraftSession, Generator, NoDraft, Pair, PairSession, Settings, Source, Token, VerifierModel,
-    VerifierSession, Want,
+    DraftModel, DraftSession, Generator, NoDraft, Pair, PairSession, SessionLimit, Settings, Source, Token,
+    VerifierModel, VerifierSession, Want,
 };
 use bild_models::{EarlyExit, LookIn, NgramLookup, T5};
 use bild_policies::{BigAlone, Lossless, Sampling};
@@ -50,7 +50,7 @@ fn early_exit_scores_as_the_model_does() {
     let want = Want::default().logits();
     let mut numbers = Numbers(8);
     for _ in 0..50 {
-        let mut session = pair.begin(&source, 40).unwrap();
+        let mut session = pair.begin(&source, &SessionLimit::new(40)).unwrap();
         let (mut tokens, mut scored, mut drafted) = (vec![0], 0, 0);
         while tokens.len() < 30 {
             for _ in 0..numbers.below(4) {
@@ -59,7 +59,7 @@ fn early_exit_scores_as_the_model_does() {
                 tokens.push(numbers.below(37) as Token);
             }
             let rows = session.score(&tokens[scored..], want).unwrap();
-            let mut whole = VerifierModel::begin(&model, &source, 40).unwrap();
+            let mut whole = VerifierModel::begin(&model, &source, &SessionLimit::new(40)).unwrap();
             let expected = whole.score(&tokens, want).unwrap().split_off(scored);
             let bits = |rows: &[bild_core::Row]| -> Vec<u32> {
                 rows.iter().flat_map(|row| row.logits.as_ref().unwrap().iter().map(|x| x.to_bits())).collect()
@@ -106,9 +106,9 @@ fn look_up_is_lossless_wherever_it_looks() {
 fn a_draft_model_that_is_not_asked_does_not_read_the_source() {
     // 99 is outside the vocabulary, which shows when the source is read.
     let (model, source) = (model(1), Source::new([99]));
-    let mut session = DraftModel::begin(&model, &source, 8).unwrap();
+    let mut session = DraftModel::begin(&model, &source, &SessionLimit::new(8)).unwrap();
     assert!(session.prepare().is_err());
-    assert!(VerifierModel::begin(&model, &source, 8).is_err());
+    assert!(VerifierModel::begin(&model, &source, &SessionLimit::new(8)).is_err());
 
     let (source, settings) = (Source::new([36, 1]), Settings::default());
     let run = |policy: Box<dyn bild_core::Policy>| {
@@ -128,7 +128,7 @@ fn sampling_has_the_distribution_of_the_model() {
     let (k, draws) = (3, 6_000);
     // The k largest of a row, as (token, probability).
     let top = |prefix: &[Token]| -> Vec<(Token, f64)> {
-        let mut session = VerifierModel::begin(&big, &source, 8).unwrap();
+        let mut session = VerifierModel::begin(&big, &source, &SessionLimit::new(8)).unwrap();
         let row = session.score(prefix, Want::default().logits()).unwrap().pop().unwrap();
         let mut all: Vec<(Token, f64)> = (0..).zip(row.logits.unwrap().iter().map(|&x| f64::from(x).exp())).collect();
         all.sort_by(|a, b| b.1.total_cmp(&a.1));

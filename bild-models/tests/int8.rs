@@ -4,7 +4,7 @@ mod common;
 
 use std::path::Path;
 
-use bild_core::{Generator, NoDraft, Settings, Source, Token, VerifierModel, VerifierSession, Want};
+use bild_core::{Generator, NoDraft, SessionLimit, Settings, Source, Token, VerifierModel, VerifierSession, Want};
 use bild_models::{Checkpoint, LoadError, LoadOptions, Precision, T5, Threads};
 use bild_policies::Lossless;
 use burn::tensor::backend::Backend;
@@ -27,7 +27,7 @@ fn int8() -> LoadOptions {
 
 /// The logits after each of `tokens`.
 fn logits<B: Backend>(model: &T5<B>, source: &Source, tokens: &[Token]) -> Vec<Vec<f32>> {
-    let mut session = VerifierModel::begin(model, source, tokens.len()).unwrap();
+    let mut session = VerifierModel::begin(model, source, &SessionLimit::new(tokens.len())).unwrap();
     let rows = session.score(tokens, Want::default().logits()).unwrap();
     rows.into_iter().map(|row| row.logits.unwrap().to_vec()).collect()
 }
@@ -77,7 +77,7 @@ fn a_row_has_the_same_bits_alone_and_in_a_pass_that_threads_share() {
         let (source, tokens) = (Source::new(numbers.tokens(90, 6000)), numbers.tokens(17, 6000));
         let together = logits(&model, &source, &tokens);
         for model in [model, serial] {
-            let mut session = VerifierModel::begin(&model, &source, tokens.len()).unwrap();
+            let mut session = VerifierModel::begin(&model, &source, &SessionLimit::new(tokens.len())).unwrap();
             for (token, expected) in tokens.iter().zip(&together) {
                 let row = session.score(&[*token], Want::default().logits()).unwrap().pop().unwrap();
                 let same = row.logits.unwrap().iter().zip(expected).all(|(a, b)| a.to_bits() == b.to_bits());

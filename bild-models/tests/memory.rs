@@ -1,9 +1,12 @@
-//! What loading takes: the model, and next to nothing beside it. Alone in its process, because it watches all of its memory.
+//! What loading takes: the model, and next to nothing beside it; and what a generation takes: what it says beforehand. Alone in
+//! its process, because it watches all of its memory.
 
 mod common;
 
+use bild_core::{Generator, NoDraft, Overflow, Settings, Source};
 use bild_models::{Checkpoint, LoadOptions, Precision, T5};
-use common::{TestBackend, config, write_checkpoint};
+use bild_policies::Lossless;
+use common::{Numbers, TestBackend, config, write_checkpoint};
 use peak_alloc::PeakAlloc;
 use serde_json::json;
 
@@ -11,6 +14,11 @@ use serde_json::json;
 static MEMORY: PeakAlloc = PeakAlloc;
 
 #[test]
+fn memory_is_what_is_said_of_it() {
+    loading_peaks_at_the_model();
+    generating_peaks_at_what_is_said_beforehand();
+}
+
 fn loading_peaks_at_the_model() {
     let directory = tempfile::tempdir().unwrap();
     // Some 30 MB, of which the embedding is 8.
@@ -34,5 +42,29 @@ fn loading_peaks_at_the_model() {
         let fits = held > expected - expected / 50 && held < expected + expected / 20;
         assert!(fits, "{precision:?}: {held} bytes are held, expected {expected}");
         assert!(peak < held + held / 20, "{precision:?}: {peak} bytes at the peak, {held} held");
+    }
+}
+
+/// It grows with the length of a source and not with its square, and so does what is said.
+fn generating_peaks_at_what_is_said_beforehand() {
+    let directory = tempfile::tempdir().unwrap();
+    let shape = json!({ "vocab_size": 500, "d_model": 32, "d_kv": 8, "num_heads": 8, "d_ff": 64 });
+    write_checkpoint(directory.path(), &config(shape), 1, |_| {});
+    let model = common::load(directory.path());
+    let settings = Settings::default().max_source_tokens(20_000, Overflow::Error).max_new_tokens(1);
+    let generator = Generator::new((NoDraft, model), Lossless::default()).unwrap();
+    for (length, new_tokens) in [(200, 1), (2000, 1), (5000, 1), (20, 20_000)] {
+        let source = Source::new(Numbers(1).tokens(length, 500));
+        let settings = settings.clone().max_new_tokens(new_tokens);
+        let said = generator.bytes_for(&source, &settings) as usize;
+        let before = MEMORY.current_usage();
+        MEMORY.reset_peak_usage();
+        let mut generation = generator.begin(&source, &settings).unwrap();
+        generation.next().unwrap().unwrap();
+        let peak = MEMORY.peak_usage() - before;
+        assert!(
+            peak < said + said / 4 && peak > said / 4,
+            "{length} tokens: {peak} bytes at the peak, {said} were said"
+        );
     }
 }

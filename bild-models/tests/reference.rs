@@ -2,7 +2,7 @@
 
 mod common;
 
-use bild_core::{DraftModel, Generator, NoDraft, Settings, Source, Token, VerifierSession, Want};
+use bild_core::{DraftModel, Generator, NoDraft, SessionLimit, Settings, Source, Token, VerifierSession, Want};
 use bild_models::{Checkpoint, T5};
 use bild_policies::Lossless;
 use burn::tensor::backend::Backend;
@@ -57,7 +57,7 @@ fn check<B: Backend>(name: &str, what: Check) {
         if what == Check::EncoderOnly {
             continue;
         }
-        let mut session = DraftModel::begin(&model, &source, case.decoder_input.len()).unwrap();
+        let mut session = DraftModel::begin(&model, &source, &SessionLimit::new(case.decoder_input.len())).unwrap();
         let scored = session.score(&case.decoder_input, Want::default().logits()).unwrap();
         assert_eq!(scored.iter().map(|row| row.argmax).collect::<Vec<_>>(), case.argmax_rows, "{name}");
         let last = scored.last().unwrap().logits.as_deref().unwrap();
@@ -82,8 +82,10 @@ macro_rules! fixtures {
         mod ndarray { $(#[test] fn $test() { super::check::<burn_ndarray::NdArray>($name, super::Check::$what); })* }
         #[cfg(feature = "tch")]
         mod tch { $(#[test] fn $test() { super::check::<burn_tch::LibTorch>($name, super::Check::$what); })* }
+        #[cfg(feature = "wgpu")]
+        mod wgpu { $(#[test] fn $test() { super::check::<bild_models::Wgpu>($name, super::Check::$what); })* }
         #[cfg(feature = "cuda")]
-        mod cuda { $(#[test] fn $test() { super::check::<burn_cuda::Cuda>($name, super::Check::$what); })* }
+        mod cuda { $(#[test] fn $test() { super::check::<bild_models::Cuda>($name, super::Check::$what); })* }
     };
 }
 

@@ -3,7 +3,9 @@
 
 mod common;
 
-use bild_core::{DraftSession, Error, Generator, Policy, Source, Token, VerifierModel, VerifierSession, Want};
+use bild_core::{
+    DraftSession, Error, Generator, Policy, SessionLimit, Source, Token, VerifierModel, VerifierSession, Want,
+};
 use bild_models::{T5, T5Session};
 use bild_policies::{Bild, Lossless};
 use burn::tensor::backend::Backend;
@@ -14,7 +16,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 fn begin<B: Backend>(model: &T5<B>, source: &Source, limit: usize) -> T5Session<B> {
-    VerifierModel::begin(model, source, limit).unwrap()
+    VerifierModel::begin(model, source, &SessionLimit::new(limit)).unwrap()
 }
 
 /// The logits after each of `new`.
@@ -133,8 +135,10 @@ other_backends! {
     ndarray: NdArray;
     #[cfg(feature = "tch")]
     tch: burn_tch::LibTorch;
+    #[cfg(feature = "wgpu")]
+    wgpu: bild_models::Wgpu;
     #[cfg(feature = "cuda")]
-    cuda: burn_cuda::Cuda;
+    cuda: bild_models::Cuda;
 }
 
 /// The tokens and events of both policies. None of these generations has a near-tie.

@@ -70,11 +70,12 @@ impl Prices {
     ///
     /// # Errors
     ///
-    /// [`Error::Setting`] if one is negative, infinite or NaN.
+    /// [`Error::Setting`] if one is negative, above 1e12 or NaN.
     pub fn new(draft: f64, verify: f64, verify_draft: f64) -> Result<Self> {
         for price in [draft, verify, verify_draft] {
-            if !(0.0..=f64::MAX).contains(&price) {
-                let (name, expected) = ("the price of a pass", "a number, at least 0");
+            // Sums and ratios of larger ones would overflow.
+            if !(0.0..=1e12).contains(&price) {
+                let (name, expected) = ("the price of a pass", "a number from 0 to 1e12");
                 return Err(Error::Setting { name, found: price.to_string(), expected });
             }
         }

@@ -2,7 +2,7 @@ use bild_core::{Context, Row, Want};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    random::{mix, uniform},
+    random::{of_source, uniform},
     threshold::threshold,
 };
 
@@ -61,7 +61,8 @@ impl FallbackRule for SmallMargin {
         let Some(logits) = &row.logits else { return false };
         let others = logits.iter().enumerate().filter(|(token, _)| *token != row.argmax as usize);
         let second = others.fold(f32::NEG_INFINITY, |second, (_, &logit)| second.max(logit));
-        let ratio = (second - logits[row.argmax as usize]).exp();
+        let Some(best) = logits.get(row.argmax as usize) else { return true };
+        let ratio = (second - best).exp();
         row.probability * (1.0 - ratio) < self.0
     }
 }
@@ -87,9 +88,7 @@ threshold! {
 
 impl FallbackRule for RandomFallback {
     fn falls_back(&self, at: &Context<'_>, _row: &Row) -> bool {
-        // Other sources fall back elsewhere.
-        let of_source = at.source.tokens().iter().fold(at.seed, |seed, &token| mix(seed ^ (u64::from(token) + 1)));
-        uniform(of_source, at.tokens.len() as u64) < self.0
+        uniform(of_source(at.seed, at.source), at.tokens.len() as u64) < self.0
     }
 }
 

@@ -1,10 +1,17 @@
 //! Random numbers that a seed decides, the same on every machine.
 
+use bild_core::Source;
+
 /// SplitMix64's finalizer: every bit of the result depends on every bit of `x`.
 pub(crate) fn mix(x: u64) -> u64 {
     let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     x ^ (x >> 31)
+}
+
+/// A seed that another source makes another, so that sources with the same seed do not share their luck.
+pub(crate) fn of_source(seed: u64, source: &Source) -> u64 {
+    source.tokens().iter().fold(seed, |seed, &token| mix(seed ^ (u64::from(token) + 1)))
 }
 
 /// A number in [0, 1) that `seed` and `position` decide.

@@ -133,7 +133,8 @@ impl RollbackRule for LowRank {
             return draft.token != row.argmax;
         };
         let token = draft.token as usize;
-        let above = |(other, &logit): (usize, &f32)| logit > logits[token] || logit == logits[token] && other < token;
+        let Some(&own) = logits.get(token) else { return true };
+        let above = |(other, &logit): (usize, &f32)| logit > own || logit == own && other < token;
         logits.iter().enumerate().filter(|entry| above(*entry)).count() >= self.0.get()
     }
 }

@@ -1,13 +1,17 @@
 use std::num::NonZeroUsize;
 
-use bild_core::{Context, Draft, Drafted, Error, Policy, PolicyState, Result, Row, Then, Verdict, Want, Wants};
+use bild_core::{Context, Draft, Drafted, Error, Policy, PolicyState, Result, Row, Source, Then, Verdict, Want, Wants};
 use serde::{Deserialize, Serialize};
 
-use crate::{FallbackRule, LowProbability, distribution::Distribution, random::Generator};
+use crate::{
+    FallbackRule, LowProbability,
+    distribution::Distribution,
+    random::{Generator, of_source},
+};
 
 /// Speculative sampling: what is written is distributed exactly as if the big model alone were sampled at this temperature,
 /// top-k and top-p, whatever the little one drafts (Leviathan et al. 2023, arXiv 2211.17192; Chen et al. 2023, arXiv
-/// 2302.01318). The seed of the settings decides the outcome.
+/// 2302.01318). The seed of the settings and the source decide the outcome.
 ///
 /// Both models' distributions are shaped alike. A draft x drawn from q stands with the probability min(1, p(x) / q(x)); the
 /// token in place of a refused one is drawn from max(0, p − q), scaled to 1. At temperature 0 it is
@@ -153,15 +157,24 @@ impl Policy for Sampling {
     }
 
     fn begin(&self, seed: u64) -> Box<dyn PolicyState> {
-        Box::new(State { policy: *self, random: Generator::new(seed), drafts: Vec::new() })
+        Box::new(State { policy: *self, seed, random: None, drafts: Vec::new() })
     }
 }
 
 struct State {
     policy: Sampling,
-    random: Generator,
+    seed: u64,
+    /// Nothing before the source is known.
+    random: Option<Generator>,
     /// What each waiting draft was drawn from.
     drafts: Vec<Distribution>,
+}
+
+impl State {
+    fn uniform(&mut self, source: &Source) -> f64 {
+        let seed = self.seed;
+        self.random.get_or_insert_with(|| Generator::new(of_source(seed, source))).uniform()
+    }
 }
 
 impl PolicyState for State {
@@ -170,24 +183,24 @@ impl PolicyState for State {
             return Draft::FallBack;
         }
         let distribution = self.policy.shape(row);
-        let token = distribution.at(self.random.uniform());
+        let token = distribution.at(self.uniform(at.source));
         self.drafts.push(distribution);
         let last = self.policy.max_draft.is_some_and(|max| self.drafts.len() >= max.get());
         if last { Draft::KeepLast(token) } else { Draft::Keep(token) }
     }
 
-    fn verified(&mut self, _at: &Context<'_>, drafts: &[Drafted], rows: &[Row]) -> Verdict {
+    fn verified(&mut self, at: &Context<'_>, drafts: &[Drafted], rows: &[Row]) -> Verdict {
         let lenience = f64::from(self.policy.lenience);
         let mut distributions = std::mem::take(&mut self.drafts).into_iter();
         for (accepted, (draft, row)) in drafts.iter().zip(rows).enumerate() {
             let (p, q) = (self.policy.shape(row), distributions.next().unwrap_or(Distribution::Point(draft.token)));
-            let least = self.random.uniform() * lenience * q.probability(draft.token);
+            let least = self.uniform(at.source) * lenience * q.probability(draft.token);
             if least >= p.probability(draft.token) {
-                let next = p.without(&q).at(self.random.uniform());
+                let next = p.without(&q).at(self.uniform(at.source));
                 return Verdict { accepted, next, then: Then::Draft };
             }
         }
-        let next = self.policy.shape(&rows[drafts.len()]).at(self.random.uniform());
+        let next = self.policy.shape(&rows[drafts.len()]).at(self.uniform(at.source));
         Verdict { accepted: drafts.len(), next, then: Then::Draft }
     }
 }

@@ -8,8 +8,8 @@ use std::{
 };
 
 use bild_core::{
-    CancelToken, Context, DraftModel, Drafted, Error, Event, Finish, Generator, NoDraft, Overflow, Pair, Policy,
-    PolicyState, Result, Row, Settings, Source, Then, Token, Verdict, VerifierModel, Vocabulary,
+    CancelToken, Context, DraftModel, Drafted, Error, Event, Finish, Generator, NoDraft, Overflow, Pair, Pieces,
+    Policy, PolicyState, Result, Row, SessionLimit, Settings, Source, Then, Token, Verdict, VerifierModel, Vocabulary,
 };
 use bild_policies::{Bild, HighCrossEntropy, Lossless, LowProbability};
 use toy::{END, Toy, ToySession, blend, decode, random, scripted};
@@ -144,7 +144,7 @@ fn bad_input_is_a_sentence() {
     assert!(error(settings.clone().max_new_tokens(usize::MAX), &[2]).contains("at most 65536"));
     let long = error(settings.clone().max_source_tokens(3, Overflow::Error), &[2; 4]);
     assert!(long.contains("4 tokens") && long.contains("limit is 3"), "{long}");
-    assert!(error(settings.max_source_tokens(0, Overflow::Truncate), &[2]).contains("limit is 0"));
+    assert!(error(settings.max_source_tokens(0, Overflow::Truncate), &[2]).contains("max_source_tokens is 0"));
 }
 
 #[test]
@@ -155,7 +155,7 @@ fn a_truncated_source_keeps_its_end() {
         fn vocabulary(&self) -> &Vocabulary {
             &self.0
         }
-        fn begin(&self, source: &Source, limit: usize) -> Result<ToySession> {
+        fn begin(&self, source: &Source, limit: &SessionLimit) -> Result<ToySession> {
             *self.1.lock().unwrap() = source.tokens().to_vec();
             VerifierModel::begin(&Toy::new(&Arc::default(), scripted(&[])), source, limit)
         }
@@ -226,14 +226,18 @@ fn pairs_that_do_not_fit_are_refused_by_name() {
         fn vocabulary(&self) -> Option<&Vocabulary> {
             Some(&self.0)
         }
-        fn begin(&self, _source: &Source, _limit: usize) -> Result<NoDraft> {
+        fn begin(&self, _source: &Source, _limit: &SessionLimit) -> Result<NoDraft> {
             Ok(NoDraft)
         }
     }
-    let ours = Vocabulary { size: toy::VOCABULARY, start: 0, end: vec![END], pieces: Some(7) };
+    let pieces = |fifth: &'static str| {
+        let piece = move |token| if token == 5 { fifth.to_owned() } else { format!("p{token}") };
+        Some(Pieces::new(fifth.len() as u64, move |token| Some(piece(token))))
+    };
+    let ours = Vocabulary { size: toy::VOCABULARY, start: 0, end: vec![END], pieces: pieces("Tom") };
     let refused = |draft: Vocabulary| {
         let (_, mut verifier) = pair(0);
-        verifier.set_pieces(Some(7));
+        verifier.set_pieces(pieces("Tom"));
         (Named(draft), verifier).check().map_err(|error| error.to_string())
     };
     assert!(refused(ours.clone()).is_ok());
@@ -242,7 +246,10 @@ fn pairs_that_do_not_fit_are_refused_by_name() {
         (Vocabulary { size: 9, ..ours.clone() }, "vocabulary size of the draft model is 9, of the verifier 8"),
         (Vocabulary { start: 1, ..ours.clone() }, "start token of the draft model is 1"),
         (Vocabulary { end: vec![END, 3], ..ours.clone() }, "end-of-sequence tokens of the draft model is [1, 3]"),
-        (Vocabulary { pieces: Some(8), ..ours }, "tokenizer"),
+        (
+            Vocabulary { pieces: pieces("Anna"), ..ours },
+            "token 5, the first that differs, of the draft model is \"Anna\"",
+        ),
     ] {
         let sentence = refused(other).unwrap_err();
         assert!(sentence.contains(what), "{sentence}");

@@ -5,7 +5,8 @@ mod toy;
 use std::{num::NonZeroUsize, sync::Arc};
 
 use bild_core::{
-    Drafted, Error, Generator, LogitsProcessor, NoDraft, Policy, Prefix, Role, Row, Settings, Source, Token, Want,
+    Drafted, Error, Generator, LogitsProcessor, NoDraft, Policy, Prefix, Role, Row, SessionLimit, Settings, Source,
+    Token, Want,
 };
 use bild_policies::{
     AdaptiveLength, AnyFallback, AnyPolicy, AnyRollback, Atypical, BigAlone, Bild, CostAware, FallbackRule,
@@ -304,7 +305,7 @@ fn many_sources_keep_their_order_and_one_failure_loses_no_other() {
         fn vocabulary(&self) -> &bild_core::Vocabulary {
             self.0.vocabulary()
         }
-        fn begin(&self, source: &Source, limit: usize) -> bild_core::Result<toy::ToySession> {
+        fn begin(&self, source: &Source, limit: &SessionLimit) -> bild_core::Result<toy::ToySession> {
             match source.tokens()[0] {
                 400 => Err(Error::model("poison")),
                 500 => panic!("worse"),

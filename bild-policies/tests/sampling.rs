@@ -6,8 +6,8 @@ mod toy;
 use std::{num::NonZeroUsize, sync::Arc};
 
 use bild_core::{
-    Context, Draft, DraftModel, DraftSession, Drafted, Generator, Policy, PolicyState, Result, Row, Settings, Source,
-    Then, Token, Verdict, VerifierModel, VerifierSession, Vocabulary, Want, Wants,
+    Context, Draft, DraftModel, DraftSession, Drafted, Generator, Policy, PolicyState, Result, Row, SessionLimit,
+    Settings, Source, Then, Token, Verdict, VerifierModel, VerifierSession, Vocabulary, Want, Wants,
 };
 use bild_policies::{AdaptiveLength, CostAware, Lossless, Prices, Sampling};
 use toy::{decode, mix, random};
@@ -47,7 +47,7 @@ impl DraftModel for Table {
         Some(&self.vocabulary)
     }
 
-    fn begin(&self, _source: &Source, _limit: usize) -> Result<Session> {
+    fn begin(&self, _source: &Source, _limit: &SessionLimit) -> Result<Session> {
         Ok(Session { table: self.clone(), tokens: Vec::new() })
     }
 }
@@ -59,7 +59,7 @@ impl VerifierModel for Table {
         &self.vocabulary
     }
 
-    fn begin(&self, source: &Source, limit: usize) -> Result<Session> {
+    fn begin(&self, source: &Source, limit: &SessionLimit) -> Result<Session> {
         DraftModel::begin(self, source, limit)
     }
 }

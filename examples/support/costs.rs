@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use bild::{Event, Output, Pair, PairSession, Source, Token, Want};
+use bild::{Event, Output, Pair, PairSession, SessionLimit, Source, Token, Want};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -45,7 +45,7 @@ impl Costs {
         let (source, written) = (Source::new(tokens(source)), tokens(limit));
         for _ in 0..ROUNDS {
             let begun = Instant::now();
-            let mut session = pair.begin(&source, limit)?;
+            let mut session = pair.begin(&source, &SessionLimit::new(limit))?;
             encode_big.push(milliseconds(begun));
             let begun = Instant::now();
             session.prepare()?;

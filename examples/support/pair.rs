@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use bild::{
-    EarlyExit, Flex, LookIn, NgramLookup, NoDraft, Pair, PairSession, Result, Source, T5, Tokenizer, Vocabulary,
+    EarlyExit, Flex, LookIn, NgramLookup, NoDraft, Pair, PairSession, Result, SessionLimit, Source, T5, Tokenizer,
+    Vocabulary,
 };
 use clap::{Args, ValueEnum};
 
@@ -107,7 +108,7 @@ impl Pair for AnyPair {
         }
     }
 
-    fn begin(&self, source: &Source, limit: usize) -> Result<Self::Session> {
+    fn begin(&self, source: &Source, limit: &SessionLimit) -> Result<Self::Session> {
         Ok(match self {
             Self::Two(little, big) => Box::new((little.clone(), big.clone()).begin(source, limit)?),
             Self::Lookup(lookup, big) => Box::new((*lookup, big.clone()).begin(source, limit)?),

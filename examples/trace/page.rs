@@ -219,7 +219,9 @@ fn escape(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use bild::{Bild, CancelToken, Generator, Pair, PairSession, Result, Row, Settings, Source, Vocabulary, Want};
+    use bild::{
+        Bild, CancelToken, Generator, Pair, PairSession, Result, Row, SessionLimit, Settings, Source, Vocabulary, Want,
+    };
 
     use super::*;
 
@@ -245,7 +247,7 @@ mod tests {
             &self.0
         }
 
-        fn begin(&self, _: &Source, _: usize) -> Result<Self> {
+        fn begin(&self, _: &Source, _: &SessionLimit) -> Result<Self> {
             Ok(self.clone())
         }
     }

@@ -3,7 +3,8 @@
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::{Rows, elementwise::exp, is_shared};
+use super::{Rows, elementwise::exp, parts};
+use crate::Threads;
 
 /// Keys and values are laid out in multiples of this, whatever vectors the CPU has, and sums over keys go by as many lanes.
 const LANES: usize = 16;
@@ -19,14 +20,40 @@ pub(crate) struct KeysValues {
     /// The number of rows and `d_kv`, each made a multiple of `LANES`.
     room: usize,
     depth: usize,
+    threads: Threads,
+}
+
+/// What attention adds to the scores of queries for the distance to each key. It is a stretch of one table for each query, so
+/// that it takes the memory of one row however many queries there are.
+#[derive(Clone, Copy)]
+pub(crate) struct Bias<'a> {
+    /// `[heads, width]`
+    pub(crate) table: &'a [f32],
+    pub(crate) width: usize,
+    /// Where the stretch of the first query begins; that of each further one begins one entry before.
+    pub(crate) first: usize,
+}
+
+impl<'a> Bias<'a> {
+    /// Of the query in row `row` over the first `count` keys.
+    #[inline(always)]
+    fn row(self, head: usize, row: usize, count: usize) -> &'a [f32] {
+        &self.table[head * self.width + self.first - row..][..count]
+    }
 }
 
 impl KeysValues {
     /// With room for `limit` rows.
-    pub(crate) fn new(limit: usize, heads: usize, d_kv: usize) -> Self {
+    pub(crate) fn new(limit: usize, heads: usize, d_kv: usize, threads: Threads) -> Self {
+        let [keys, values] = Self::lengths(limit, heads, d_kv);
         let (room, depth) = (limit.next_multiple_of(LANES), d_kv.next_multiple_of(LANES));
-        let (keys, values) = (vec![0.0; heads * d_kv * room], vec![0.0; heads * room * depth]);
-        Self { keys, values, d_kv, room, depth }
+        Self { keys: vec![0.0; keys], values: vec![0.0; values], d_kv, room, depth, threads }
+    }
+
+    /// How many numbers it takes.
+    pub(crate) fn lengths(limit: usize, heads: usize, d_kv: usize) -> [usize; 2] {
+        let (room, depth) = (limit.next_multiple_of(LANES), d_kv.next_multiple_of(LANES));
+        [heads * d_kv * room, heads * room * depth]
     }
 
     /// Writes rows of `[heads, d_kv]` from row `at` on.
@@ -39,7 +66,7 @@ impl KeysValues {
             }
         };
         // Memory that is written for the first time takes as long as many weights that are read.
-        if is_shared(keys.count, 32 * keys.width) {
+        if parts(&self.threads, keys.count, 32 * keys.width) > 1 {
             let heads = self.keys.par_chunks_exact_mut(d_kv * room).zip(self.values.par_chunks_exact_mut(room * depth));
             heads.enumerate().for_each(write);
         } else {
@@ -48,19 +75,19 @@ impl KeysValues {
         }
     }
 
-    /// What queries, rows of `[heads, d_kv]`, find among the first `count` keys, with `bias` (`[heads, rows, count]`) added
-    /// to the scores: the sums of values weighted by the softmax of the scores, `[rows, heads, d_kv]`.
+    /// What queries, rows of `[heads, d_kv]`, find among the first `count` keys, with `bias` added to the scores: the sums of values weighted by the softmax of the scores, `[rows, heads, d_kv]`.
     ///
     /// A key whose bias is −∞ leaves no trace in the result if it comes after all others, so a row of a longer pass that
     /// masks what follows it has the bits of a pass that ends with it.
-    pub(crate) fn attend(&self, queries: Rows<'_>, count: usize, bias: Option<&[f32]>) -> Vec<f32> {
+    pub(crate) fn attend(&self, queries: Rows<'_>, count: usize, bias: Option<Bias<'_>>) -> Vec<f32> {
         let Rows { count: rows, width, .. } = queries;
         let mut found = vec![0.0; rows * width]; // [heads, rows, d_kv]
         let attend = |first, found: &mut [f32]| {
             Arch::new().dispatch(Heads { queries, first, memory: self, count, bias, found });
         };
-        if is_shared(rows, 2 * count * width) {
-            let each = (width / self.d_kv).div_ceil(2 * rayon::current_num_threads());
+        let threads = parts(&self.threads, rows, 2 * count * width);
+        if threads > 1 {
+            let each = (width / self.d_kv).div_ceil(2 * threads);
             let parts = found.par_chunks_mut(each * rows * self.d_kv).enumerate();
             parts.for_each(|(part, found)| attend(part * each, found));
         } else {
@@ -103,7 +130,7 @@ struct Heads<'a> {
     first: usize,
     memory: &'a KeysValues,
     count: usize,
-    bias: Option<&'a [f32]>,
+    bias: Option<Bias<'a>>,
     /// `[heads, rows, d_kv]`
     found: &'a mut [f32],
 }
@@ -118,7 +145,6 @@ impl WithSimd for Heads<'_> {
         let mut buffer = vec![0.0; 4 * (count.next_multiple_of(LANES) + memory.depth)];
         for (i, found) in found.chunks_exact_mut(queries.count * memory.d_kv).enumerate() {
             let head = first + i;
-            let bias = bias.map(|bias| &bias[head * queries.count * count..]);
             let mut head = Head { queries, head, memory, count, bias, found, buffer: &mut buffer };
             let mut row = 0;
             while row < queries.count {
@@ -138,8 +164,7 @@ struct Head<'a> {
     head: usize,
     memory: &'a KeysValues,
     count: usize,
-    /// `[rows, count]`
-    bias: Option<&'a [f32]>,
+    bias: Option<Bias<'a>>,
     /// `[rows, d_kv]`
     found: &'a mut [f32],
     buffer: &'a mut [f32],
@@ -149,7 +174,7 @@ impl Head<'_> {
     /// R rows, from row `at` on, for which keys and values are read once.
     #[inline(always)]
     fn rows<S: Simd, const R: usize>(&mut self, simd: S, at: usize) -> usize {
-        let KeysValues { keys, values, d_kv, room, depth } = self.memory;
+        let KeysValues { keys, values, d_kv, room, depth, .. } = self.memory;
         let padded = self.count.next_multiple_of(LANES);
         let (weights, rest) = self.buffer.split_at_mut(R * padded);
         let sum = &mut rest[..R * depth];
@@ -161,7 +186,7 @@ impl Head<'_> {
         for (r, weights) in weights.chunks_exact_mut(padded).enumerate() {
             let (scores, rest) = weights.split_at_mut(self.count);
             if let Some(bias) = self.bias {
-                for (score, bias) in scores.iter_mut().zip(&bias[(at + r) * self.count..]) {
+                for (score, bias) in scores.iter_mut().zip(bias.row(self.head, at + r, self.count)) {
                     *score += bias;
                 }
             }
@@ -253,15 +278,22 @@ fn softmax(scores: &mut [f32]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::in_pool;
+    use crate::kernel::in_threads;
 
     fn values(count: usize, seed: usize) -> Vec<f32> {
         (0..count).map(|i| ((i * 7919 + seed * 104_729) % 1009) as f32 / 504.0 - 1.0).collect()
     }
 
-    fn attend(q: Rows<'_>, k: Rows<'_>, v: Rows<'_>, bias: Option<&[f32]>, heads: usize) -> Vec<f32> {
+    fn attend(
+        q: Rows<'_>,
+        k: Rows<'_>,
+        v: Rows<'_>,
+        bias: Option<Bias<'_>>,
+        heads: usize,
+        threads: Threads,
+    ) -> Vec<f32> {
         // In two writes, with room for more.
-        let mut memory = KeysValues::new(k.count + 3, heads, k.width / heads);
+        let mut memory = KeysValues::new(k.count + 3, heads, k.width / heads, threads);
         let first = k.count / 2;
         let cut = |rows: Rows<'_>, from: usize, count: usize| -> Vec<f32> {
             (from..from + count).flat_map(|i| rows.row(i).to_vec()).collect()
@@ -276,6 +308,10 @@ mod tests {
         Rows { values, count: values.len() / width, width, stride: width }
     }
 
+    fn alone() -> Threads {
+        Threads::new(1).unwrap()
+    }
+
     #[test]
     fn rows_may_lie_apart() {
         let (width, rows) = (6, 5);
@@ -284,11 +320,17 @@ mod tests {
         let copied = |i: usize| (0..rows).flat_map(|row| part(i).row(row).to_vec()).collect::<Vec<f32>>();
         let copies = [copied(0), copied(1), copied(2)];
         let [q, k, v] = [&copies[0], &copies[1], &copies[2]].map(|copy| rows_of(copy, width));
-        assert_eq!(attend(part(0), part(1), part(2), None, 2), attend(q, k, v, None, 2));
+        assert_eq!(attend(part(0), part(1), part(2), None, 2, alone()), attend(q, k, v, None, 2, alone()));
     }
 
-    /// The definition, in f64.
-    fn expected(q: &[f32], k: &[f32], v: &[f32], bias: &[f32], [count, d_kv]: [usize; 2]) -> Vec<f64> {
+    /// The definition, in f64; `bias` is given the head and how far the key stands ahead of the query.
+    fn expected(
+        q: &[f32],
+        k: &[f32],
+        v: &[f32],
+        bias: impl Fn(usize, isize) -> f32,
+        [count, d_kv]: [usize; 2],
+    ) -> Vec<f64> {
         let width = count * d_kv;
         let (rows, keys) = (q.len() / width, k.len() / width);
         let mut found = vec![0.0; q.len()];
@@ -297,7 +339,8 @@ mod tests {
                 let at = |row: usize, i: usize| row * width + head * d_kv + i;
                 let score = |key: usize| -> f64 {
                     let product = |i| f64::from(q[at(row, i)]) * f64::from(k[at(key, i)]);
-                    (0..d_kv).map(product).sum::<f64>() + f64::from(bias[(head * rows + row) * keys + key])
+                    let ahead = key as isize - row as isize;
+                    (0..d_kv).map(product).sum::<f64>() + f64::from(bias(head, ahead))
                 };
                 let sum: f64 = (0..keys).map(|key| score(key).exp()).sum();
                 for i in 0..d_kv {
@@ -315,9 +358,12 @@ mod tests {
             let width = count * d_kv;
             for (rows, keys) in [(1, 1), (1, 9), (2, 2), (3, 17), (11, 40)] {
                 let (q, k, v) = (values(rows * width, 1), values(keys * width, 2), values(keys * width, 3));
-                let bias = values(count * rows * keys, 4);
-                let found = attend(rows_of(&q, width), rows_of(&k, width), rows_of(&v, width), Some(&bias), count);
-                for (found, expected) in found.iter().zip(expected(&q, &k, &v, &bias, [count, d_kv])) {
+                let table = values(count * (rows + keys), 4);
+                let bias = Bias { table: &table, width: rows + keys, first: rows - 1 };
+                let [q_rows, k_rows, v_rows] = [&q, &k, &v].map(|values| rows_of(values, width));
+                let found = attend(q_rows, k_rows, v_rows, Some(bias), count, alone());
+                let at = |head: usize, ahead: isize| table[head * (rows + keys) + (rows as isize - 1 + ahead) as usize];
+                for (found, expected) in found.iter().zip(expected(&q, &k, &v, at, [count, d_kv])) {
                     assert!((f64::from(*found) - expected).abs() < 1e-5, "{count} {d_kv} {rows} {keys}");
                 }
             }
@@ -330,22 +376,24 @@ mod tests {
         for (count, d_kv, rows) in [(2, 3, 2), (4, 21, 11), (2, 64, 11), (8, 64, 5), (16, 64, 150)] {
             let (width, before) = (count * d_kv, 13);
             let keys = before + rows;
-            let (q, k, v) = (values(rows * width, 1), values(keys * width, 2), values(keys * width, 3));
-            let bias = |row: usize, key: usize| if key > before + row { f32::NEG_INFINITY } else { (key as f32).sin() };
-            let all = (0..count).flat_map(|_| (0..rows).flat_map(|row| (0..keys).map(move |key| bias(row, key))));
-            let all: Vec<f32> = all.collect();
-            let mut together = Vec::new();
-            in_pool(|| {
-                together = attend(rows_of(&q, width), rows_of(&k, width), rows_of(&v, width), Some(&all), count)
+            in_threads(move |threads| {
+                // What stands ahead is masked.
+                let masked = |ahead: isize| if ahead > 0 { f32::NEG_INFINITY } else { (ahead as f32).sin() };
+                let of_head = |_| (0..2 * keys).map(|i| masked(i as isize - (keys as isize - 1)));
+                let table: Vec<f32> = (0..count).flat_map(of_head).collect();
+                let bias = |row: usize| Bias { table: &table, width: 2 * keys, first: keys - 1 - (before + row) };
+                let (q, k, v) = (values(rows * width, 1), values(keys * width, 2), values(keys * width, 3));
+                let [all_q, all_k, all_v] = [&q, &k, &v].map(|values| rows_of(values, width));
+                let together = attend(all_q, all_k, all_v, Some(bias(0)), count, threads);
+                for row in 0..rows {
+                    let seen = before + row + 1;
+                    let (k, v) = (rows_of(&k[..seen * width], width), rows_of(&v[..seen * width], width));
+                    let q = rows_of(&q[row * width..][..width], width);
+                    let own = attend(q, k, v, Some(bias(row)), count, alone());
+                    let same = own.iter().zip(&together[row * width..]).all(|(a, b)| a.to_bits() == b.to_bits());
+                    assert!(same, "row {row} of {count} heads of {d_kv}");
+                }
             });
-            for row in 0..rows {
-                let seen = before + row + 1;
-                let own: Vec<f32> = (0..count).flat_map(|_| (0..seen).map(|key| bias(row, key))).collect();
-                let (k, v) = (rows_of(&k[..seen * width], width), rows_of(&v[..seen * width], width));
-                let alone = attend(rows_of(&q[row * width..][..width], width), k, v, Some(&own), count);
-                let same = alone.iter().zip(&together[row * width..]).all(|(a, b)| a.to_bits() == b.to_bits());
-                assert!(same, "row {row} of {count} heads of {d_kv}");
-            }
         }
     }
 }

@@ -8,11 +8,12 @@ use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::{
-    PANEL, is_shared,
+    PANEL,
     lanes::{Kind, Step, Tile, WORD},
+    parts,
     product::{copy_block, in_panels},
 };
-use crate::precision::round;
+use crate::{Threads, precision::round};
 
 /// Inputs that share a scale.
 const GROUP: usize = 128;
@@ -25,12 +26,13 @@ pub struct Int8Panels {
     scales: Vec<[f32; PANEL]>,
     width: usize,
     outputs: usize,
+    threads: Threads,
 }
 
 impl Int8Panels {
-    /// A matrix of `[outputs, width]` whose rows are yet to come.
-    pub fn new(outputs: usize, width: usize) -> Self {
-        Self { steps: Vec::new(), scales: Vec::new(), width, outputs }
+    /// A matrix of `[outputs, width]` whose rows are yet to come, multiplied with by these threads.
+    pub fn new(outputs: usize, width: usize, threads: Threads) -> Self {
+        Self { steps: Vec::new(), scales: Vec::new(), width, outputs, threads }
     }
 
     /// Rounds and adds the next `PANEL` rows, or the last ones.
@@ -75,10 +77,10 @@ impl Int8Panels {
     fn product_by(&self, kind: Kind, x: &[f32]) -> Vec<f32> {
         let rows = x.len() / self.width;
         // A byte takes a quarter of the time that a float takes.
-        let shared = is_shared(rows, self.steps.len() * size_of::<Step>() / 4);
-        let inputs = Inputs::round(x, self.width, kind.most_rows(), shared);
+        let parts = parts(&self.threads, rows, self.steps.len() * size_of::<Step>() / 4);
+        let inputs = Inputs::round(x, self.width, kind.most_rows(), parts > 1);
         let steps = self.steps_of_panel();
-        in_panels(rows, self.outputs, shared, |first, results| {
+        in_panels(rows, self.outputs, parts, |first, results| {
             let panels = self.steps[first * steps..].chunks_exact(steps).zip(&self.scales[first..]);
             let mut block = vec![0.0; rows * PANEL];
             for (i, (panel, scales)) in panels.take(results[0].len().div_ceil(PANEL)).enumerate() {
@@ -173,14 +175,18 @@ impl WithSimd for Round<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::in_pool;
+    use crate::kernel::in_threads;
 
     fn values(count: usize, seed: usize) -> Vec<f32> {
         (0..count).map(|i| ((i * 7919 + seed * 104_729) % 1009) as f32 / 504.0 - 1.0).collect()
     }
 
     fn panels(weight: &[f32], width: usize) -> Int8Panels {
-        let mut panels = Int8Panels::new(weight.len() / width, width);
+        panels_for(weight, width, Threads::new(1).unwrap())
+    }
+
+    fn panels_for(weight: &[f32], width: usize, threads: Threads) -> Int8Panels {
+        let mut panels = Int8Panels::new(weight.len() / width, width, threads);
         weight.chunks(PANEL * width).for_each(|rows| panels.push(rows));
         panels
     }
@@ -250,9 +256,10 @@ mod tests {
         // The largest is shared between threads.
         for (width, outputs) in [(3, 5), (17, 9), (192, 101), (1024, 3201)] {
             let (x, weight) = (rows_of_many_sizes(30, width), values(outputs * width, 4));
-            let panels = panels(&weight, width);
-            let alone: Vec<f32> = x.chunks_exact(width).flat_map(|row| panels.product(row)).collect();
-            in_pool(|| {
+            let own = panels(&weight, width);
+            let alone: Vec<f32> = x.chunks_exact(width).flat_map(|row| own.product(row)).collect();
+            in_threads(move |threads| {
+                let panels = panels_for(&weight, width, threads);
                 for rows in 1..=30 {
                     let together = panels.product(&x[..rows * width]);
                     let same = together.iter().zip(&alone).all(|(a, b)| a.to_bits() == b.to_bits());

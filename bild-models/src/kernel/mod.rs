@@ -14,7 +14,9 @@ mod product;
 
 use pulp::Simd;
 
-pub(crate) use attention::KeysValues;
+use crate::Threads;
+
+pub(crate) use attention::{Bias, KeysValues};
 pub(crate) use elementwise::{gated_gelu, rms_norm};
 pub use int8::Int8Panels;
 pub use product::{PANEL, Panels};
@@ -23,10 +25,11 @@ pub use product::{PANEL, Panels};
 /// then, and both go on at once. With fewer rows the CPU asks early enough by itself, and is slower if it is told to.
 const WORTH_PREFETCHING: usize = 5;
 
-/// Whether a product of `rows` rows with so many weights is shared with the other threads of the pool that this one is
-/// part of, if it is. That pays from about 30 µs on; reading a weight takes about as long as multiplying it eight times.
-fn is_shared(rows: usize, weights: usize) -> bool {
-    rayon::current_thread_index().is_some() && rayon::current_num_threads() > 1 && (rows + 8) * weights >= 1 << 21
+/// In how many parts a product of `rows` rows with so many weights is computed, each by a thread of its own: one unless the
+/// thread that asks has others at hand. Sharing pays from about 30 µs on; reading a weight takes about as long as multiplying it
+/// eight times.
+fn parts(threads: &Threads, rows: usize, weights: usize) -> usize {
+    if (rows + 8) * weights >= 1 << 21 { threads.shared() } else { 1 }
 }
 
 /// Rows of equal width, each `stride` after the last: what several products have in common when they are computed as one.
@@ -59,8 +62,10 @@ fn dot<S: Simd>(simd: S, x: &[f32], y: &[f32]) -> f32 {
     sum
 }
 
-/// Runs a test where large products are shared between threads.
+/// Runs a test with threads that large products are shared between.
 #[cfg(test)]
-fn in_pool(test: impl FnOnce() + Send) {
-    rayon::ThreadPoolBuilder::new().num_threads(3).build().expect("three threads can be had").install(test);
+fn in_threads(test: impl FnOnce(Threads) + Send + 'static) {
+    let threads = Threads::new(3).expect("three threads can be had");
+    let own = threads.clone();
+    threads.run(usize::MAX, move || test(own));
 }

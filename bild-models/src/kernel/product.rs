@@ -9,7 +9,8 @@ use std::array::from_fn;
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::{WORTH_PREFETCHING, is_shared, lanes::prefetch};
+use super::{WORTH_PREFETCHING, lanes::prefetch, parts};
+use crate::Threads;
 
 /// Outputs of one panel: a cache line or two of each input's weights, whatever vectors the CPU has.
 pub const PANEL: usize = 32;
@@ -26,12 +27,13 @@ pub struct Panels {
     weights: Vec<f32>,
     width: usize,
     outputs: usize,
+    threads: Threads,
 }
 
 impl Panels {
-    /// A matrix of `[outputs, width]` whose rows are yet to come.
-    pub fn new(outputs: usize, width: usize) -> Self {
-        Self { weights: Vec::new(), width, outputs }
+    /// A matrix of `[outputs, width]` whose rows are yet to come, multiplied with by these threads.
+    pub fn new(outputs: usize, width: usize, threads: Threads) -> Self {
+        Self { weights: Vec::new(), width, outputs, threads }
     }
 
     /// Adds the next `PANEL` rows, or the last ones, as checkpoints store them.
@@ -61,7 +63,7 @@ impl Panels {
     /// `x` (`[rows, width]`) times the transpose of the matrix: `[rows, outputs]`.
     pub fn product(&self, x: &[f32]) -> Vec<f32> {
         let rows = x.len() / self.width;
-        in_panels(rows, self.outputs, is_shared(rows, self.weights.len()), |first, results| {
+        in_panels(rows, self.outputs, parts(&self.threads, rows, self.weights.len()), |first, results| {
             let weights = &self.weights[first * PANEL * self.width..];
             Arch::new().dispatch(Product { x, weights, width: self.width, results });
         })
@@ -73,15 +75,15 @@ impl Panels {
 pub(super) fn in_panels(
     rows: usize,
     outputs: usize,
-    shared: bool,
+    parts: usize,
     multiply: impl Fn(usize, &mut [&mut [f32]]) + Sync,
 ) -> Vec<f32> {
     let mut results = vec![0.0; rows * outputs];
-    if !shared {
+    if parts == 1 {
         multiply(0, &mut results.chunks_mut(outputs).collect::<Vec<_>>());
         return results;
     }
-    let panels = outputs.div_ceil(PANEL).div_ceil(rayon::current_num_threads());
+    let panels = outputs.div_ceil(PANEL).div_ceil(parts);
     let mut shares: Vec<Vec<_>> = vec![];
     shares.resize_with(outputs.div_ceil(panels * PANEL), || Vec::with_capacity(rows));
     for row in results.chunks_mut(outputs) {
@@ -226,10 +228,14 @@ fn tile<S: Simd, const V: usize, const R: usize>(simd: S, x: &[f32], panel: &[f3
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::in_pool;
+    use crate::kernel::in_threads;
 
     fn panels(weight: &[f32], width: usize) -> Panels {
-        let mut panels = Panels::new(weight.len() / width, width);
+        panels_for(weight, width, Threads::new(1).unwrap())
+    }
+
+    fn panels_for(weight: &[f32], width: usize, threads: Threads) -> Panels {
+        let mut panels = Panels::new(weight.len() / width, width, threads);
         weight.chunks(PANEL * width).for_each(|rows| panels.push(rows));
         panels
     }
@@ -274,9 +280,10 @@ mod tests {
         // The largest are shared between the threads of the pool.
         for (width, outputs) in [(3, 5), (17, 9), (192, 101), (192, 4001), (1024, 1601)] {
             let (x, weight) = (values(19 * width, 3), values(outputs * width, 4));
-            let panels = panels(&weight, width);
-            let alone: Vec<f32> = x.chunks_exact(width).flat_map(|row| panels.product(row)).collect();
-            in_pool(|| {
+            let own = panels(&weight, width);
+            let alone: Vec<f32> = x.chunks_exact(width).flat_map(|row| own.product(row)).collect();
+            in_threads(move |threads| {
+                let panels = panels_for(&weight, width, threads);
                 for rows in 1..=19 {
                     let together = panels.product(&x[..rows * width]);
                     let same = together.iter().zip(&alone).all(|(a, b)| a.to_bits() == b.to_bits());
@@ -291,7 +298,7 @@ mod tests {
         for (rows, width, outputs) in [(1, 17, 9), (2, 48, 64), (5, 100, 37), (7, 33, 101)] {
             let (x, panels) = (values(rows * width, 5), panels(&values(outputs * width, 6), width));
             let with = |run: &(dyn Fn(Product<'_, '_>) + Sync)| {
-                in_panels(rows, outputs, false, |_, results| {
+                in_panels(rows, outputs, 1, |_, results| {
                     run(Product { x: &x, weights: &panels.weights, width, results });
                 })
             };

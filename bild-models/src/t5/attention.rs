@@ -1,6 +1,6 @@
 use burn::tensor::{Tensor, backend::Backend};
 
-use super::{cache::Cache, loader::Loader, norm::RmsNorm, projection::Projection};
+use super::{cache::Cache, loader::Loader, norm::RmsNorm, position::Bias, projection::Projection};
 use crate::{T5Config, error::Result};
 
 /// Multi-head attention as T5 has it: no scaling of the scores, no biases in the projections. The norm is part of it.
@@ -48,13 +48,12 @@ impl<B: Backend> Attention<B> {
     }
 
     /// What queries (`[rows, heads · d_kv]`) find among the first `count` keys of a cache, projected to `[rows, d_model]`.
-    /// `bias` is `[heads, rows, count]`.
     pub(super) fn attend(
         &self,
         query: Tensor<B, 2>,
         cache: &Cache<B>,
         count: usize,
-        bias: Option<Tensor<B, 3>>,
+        bias: Option<&Bias<'_, B>>,
     ) -> Tensor<B, 2> {
         self.output.forward(cache.attend(query, count, bias, self.heads))
     }

@@ -1,6 +1,7 @@
 use burn::tensor::{Tensor, activation, backend::Backend};
 
-use crate::T5Config;
+use super::position::Bias;
+use crate::{T5Config, Threads};
 
 /// The keys and values that one attention looks at, laid out once: those of the source, or of the tokens of a generation
 /// up to its limit. How much of it is filled is known to the session, which takes tokens back by setting a length.
@@ -12,18 +13,20 @@ pub(super) enum Cache<B: Backend> {
 }
 
 impl<B: Backend> Cache<B> {
-    pub(super) fn new(limit: usize, config: &T5Config, device: &B::Device) -> Self {
+    pub(super) fn new(limit: usize, config: &T5Config, threads: &Threads, device: &B::Device) -> Self {
         #[cfg(feature = "flex")]
         if crate::flex::is_flex::<B>() {
-            return Self::Kernel(crate::kernel::KeysValues::new(limit, config.num_heads, config.d_kv));
+            let keys_values = crate::kernel::KeysValues::new(limit, config.num_heads, config.d_kv, threads.clone());
+            return Self::Kernel(keys_values);
         }
+        let _ = threads;
         let rows = || Tensor::zeros([limit, config.num_heads * config.d_kv], device);
         Self::Plain(Some([rows(), rows()]))
     }
 
     /// One that holds just these keys and values.
-    pub(super) fn of(keys: Tensor<B, 2>, values: Tensor<B, 2>, config: &T5Config) -> Self {
-        let mut cache = Self::new(keys.dims()[0], config, &keys.device());
+    pub(super) fn of(keys: Tensor<B, 2>, values: Tensor<B, 2>, config: &T5Config, threads: &Threads) -> Self {
+        let mut cache = Self::new(keys.dims()[0], config, threads, &keys.device());
         cache.write(keys, values, 0);
         cache
     }
@@ -43,12 +46,12 @@ impl<B: Backend> Cache<B> {
     }
 
     /// What queries (`[rows, heads · d_kv]`) find among the first `count` keys: the sums of values, weighted by the softmax
-    /// of the products of query and key, `[rows, heads · d_kv]`. `bias` is `[heads, rows, count]`.
+    /// of the products of query and key with `bias` added, `[rows, heads · d_kv]`.
     pub(super) fn attend(
         &self,
         query: Tensor<B, 2>,
         count: usize,
-        bias: Option<Tensor<B, 3>>,
+        bias: Option<&Bias<'_, B>>,
         heads: usize,
     ) -> Tensor<B, 2> {
         let _span = tracing::trace_span!("attention").entered();
@@ -56,7 +59,7 @@ impl<B: Backend> Cache<B> {
             Self::Plain(rows) => rows.clone().expect("they are put back after each write"),
             #[cfg(feature = "flex")]
             Self::Kernel(rows) => {
-                return crate::flex::attend(rows, &query, count, bias.as_ref()).expect("flex alone has these");
+                return crate::flex::attend(rows, &query, count, bias.map(Bias::kernel)).expect("flex alone has these");
             }
         };
         let [rows, width] = query.dims();
@@ -67,7 +70,7 @@ impl<B: Backend> Cache<B> {
         let (keys, values) = (keys.narrow(0, 0, count), values.narrow(0, 0, count));
         let scores = split(query).matmul(split(keys).swap_dims(1, 2)); // [heads, rows, count]
         let scores = match bias {
-            Some(bias) => scores + bias,
+            Some(bias) => scores + bias.plain(),
             None => scores,
         };
         let found = activation::softmax(scores, 2).matmul(split(values)); // [heads, rows, d_kv]

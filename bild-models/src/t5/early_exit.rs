@@ -1,9 +1,13 @@
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
-use bild_core::{Error, Pair, PairSession, Result, Row, Source, Token, Vocabulary, Want};
+use bild_core::{Pair, PairSession, Result, Row, SessionLimit, Source, Token, Vocabulary, Want};
 use burn::tensor::{Tensor, backend::Backend};
 
-use super::{T5, Weights, reduce, stack::DecoderState};
+use super::{
+    T5, Weights, reduce,
+    session::{check_pass, lost},
+    stack::DecoderState,
+};
 use crate::LoadError;
 
 /// A T5 that drafts with its own first decoder layers, the final norm and the head, and verifies with all of them: a
@@ -58,19 +62,27 @@ impl<B: Backend> Pair for EarlyExit<B> {
         &self.model.vocabulary
     }
 
-    fn begin(&self, source: &Source, limit: usize) -> Result<EarlyExitSession<B>> {
+    fn begin(&self, source: &Source, limit: &SessionLimit) -> Result<EarlyExitSession<B>> {
         self.model.check_decodes()?;
         let weights = self.model.weights.clone();
-        let state = weights.begin(source, limit)?;
+        weights.check_memory(source.tokens().len(), limit.tokens)?;
+        let state = Some(weights.begin(source, limit)?);
         let (hidden, layers) = (Vec::new(), self.layers);
-        Ok(EarlyExitSession { weights, state, layers, hidden, drafted: 0, scored: 0, limit })
+        Ok(EarlyExitSession { weights, state, layers, hidden, drafted: 0, scored: 0, limit: limit.tokens })
+    }
+
+    fn bytes_for(&self, source: usize, tokens: usize) -> u64 {
+        // What the first layers made of each token is kept too.
+        let hidden = (tokens * self.model.config().d_model * size_of::<f32>()) as u64;
+        self.model.weights.bytes_for(source, tokens).saturating_add(hidden)
     }
 }
 
 /// One generation's state of an [`EarlyExit`].
 pub struct EarlyExitSession<B: Backend> {
     weights: Arc<Weights<B>>,
-    state: DecoderState<B>,
+    /// Nothing while a pass has it, and after one has panicked with it.
+    state: Option<DecoderState<B>>,
     layers: usize,
     /// What the first layers made of each token so far, `[1, d_model]` each: where the others go on.
     hidden: Vec<Tensor<B, 2>>,
@@ -83,22 +95,34 @@ pub struct EarlyExitSession<B: Backend> {
 impl<B: Backend> EarlyExitSession<B> {
     /// Takes `new`, of which the first stands at position `first`, through the first layers, as far as they have not been there.
     fn take_in(&mut self, new: &[Token], first: usize) -> Result<()> {
-        if new.is_empty() || first + new.len() > self.limit {
-            let found = format!("{} new tokens after {first}", new.len());
-            let expected = "at least one, and no more in all than the session was begun for";
-            return Err(Error::Setting { name: "a pass of an early-exit session", found, expected });
-        }
+        check_pass("a pass of an early-exit session", first, new.len(), self.limit)?;
         let at = self.hidden.len();
         let new = &new[(at - first).min(new.len())..];
         if new.is_empty() {
             return Ok(());
         }
-        let weights = &*self.weights;
-        let embedded = weights.embed(new, |i| format!("at position {} of the output", at + i))?;
-        let (state, layers) = (&mut self.state, self.layers);
-        let hidden = weights.run(new.len(), || weights.decoder.forward_layers(state, embedded, at, 0..layers));
+        let embedded = self.weights.embed(new, |i| format!("at position {} of the output", at + i))?;
+        let hidden = self.through(embedded, at, 0..self.layers, |_, hidden| hidden)?;
         self.hidden.extend((0..new.len()).map(|row| hidden.clone().narrow(0, row, 1)));
         Ok(())
+    }
+
+    /// One pass over hidden states, of which the first stands at position `at`, through some of the layers.
+    fn through<R: Send + 'static>(
+        &mut self,
+        hidden: Tensor<B, 2>,
+        at: usize,
+        layers: Range<usize>,
+        then: impl FnOnce(&Weights<B>, Tensor<B, 2>) -> R + Send + 'static,
+    ) -> Result<R> {
+        let mut state = self.state.take().ok_or_else(lost)?;
+        let (state, result) = self.weights.run(hidden.dims()[0], move |weights| {
+            let hidden = weights.decoder.forward_layers(&mut state, hidden, at, layers);
+            let result = then(weights, hidden);
+            (state, result)
+        });
+        self.state = Some(state);
+        Ok(result)
     }
 }
 
@@ -106,22 +130,21 @@ impl<B: Backend> PairSession for EarlyExitSession<B> {
     fn propose(&mut self, new: &[Token], want: Want) -> Result<Option<Row>> {
         self.take_in(new, self.drafted)?;
         self.drafted += new.len();
-        let (weights, last) = (&*self.weights, self.hidden[self.drafted - 1].clone());
-        let rows = weights.run(1, || reduce::rows(weights.logits(weights.decoder.normed(last)), want, &[]))?;
-        Ok(rows.into_iter().next())
+        let last = self.hidden[self.drafted - 1].clone();
+        let reduce = move |weights: &Weights<B>| reduce::rows(weights.logits(weights.decoder.normed(last)), want, &[]);
+        Ok(self.weights.run(1, reduce)?.pop())
     }
 
     fn score(&mut self, new: &[Token], want: Want) -> Result<Vec<Row>> {
         let first = self.scored;
         self.take_in(new, first)?;
         self.scored += new.len();
-        let (weights, state) = (&*self.weights, &mut self.state);
-        let rest = self.layers..weights.config.decoder_layers;
+        let rest = self.layers..self.weights.config.decoder_layers;
         let hidden = Tensor::cat(self.hidden[first..self.scored].to_vec(), 0);
-        weights.run(new.len(), || {
-            let hidden = weights.decoder.forward_layers(state, hidden, first, rest);
+        let new = new.to_vec();
+        self.through(hidden, first, rest, move |weights, hidden| {
             reduce::rows(weights.logits(weights.decoder.normed(hidden)), want, &new[1..])
-        })
+        })?
     }
 
     fn truncate(&mut self, length: usize) {

@@ -3,7 +3,7 @@ use burn::tensor::{Tensor, TensorData, backend::Backend};
 #[cfg(feature = "flex")]
 use crate::kernel::PANEL;
 use crate::{
-    Checkpoint, LoadOptions, Precision, T5Config,
+    Checkpoint, LoadOptions, Precision, T5Config, Threads,
     error::{LoadError, Result},
     memory,
 };
@@ -62,17 +62,21 @@ impl<'a, B: Backend> Loader<'a, B> {
         self.checkpoint.read(name, &shape)
     }
 
+    #[cfg(feature = "flex")]
+    pub(super) fn threads(&self) -> &Threads {
+        &self.options.threads
+    }
+
     pub(super) fn device(&self) -> &B::Device {
         self.device
     }
 
     /// Refuses a model that is larger than the memory left, where the backend keeps it in the memory of this process.
     pub(super) fn check_memory(&self, config: &T5Config) -> Result<()> {
-        let name = B::name(self.device);
-        if !["flex", "ndarray", "libtorch<cpu>"].contains(&name.as_str()) {
+        if !memory::is_host::<B>(self.device) {
             return Ok(());
         }
-        let is_flex = name == "flex";
+        let is_flex = super::is_flex::<B>();
         let embedding = (config.vocab_size * config.d_model) as u64;
         let unused = |name: &&str| EMBEDDINGS.contains(name) || (*name == "lm_head.weight" && config.tied_head);
         let others = self.checkpoint.names().filter(|name| !unused(name));
@@ -85,7 +89,11 @@ impl<'a, B: Backend> Loader<'a, B> {
             Precision::Int8 if is_flex => numbers,
             _ => numbers.saturating_mul(size_of::<f32>() as u64),
         };
-        memory::check(needed, self.checkpoint.directory())
+        memory::check(needed).map_err(|free| LoadError::Memory {
+            path: self.checkpoint.directory().into(),
+            needed: memory::gigabytes(needed),
+            free: memory::gigabytes(free),
+        })
     }
 
     /// Two parts of loading, at once where a model lies in this process's memory: most of the time goes into its pages.

@@ -11,15 +11,16 @@ mod norm;
 mod position;
 mod projection;
 mod reduce;
+mod self_test;
 mod session;
 mod stack;
 
 use std::sync::Arc;
 
-use bild_core::{DraftModel, DraftSession, Error, Result, Source, Token, VerifierModel, Vocabulary};
+use bild_core::{DraftModel, DraftSession, Error, Result, SessionLimit, Source, Token, VerifierModel, Vocabulary};
 use burn::tensor::{Tensor, backend::Backend};
 
-use crate::{Checkpoint, LoadError, LoadOptions, T5Config, Threads};
+use crate::{Checkpoint, LoadError, LoadOptions, T5Config, Threads, memory};
 pub use early_exit::{EarlyExit, EarlyExitSession};
 use loader::{EMBEDDINGS, Loader};
 use projection::Projection;
@@ -56,7 +57,8 @@ impl<B: Backend> T5<B> {
     ///
     /// If a tensor is missing, has another shape than the configuration says, or holds NaN or ∞: the sentence names the
     /// file and the tensor. If the model lies in this process's memory and is larger than what is free. On
-    /// CUDA, if the driver, a GPU, the run-time compiler or its headers are missing.
+    /// CUDA, if the driver, a GPU, the run-time compiler or its headers are missing. If the backend's floats are shorter than
+    /// f32, or it turns out to compute wrongly ([`LoadOptions::self_test`]).
     pub fn load(checkpoint: &Checkpoint, device: &B::Device) -> Result<Self, LoadError> {
         Self::load_with(checkpoint, device, &LoadOptions::default())
     }
@@ -78,6 +80,7 @@ impl<B: Backend> T5<B> {
     pub fn load_with(checkpoint: &Checkpoint, device: &B::Device, options: &LoadOptions) -> Result<Self, LoadError> {
         #[cfg(feature = "cuda")]
         crate::cuda::check::<B>()?;
+        self_test::check_floats::<B>(device)?;
         let config = checkpoint.config().clone();
         let span = tracing::info_span!("load", layers = config.encoder_layers + config.decoder_layers);
         let _entered = span.enter();
@@ -108,7 +111,11 @@ impl<B: Backend> T5<B> {
             threads: options.threads.clone(),
             config,
         };
-        Ok(Self { weights: Arc::new(weights), vocabulary })
+        let weights = Arc::new(weights);
+        if options.self_test && !is_flex::<B>() {
+            weights.self_test()?;
+        }
+        Ok(Self { weights, vocabulary })
     }
 
     /// The shape of the model.
@@ -122,7 +129,7 @@ impl<B: Backend> T5<B> {
     ///
     /// [`Error::EmptySource`], or [`Error::TokenOutOfRange`] if a token is not one of the vocabulary.
     pub fn encode(&self, source: &Source) -> Result<Tensor<B, 2>> {
-        self.weights.encode(source)
+        self.weights.encode(source, &SessionLimit::new(0))
     }
 
     /// Why it cannot decode, if it cannot.
@@ -138,30 +145,67 @@ impl<B: Backend> T5<B> {
 }
 
 impl<B: Backend> Weights<B> {
-    /// Computes a pass over so many rows, on flex in one of the model's threads if it is large enough.
-    fn run<R: Send>(&self, rows: usize, pass: impl FnOnce() -> R + Send) -> R {
+    /// Computes a pass over so many rows, on flex in the model's threads if it is large enough.
+    fn run<R: Send + 'static>(self: &Arc<Self>, rows: usize, pass: impl FnOnce(&Self) -> R + Send + 'static) -> R {
         #[cfg(feature = "flex")]
         if crate::flex::is_flex::<B>() {
+            let weights = self.clone();
             // A weight takes as long to read as to multiply eight times.
-            return self.threads.run((rows + 8) * self.config.decoder_weights(), pass);
+            return self.threads.run((rows + 8) * self.config.decoder_weights(), move || pass(&weights));
         }
-        let _ = (rows, &self.threads);
-        pass()
+        let _ = rows;
+        pass(self)
     }
 
     /// As [`T5::encode`].
-    fn encode(&self, source: &Source) -> Result<Tensor<B, 2>> {
+    fn encode(self: &Arc<Self>, source: &Source, limit: &SessionLimit) -> Result<Tensor<B, 2>> {
         if source.tokens().is_empty() {
             return Err(Error::EmptySource);
         }
         let embedded = self.embed(source.tokens(), |at| format!("at position {at} of the source"))?;
-        Ok(self.run(source.tokens().len(), || self.encoder.forward(embedded, &self.config)))
+        let limit = limit.clone();
+        self.run(source.tokens().len(), move |weights| {
+            weights.encoder.forward(embedded, &weights.config, &weights.threads, &limit)
+        })
     }
 
-    /// The decoder's state for a source, for at most `limit` tokens.
-    fn begin(&self, source: &Source, limit: usize) -> Result<DecoderState<B>> {
-        let encoded = self.encode(source)?;
-        Ok(self.run(source.tokens().len(), || self.decoder.begin(encoded, limit, &self.config)))
+    /// The decoder's state for a source.
+    fn begin(self: &Arc<Self>, source: &Source, limit: &SessionLimit) -> Result<DecoderState<B>> {
+        let encoded = self.encode(source, limit)?;
+        let limit = limit.clone();
+        self.run(source.tokens().len(), move |weights| {
+            weights.decoder.begin(encoded, &weights.config, &weights.threads, &limit)
+        })
+    }
+
+    /// As [`VerifierModel::bytes_for`].
+    fn bytes_for(&self, source: usize, tokens: usize) -> u64 {
+        let config = &self.config;
+        let inner = (config.num_heads * config.d_kv) as f64;
+        let [source, tokens, heads] = [source, tokens, config.num_heads].map(|count| count as f64);
+        let caches = 2.0 * inner * config.decoder_layers as f64 * (source + tokens);
+        // Hidden states, queries, keys, values, what is found, and the feed-forward layer.
+        let rows = source * (3.0 * config.d_model as f64 + 6.0 * inner + 3.0 * config.d_ff as f64);
+        // The kernels of flex never hold the scores of more than a few queries; elsewhere bias, scores and softmax are whole.
+        let scores = if is_flex::<B>() { 0.0 } else { 4.0 * heads * source * source };
+        let numbers = caches + rows + scores + 2.0 * heads * (source + tokens) + config.vocab_size as f64;
+        (numbers * size_of::<f32>() as f64) as u64
+    }
+
+    /// Refuses a session that takes more memory than is free, where that is the memory of this process.
+    fn check_memory(&self, source: usize, tokens: usize) -> Result<()> {
+        /// Asking what is free takes longer than finding out about less.
+        const WORTH_ASKING: u64 = 64 << 20;
+        let needed = self.bytes_for(source, tokens);
+        if needed < WORTH_ASKING || !memory::is_host::<B>(&self.device) {
+            return Ok(());
+        }
+        let too_much = |free: u64| {
+            let free = memory::gigabytes(free);
+            let reason = format!("{free} are free; a shorter source or a smaller `max_new_tokens` takes less");
+            Error::Memory { needed, reason }
+        };
+        memory::check(needed).map_err(too_much)
     }
 
     /// `[tokens, d_model]`; `place` says where the token at an index stood.
@@ -182,6 +226,14 @@ impl<B: Backend> Weights<B> {
     }
 }
 
+/// Whether tensors of `B` are flex's, which have kernels of their own.
+fn is_flex<B: Backend>() -> bool {
+    #[cfg(feature = "flex")]
+    return crate::flex::is_flex::<B>();
+    #[cfg(not(feature = "flex"))]
+    false
+}
+
 impl<B: Backend> DraftModel for T5<B> {
     type Session = T5Session<B>;
 
@@ -190,9 +242,14 @@ impl<B: Backend> DraftModel for T5<B> {
     }
 
     /// The source is read before the first proposal, not now: a policy may never ask for one.
-    fn begin(&self, source: &Source, limit: usize) -> Result<T5Session<B>> {
+    fn begin(&self, source: &Source, limit: &SessionLimit) -> Result<T5Session<B>> {
         self.check_decodes()?;
-        Ok(T5Session::new(self.weights.clone(), source.clone(), limit))
+        self.weights.check_memory(source.tokens().len(), limit.tokens)?;
+        Ok(T5Session::new(self.weights.clone(), source.clone(), limit.clone()))
+    }
+
+    fn bytes_for(&self, source: usize, tokens: usize) -> u64 {
+        self.weights.bytes_for(source, tokens)
     }
 }
 
@@ -203,9 +260,13 @@ impl<B: Backend> VerifierModel for T5<B> {
         &self.vocabulary
     }
 
-    fn begin(&self, source: &Source, limit: usize) -> Result<T5Session<B>> {
+    fn begin(&self, source: &Source, limit: &SessionLimit) -> Result<T5Session<B>> {
         let mut session = DraftModel::begin(self, source, limit)?;
         session.prepare()?;
         Ok(session)
+    }
+
+    fn bytes_for(&self, source: usize, tokens: usize) -> u64 {
+        self.weights.bytes_for(source, tokens)
     }
 }

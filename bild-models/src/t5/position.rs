@@ -60,52 +60,79 @@ impl<B: Backend> PositionBias<B> {
         })
     }
 
-    /// The bias between all tokens of a source, `[heads, length, length]`.
-    pub(super) fn square(&self, length: usize) -> Tensor<B, 3> {
-        let table = self.table(length, length, |ahead| Some(self.buckets.of(ahead)));
-        let width = 2 * length;
-        let mut square = Vec::with_capacity(self.heads * length * length);
-        for head in table.chunks_exact(width) {
-            for query in 0..length {
-                square.extend_from_slice(&head[length - 1 - query..][..length]);
-            }
-        }
-        Tensor::from_data(TensorData::new(square, [self.heads, length, length]), &self.device)
-    }
-
-    /// The bias of a decoder of at most `limit` tokens, with its causal mask.
-    pub(super) fn causal(&self, limit: usize) -> CausalBias<B> {
-        let table = self.table(limit, limit, |ahead| (ahead <= 0).then(|| self.buckets.of(ahead)));
-        let shape = [self.heads, 1, 2 * limit];
-        CausalBias { table: Tensor::from_data(TensorData::new(table, shape), &self.device), limit }
-    }
-
-    /// For each head, the bias of a key that stands `ahead` of its query, for `ahead` from `1 − behind` to `before`;
-    /// −∞ where there is no bucket.
-    fn table(&self, behind: usize, before: usize, bucket: impl Fn(isize) -> Option<usize>) -> Vec<f32> {
-        let buckets: Vec<_> = (0..behind + before).map(|i| bucket(i as isize - (behind as isize - 1))).collect();
+    /// The bias between tokens of which at most `limit` stand in a row; a decoder's masks what stands ahead.
+    pub(super) fn table(&self, limit: usize) -> BiasTable<B> {
+        let bidirectional = self.buckets.bidirectional;
+        let bucket = |ahead: isize| (bidirectional || ahead <= 0).then(|| self.buckets.of(ahead));
+        let buckets: Vec<_> = (0..2 * limit).map(|i| bucket(i as isize - (limit as isize - 1))).collect();
         let value = |head: usize, bucket: Option<usize>| {
             bucket.map_or(f32::NEG_INFINITY, |bucket| self.values[bucket * self.heads + head])
         };
-        (0..self.heads).flat_map(|head| buckets.iter().map(move |&bucket| value(head, bucket))).collect()
+        let table = (0..self.heads).flat_map(|head| buckets.iter().map(move |&bucket| value(head, bucket))).collect();
+        BiasTable { table: Table::new(table, self.heads, &self.device), limit }
     }
 }
 
-/// The decoder's bias for every query and key up to a limit. The bias depends on the distance alone, so the row of one
-/// query is a stretch of one table: no row is ever computed again.
-pub(super) struct CausalBias<B: Backend> {
-    /// `[heads, 1, 2 · limit]`
-    table: Tensor<B, 3>,
+/// The bias of every query and key up to a limit. It depends on the distance alone, so the row of one query is a stretch of
+/// one table: no row is ever computed again.
+pub(super) struct BiasTable<B: Backend> {
+    /// For each head, the bias of a key that stands `ahead` of its query, for `ahead` from `1 − limit` to `limit`.
+    table: Table<B>,
     limit: usize,
 }
 
-impl<B: Backend> CausalBias<B> {
-    /// The bias of `rows` queries from position `first` on over all keys up to the last of them,
-    /// `[heads, rows, first + rows]`.
-    pub(super) fn rows(&self, first: usize, rows: usize) -> Tensor<B, 3> {
-        let keys = first + rows;
-        let row = |query: usize| self.table.clone().narrow(2, self.limit - 1 - query, keys);
-        if rows == 1 { row(first) } else { Tensor::cat((first..keys).map(row).collect(), 1) }
+enum Table<B: Backend> {
+    /// `[heads, 1, 2 · limit]`
+    Plain(Tensor<B, 3>),
+    /// The same, on the host.
+    #[cfg(feature = "flex")]
+    Kernel(Vec<f32>),
+}
+
+impl<B: Backend> Table<B> {
+    fn new(values: Vec<f32>, heads: usize, device: &B::Device) -> Self {
+        #[cfg(feature = "flex")]
+        if crate::flex::is_flex::<B>() {
+            return Self::Kernel(values);
+        }
+        let shape = [heads, 1, values.len() / heads];
+        Self::Plain(Tensor::from_data(TensorData::new(values, shape), device))
+    }
+}
+
+/// The bias of the rows of one pass.
+pub(super) struct Bias<'a, B: Backend> {
+    table: &'a BiasTable<B>,
+    first: usize,
+    /// `[heads, rows, keys]`, where no kernel reads the table.
+    plain: Option<Tensor<B, 3>>,
+}
+
+impl<B: Backend> BiasTable<B> {
+    /// The bias of `rows` queries from position `first` on over the first `keys` keys.
+    pub(super) fn rows(&self, first: usize, rows: usize, keys: usize) -> Bias<'_, B> {
+        let plain = match &self.table {
+            Table::Plain(table) => {
+                let row = |row: usize| table.clone().narrow(2, self.limit - 1 - row, keys);
+                Some(if rows == 1 { row(first) } else { Tensor::cat((first..first + rows).map(row).collect(), 1) })
+            }
+            #[cfg(feature = "flex")]
+            Table::Kernel(_) => None,
+        };
+        Bias { table: self, first, plain }
+    }
+}
+
+impl<B: Backend> Bias<'_, B> {
+    /// `[heads, rows, keys]`
+    pub(super) fn plain(&self) -> Tensor<B, 3> {
+        self.plain.clone().expect("a plain cache goes with a plain table")
+    }
+
+    #[cfg(feature = "flex")]
+    pub(super) fn kernel(&self) -> crate::kernel::Bias<'_> {
+        let Table::Kernel(table) = &self.table.table else { unreachable!("a kernel's cache goes with its table") };
+        crate::kernel::Bias { table, width: 2 * self.table.limit, first: self.table.limit - 1 - self.first }
     }
 }
 

@@ -27,12 +27,12 @@ impl<B: Backend> Projection<B> {
         if crate::flex::is_flex::<B>() {
             return Ok(match loader.precision() {
                 Precision::F32 => {
-                    let mut panels = Panels::new(outputs, width);
+                    let mut panels = Panels::new(outputs, width, loader.threads().clone());
                     loader.panels(names, shape, |rows| panels.push(rows))?;
                     Self::Panels(panels)
                 }
                 Precision::Int8 => {
-                    let mut panels = Int8Panels::new(outputs, width);
+                    let mut panels = Int8Panels::new(outputs, width, loader.threads().clone());
                     loader.panels(names, shape, |rows| panels.push(rows))?;
                     Self::Int8(panels)
                 }

@@ -1,7 +1,7 @@
 //! From logits on a device to the few numbers a policy wants.
 
 use bild_core::{Error, Result, Row, Token, Want};
-use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
+use burn::tensor::{FloatDType, Int, Tensor, TensorData, Transaction, backend::Backend};
 
 /// Reduces `logits` (`[rows, vocab]`); `next[i]` is the draft that follows row i, where there is one.
 pub(super) fn rows<B: Backend>(logits: Tensor<B, 2>, want: Want, next: &[Token]) -> Result<Vec<Row>> {
@@ -19,15 +19,16 @@ fn on_host<B: Backend>(logits: Tensor<B, 2>, want: Want, next: &[Token]) -> Resu
     values.chunks_exact(vocab).enumerate().map(|(i, row)| Row::from_logits(row, want, next.get(i).copied())).collect()
 }
 
-/// One read of `[rows, 4]`: argmax, Σ exp(x − max), cross-entropy and entropy.
+/// One read of the most likely tokens, and of Σ exp(x − max), cross-entropy and entropy in f32, `[rows, 3]`.
 fn on_device<B: Backend>(logits: Tensor<B, 2>, want: Want, next: &[Token]) -> Result<Vec<Row>> {
+    let logits = logits.cast(FloatDType::F32); // sums over a vocabulary overflow shorter floats
     let (device, [rows, _]) = (logits.device(), logits.dims());
     let max = logits.clone().max_dim(1);
     let argmax = lowest_maximum(logits.clone(), max.clone());
-    let distance = logits.clone() - max.clone();
+    let distance = logits - max;
     let exp = distance.clone().exp();
     let sum = exp.clone().sum_dim(1);
-    let absent = || Tensor::<B, 2>::zeros([rows, 1], &device);
+    let absent = || Tensor::<B, 2>::zeros([rows, 1], &device).cast(FloatDType::F32);
     let cross_entropy = if want.cross_entropy && !next.is_empty() {
         let mut tokens: Vec<i32> = next.iter().map(|&token| token as i32).collect();
         tokens.resize(rows, 0);
@@ -41,9 +42,13 @@ fn on_device<B: Backend>(logits: Tensor<B, 2>, want: Want, next: &[Token]) -> Re
     } else {
         absent()
     };
-    let packed = read(Tensor::cat(vec![argmax, sum, cross_entropy, entropy], 1))?;
-    let row = |(i, values): (usize, &[f32; 4])| {
-        let [argmax, sum, cross_entropy, entropy] = *values;
+    let numbers = Tensor::cat(vec![sum, cross_entropy, entropy], 1);
+    let read = Transaction::default().register(argmax).register(numbers).try_execute().map_err(unreadable)?;
+    let [argmax, numbers] = <[TensorData; 2]>::try_from(read).map_err(unreadable)?;
+    let argmax = argmax.convert::<i64>().into_vec::<i64>().map_err(unreadable)?;
+    let numbers = numbers.convert::<f32>().into_vec::<f32>().map_err(unreadable)?;
+    let row = |(i, (argmax, values)): (usize, (i64, &[f32; 3]))| {
+        let [sum, cross_entropy, entropy] = *values;
         if !(sum.is_finite() && sum >= 1.0) {
             return Err(Error::NotFinite);
         }
@@ -52,21 +57,25 @@ fn on_device<B: Backend>(logits: Tensor<B, 2>, want: Want, next: &[Token]) -> Re
         row.entropy = want.entropy.then_some(entropy);
         Ok(row)
     };
-    packed.as_chunks().0.iter().enumerate().map(row).collect()
+    argmax.into_iter().zip(numbers.as_chunks().0).enumerate().map(row).collect()
 }
 
-/// The lowest index of the maximum, `[rows, 1]`, as a float (exact up to 2^24 tokens). Which of equal entries `argmax`
-/// finds is up to the backend, so it is not asked.
-fn lowest_maximum<B: Backend>(logits: Tensor<B, 2>, max: Tensor<B, 2>) -> Tensor<B, 2> {
+/// The lowest index of the maximum, `[rows, 1]`. Which of equal entries `argmax` finds is up to the backend, so it is not asked;
+/// and an index is never a float, of which short ones know few.
+fn lowest_maximum<B: Backend>(logits: Tensor<B, 2>, max: Tensor<B, 2>) -> Tensor<B, 2, Int> {
     let [rows, vocab] = logits.dims();
-    let index = Tensor::<B, 1, Int>::arange(0..vocab as i64, &logits.device()).float().reshape([1, vocab]);
+    let index = Tensor::<B, 1, Int>::arange(0..vocab as i64, &logits.device()).reshape([1, vocab]);
     let elsewhere = logits.lower(max.expand([rows, vocab]));
-    index.expand([rows, vocab]).mask_fill(elsewhere, f32::MAX).min_dim(1)
+    index.expand([rows, vocab]).mask_fill(elsewhere, i32::MAX).min_dim(1)
 }
 
 fn read<B: Backend>(tensor: Tensor<B, 2>) -> Result<Vec<f32>> {
-    let data = tensor.try_into_data().map_err(|error| Error::model(format!("a tensor cannot be read: {error:?}")))?;
-    data.convert::<f32>().into_vec().map_err(|error| Error::model(format!("a tensor cannot be read: {error:?}")))
+    let data = tensor.try_into_data().map_err(unreadable)?;
+    data.convert::<f32>().into_vec().map_err(unreadable)
+}
+
+fn unreadable(error: impl std::fmt::Debug) -> Error {
+    Error::model(format!("a tensor cannot be read: {error:?}"))
 }
 
 #[cfg(all(test, feature = "flex"))]
@@ -95,6 +104,22 @@ mod tests {
             assert_eq!(a.argmax, b.argmax);
             assert!((a.probability - b.probability).abs() < 1e-6, "{i}: {a:?} {b:?}");
             assert!(close(a.entropy, b.entropy) && close(a.cross_entropy, b.cross_entropy), "{i}: {a:?} {b:?}");
+        }
+    }
+
+    /// An index as a float of 16 bits would be a multiple of 2 from 2048 on, and of 16 from 16,384 on; a sum over a vocabulary
+    /// would be infinite from 65,504 on.
+    #[test]
+    fn short_floats_lose_no_token() {
+        let vocab = 70_000;
+        for best in [4097, 32_127, 69_999] {
+            let logits: Vec<f32> = (0..vocab).map(|i| if i == best { 0.5 } else { 0.0 }).collect();
+            let tensor = Tensor::<Flex, 2>::from_data(TensorData::new(logits, [1, vocab]), &Default::default());
+            let rows = on_device(tensor.cast(FloatDType::F16), Want::default().entropy(), &[]).unwrap();
+            assert_eq!(rows[0].argmax, best as Token);
+            let exact = 1.0 / (1.0 + 69_999.0 * (-0.5f32).exp());
+            assert!((rows[0].probability / exact - 1.0).abs() < 1e-3, "{}", rows[0].probability);
+            assert!(rows[0].entropy.unwrap().is_finite());
         }
     }
 

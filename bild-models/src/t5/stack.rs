@@ -1,5 +1,6 @@
 use std::ops::Range;
 
+use bild_core::SessionLimit;
 use burn::tensor::{Tensor, backend::Backend};
 
 use super::{
@@ -8,10 +9,10 @@ use super::{
     feed_forward::FeedForward,
     loader::Loader,
     norm::RmsNorm,
-    position::{CausalBias, PositionBias},
+    position::{BiasTable, PositionBias},
     projection::Projection,
 };
-use crate::{T5Config, error::Result};
+use crate::{T5Config, Threads, error::Result};
 
 /// The encoder: layers of self-attention and feed-forward, and a final norm.
 pub(super) struct EncoderStack<B: Backend> {
@@ -34,17 +35,25 @@ impl<B: Backend> EncoderStack<B> {
         })
     }
 
-    /// `[tokens, d_model]` to `[tokens, d_model]`.
-    pub(super) fn forward(&self, mut x: Tensor<B, 2>, config: &T5Config) -> Tensor<B, 2> {
+    /// `[tokens, d_model]` to `[tokens, d_model]`, unless `limit` says in between that nobody waits for it any more.
+    pub(super) fn forward(
+        &self,
+        mut x: Tensor<B, 2>,
+        config: &T5Config,
+        threads: &Threads,
+        limit: &SessionLimit,
+    ) -> bild_core::Result<Tensor<B, 2>> {
         let tokens = x.dims()[0];
-        let bias = self.bias.square(tokens);
-        let mut cache = Cache::new(tokens, config, &x.device()); // of one layer after the other
+        let table = self.bias.table(tokens);
+        let bias = table.rows(0, tokens, tokens);
+        let mut cache = Cache::new(tokens, config, threads, &x.device()); // of one layer after the other
         for (attention, feed_forward) in &self.layers {
+            limit.check()?;
             let [query, keys, values] = attention.project(x.clone());
             cache.write(keys, values, 0);
-            x = feed_forward.forward(x + attention.attend(query, &cache, tokens, Some(bias.clone())));
+            x = feed_forward.forward(x + attention.attend(query, &cache, tokens, Some(&bias)));
         }
-        self.norm.forward(x)
+        Ok(self.norm.forward(x))
     }
 }
 
@@ -66,7 +75,7 @@ struct DecoderLayer<B: Backend> {
 /// What one generation needs of a decoder.
 pub(super) struct DecoderState<B: Backend> {
     layers: Vec<LayerState<B>>,
-    bias: CausalBias<B>,
+    bias: BiasTable<B>,
     /// Tokens of the source.
     source: usize,
 }
@@ -94,18 +103,26 @@ impl<B: Backend> DecoderStack<B> {
         })
     }
 
-    /// The state of a generation of at most `limit` tokens, from the encoder's hidden states `[source, d_model]`.
-    pub(super) fn begin(&self, encoded: Tensor<B, 2>, limit: usize, config: &T5Config) -> DecoderState<B> {
+    /// The state of a generation within `limit`, from the encoder's hidden states `[source, d_model]`.
+    pub(super) fn begin(
+        &self,
+        encoded: Tensor<B, 2>,
+        config: &T5Config,
+        threads: &Threads,
+        limit: &SessionLimit,
+    ) -> bild_core::Result<DecoderState<B>> {
         let device = encoded.device();
         let layer = |layer: &DecoderLayer<B>| {
+            limit.check()?;
             let [keys, values] = layer.source.forward_parts(encoded.clone());
-            LayerState { own: Cache::new(limit, config, &device), source: Cache::of(keys, values, config) }
+            let own = Cache::new(limit.tokens, config, threads, &device);
+            Ok(LayerState { own, source: Cache::of(keys, values, config, threads) })
         };
-        DecoderState {
-            layers: self.layers.iter().map(layer).collect(),
-            bias: self.bias.causal(limit),
+        Ok(DecoderState {
+            layers: self.layers.iter().map(layer).collect::<bild_core::Result<_>>()?,
+            bias: self.bias.table(limit.tokens),
             source: encoded.dims()[0],
-        }
+        })
     }
 
     /// One pass over new tokens, `[tokens, d_model]` to the same, of which the first stands at position `at`.
@@ -127,12 +144,12 @@ impl<B: Backend> DecoderStack<B> {
         layers: Range<usize>,
     ) -> Tensor<B, 2> {
         let count = at + x.dims()[0];
-        let bias = state.bias.rows(at, x.dims()[0]);
+        let bias = state.bias.rows(at, x.dims()[0], count);
         let states = &mut state.layers[layers.clone()];
         for (layer, LayerState { own, source }) in self.layers[layers].iter().zip(states) {
             let [query, keys, values] = layer.own.project(x.clone());
             own.write(keys, values, at);
-            x = x + layer.own.attend(query, own, count, Some(bias.clone()));
+            x = x + layer.own.attend(query, own, count, Some(&bias));
             let [query] = layer.cross.project(x.clone());
             x = x + layer.cross.attend(query, source, state.source, None);
             x = layer.feed_forward.forward(x);

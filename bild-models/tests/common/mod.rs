@@ -141,7 +141,26 @@ pub fn write_checkpoint(
 
 /// A T5 of random weights.
 pub fn random_model(with: Value, seed: u64) -> T5<TestBackend> {
+    random_model_on(with, seed)
+}
+
+pub fn random_model_on<B: Backend>(with: Value, seed: u64) -> T5<B> {
     let directory = tempfile::tempdir().unwrap();
     write_checkpoint(directory.path(), &config(with), seed, |_| {});
-    load(directory.path())
+    load_on(directory.path())
+}
+
+/// Makes a test on each backend that is compiled in of functions that are generic over it.
+#[macro_export]
+macro_rules! on_every_backend {
+    ($($test:ident;)*) => {
+        mod on_flex { $(#[test] fn $test() { super::$test::<burn_flex::Flex>(); })* }
+        mod on_ndarray { $(#[test] fn $test() { super::$test::<burn_ndarray::NdArray>(); })* }
+        #[cfg(feature = "wgpu")]
+        mod on_wgpu { $(#[test] fn $test() { super::$test::<bild_models::Wgpu>(); })* }
+        #[cfg(feature = "tch")]
+        mod on_tch { $(#[test] fn $test() { super::$test::<burn_tch::LibTorch>(); })* }
+        #[cfg(feature = "cuda")]
+        mod on_cuda { $(#[test] fn $test() { super::$test::<bild_models::Cuda>(); })* }
+    };
 }

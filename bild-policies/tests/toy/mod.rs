@@ -4,8 +4,8 @@
 use std::sync::{Arc, Mutex};
 
 use bild_core::{
-    DraftModel, DraftSession, Error, Generator, Output, Policy, Result, Row, Settings, Source, Token, VerifierModel,
-    VerifierSession, Vocabulary, Want,
+    DraftModel, DraftSession, Error, Generator, Output, Pieces, Policy, Result, Row, SessionLimit, Settings, Source,
+    Token, VerifierModel, VerifierSession, Vocabulary, Want,
 };
 
 pub const START: Token = 0;
@@ -41,7 +41,7 @@ impl Toy {
         Self { logits, calls: calls.clone(), vocabulary }
     }
 
-    pub fn set_pieces(&mut self, pieces: Option<u64>) {
+    pub fn set_pieces(&mut self, pieces: Option<Pieces>) {
         self.vocabulary.pieces = pieces;
     }
 
@@ -73,8 +73,8 @@ impl DraftModel for Toy {
         Some(&self.vocabulary)
     }
 
-    fn begin(&self, _source: &Source, limit: usize) -> Result<ToySession> {
-        Ok(self.session(limit))
+    fn begin(&self, _source: &Source, limit: &SessionLimit) -> Result<ToySession> {
+        Ok(self.session(limit.tokens))
     }
 }
 
@@ -85,8 +85,8 @@ impl VerifierModel for Toy {
         &self.vocabulary
     }
 
-    fn begin(&self, _source: &Source, limit: usize) -> Result<ToySession> {
-        Ok(self.session(limit))
+    fn begin(&self, _source: &Source, limit: &SessionLimit) -> Result<ToySession> {
+        Ok(self.session(limit.tokens))
     }
 }
 

@@ -1,0 +1,62 @@
+//! Whether a backend computes what it is asked to: tried when a model is loaded, because a wrong answer is worse than none.
+
+use std::sync::Arc;
+
+use bild_core::{SessionLimit, Source, Token};
+use burn::tensor::{DType, Element, Tensor, backend::Backend};
+
+use super::Weights;
+use crate::error::{LoadError, Result};
+
+/// How far a row of a pass of three may be from the same row alone, relative to the largest logit.
+const TOLERANCE: f32 = 1e-3;
+const ROWS: usize = 3;
+
+/// Refuses a backend whose floats are shorter than a T5 needs.
+pub(super) fn check_floats<B: Backend>(device: &B::Device) -> Result<()> {
+    let float = B::FloatElem::dtype();
+    if matches!(float, DType::F32 | DType::F64) {
+        return Ok(());
+    }
+    Err(LoadError::Floats { backend: B::name(device), float: format!("{float:?}").to_lowercase() })
+}
+
+impl<B: Backend> Weights<B> {
+    /// Takes a few tokens through the first decoder layer and the head, together and one by one: the logits must agree.
+    pub(super) fn self_test(self: &Arc<Self>) -> Result<()> {
+        let _span = tracing::info_span!("self_test").entered();
+        let failed = |difference: String| LoadError::SelfTest { backend: B::name(&self.device), difference };
+        let error = |error: bild_core::Error| failed(error.to_string());
+        let tokens: Vec<Token> = (0..ROWS).map(|i| (i * 7919 % self.config.vocab_size) as Token).collect();
+        let limit = SessionLimit::new(ROWS);
+        let encoded = self.embedding.rows(Source::new(tokens.clone()).tokens(), &self.device);
+        let logits = |passes: &[&[Token]]| {
+            let (config, threads) = (&self.config, &self.threads);
+            let mut state = self.decoder.begin(encoded.clone(), config, threads, &limit).map_err(error)?;
+            let mut at = 0;
+            let mut rows: Vec<f32> = Vec::new();
+            for new in passes {
+                let embedded = self.embed(new, |_| "of the self-test".into()).map_err(error)?;
+                let hidden = self.decoder.forward_layers(&mut state, embedded, at, 0..1);
+                let logits: Tensor<B, 2> = self.logits(self.decoder.normed(hidden));
+                let data = logits.try_into_data().map_err(|error| failed(format!("{error:?}")))?;
+                rows.extend(data.convert::<f32>().into_vec::<f32>().map_err(|error| failed(format!("{error:?}")))?);
+                at += new.len();
+            }
+            Ok::<_, LoadError>(rows)
+        };
+        let together = logits(&[&tokens])?;
+        let alone = logits(&tokens.iter().map(std::slice::from_ref).collect::<Vec<_>>())?;
+        let largest = together.iter().fold(0.0f32, |largest, logit| largest.max(logit.abs()));
+        let difference = together.iter().zip(&alone).fold(0.0f32, |most, (a, b)| {
+            let difference = (a - b).abs();
+            if difference > most || difference.is_nan() { difference } else { most }
+        });
+        if difference <= TOLERANCE * largest {
+            return Ok(());
+        }
+        Err(failed(format!(
+            "logits of up to {largest:.3} differ by {difference:.3} between a pass of three rows and three of one"
+        )))
+    }
+}

@@ -1,0 +1,327 @@
+//! What others hand over, looked at before it is used: rows of a model of one's own, tokens of policies, processors and
+//! settings, settings from a request. Each is an error that says who did it; nothing panics.
+
+mod toy;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use bild_core::{
+    CancelToken, Context, Draft, DraftModel, DraftSession, Drafted, Error, Finish, Generator, LogitsProcessor, NoDraft,
+    Overflow, Pair, PairSession, Policy, PolicyState, Prefix, Result, Row, SessionLimit, Settings, Source, Then, Token,
+    Verdict, VerifierModel, VerifierSession, Vocabulary, Want,
+};
+use bild_policies::{
+    Atypical, Bild, FallbackRule, HighDivergence, Lossless, LowRank, RandomFallback, RollbackRule, Sampling,
+    SmallMargin,
+};
+use toy::{END, START, Toy, VOCABULARY, random, scripted};
+
+/// A model that returns the same row whatever it is asked.
+#[derive(Clone)]
+struct Foreign(Row, Vocabulary);
+
+impl Foreign {
+    fn new(row: Row) -> Self {
+        Self(row, Vocabulary { size: VOCABULARY, start: START, end: vec![END], pieces: None })
+    }
+}
+
+impl DraftModel for Foreign {
+    type Session = Self;
+    fn begin(&self, _source: &Source, _limit: &SessionLimit) -> Result<Self> {
+        Ok(self.clone())
+    }
+}
+
+impl VerifierModel for Foreign {
+    type Session = Self;
+    fn vocabulary(&self) -> &Vocabulary {
+        &self.1
+    }
+    fn begin(&self, _source: &Source, _limit: &SessionLimit) -> Result<Self> {
+        Ok(self.clone())
+    }
+}
+
+impl DraftSession for Foreign {
+    fn propose(&mut self, _new: &[Token], _want: Want) -> Result<Option<Row>> {
+        Ok(Some(self.0.clone()))
+    }
+    fn truncate(&mut self, _length: usize) {}
+}
+
+impl VerifierSession for Foreign {
+    fn score(&mut self, new: &[Token], _want: Want) -> Result<Vec<Row>> {
+        Ok(vec![self.0.clone(); new.len()])
+    }
+    fn truncate(&mut self, _length: usize) {}
+}
+
+fn toy() -> Toy {
+    Toy::new(&Arc::default(), random(1, 6.0))
+}
+
+/// Rows that no distribution has, with what is said of each.
+fn broken_rows() -> Vec<(Row, &'static str)> {
+    let row = |argmax, probability| Row::new(argmax, probability);
+    let mut short = Row::from_logits(&[0.0, 1.0], Want::default().logits(), None).unwrap();
+    short.argmax = 7; // within the vocabulary, beyond its own logits
+    let mut entropy = row(1, 0.5);
+    entropy.entropy = Some(f32::NAN);
+    vec![
+        (row(99, 0.5), "its most likely token is 99, of a vocabulary of 8"),
+        (row(1, 5.0), "the probability of its most likely token is 5"),
+        (row(1, -0.1), "is -0.1"),
+        (row(1, f32::NAN), "is NaN"),
+        (short, "it has 2 logits, of a vocabulary of 8"),
+        (entropy, "entropy"),
+    ]
+}
+
+#[test]
+fn rows_of_a_foreign_model_are_looked_at() {
+    for (row, says) in broken_rows() {
+        let drafts = Generator::new((Foreign::new(row.clone()), toy()), Lossless::default()).unwrap();
+        let found = drafts.generate(&Source::new([2])).unwrap_err().to_string();
+        assert!(found.contains("the draft model returned a row") && found.contains(says), "{found}");
+        let verifies = Generator::new((NoDraft, Foreign::new(row)), Lossless::default()).unwrap();
+        let found = verifies.generate(&Source::new([2])).unwrap_err().to_string();
+        assert!(found.contains("the verifier model returned a row") && found.contains(says), "{found}");
+    }
+}
+
+#[test]
+fn rules_do_not_index_what_they_are_handed() {
+    for (row, _) in broken_rows() {
+        let draft = Drafted::new(99, row.clone());
+        let _ = LowRank::new(3).unwrap().refuses(&draft, &row);
+        let _ = HighDivergence::new(1.0).unwrap().refuses(&draft, &row);
+        let _ = Atypical::new(0.1, 0.1).unwrap().refuses(&draft, &row);
+    }
+}
+
+/// Says one token that does not exist, as a draft or as the verifier's.
+#[derive(Clone)]
+struct Beyond {
+    drafts: bool,
+}
+
+impl Policy for Beyond {
+    fn begin(&self, _seed: u64) -> Box<dyn PolicyState> {
+        Box::new(self.clone())
+    }
+}
+
+impl PolicyState for Beyond {
+    fn drafted(&mut self, at: &Context<'_>, row: &Row) -> Draft {
+        let mut beyond = row.clone();
+        (beyond.argmax, beyond.logits) = (99, Some([0.0].into()));
+        assert!(SmallMargin::new(0.5).unwrap().falls_back(at, &beyond));
+        if self.drafts { Draft::KeepLast(99) } else { Draft::FallBack }
+    }
+    fn verified(&mut self, _at: &Context<'_>, drafts: &[Drafted], _rows: &[Row]) -> Verdict {
+        Verdict { accepted: drafts.len(), next: 77, then: Then::Draft }
+    }
+}
+
+#[test]
+fn tokens_of_a_policy_are_looked_at() {
+    for (drafts, token) in [(true, 99), (false, 77)] {
+        let generator = Generator::new((toy(), toy()), Beyond { drafts }).unwrap();
+        let found = generator.generate(&Source::new([2])).unwrap_err();
+        assert!(matches!(found, Error::TokenOutOfRange { token: t, size: VOCABULARY, .. } if t == token), "{found}");
+        assert!(found.to_string().contains("that the policy chose"), "{found}");
+    }
+}
+
+#[test]
+fn settings_have_bounds() {
+    let refused = |settings: Settings| {
+        let generator = Generator::new((NoDraft, toy()), Lossless::default()).unwrap().with_settings(settings);
+        generator.generate(&Source::new([2])).unwrap_err().to_string()
+    };
+    let default = Settings::default;
+    let json = |text| serde_json::from_str::<Settings>(text).unwrap();
+    for (settings, says) in [
+        (default().max_new_tokens(0), "max_new_tokens is 0, expected at least 1 and at most 65536"),
+        (json(r#"{"max_new_tokens":1000000}"#), "max_new_tokens is 1000000"),
+        (default().max_source_tokens(0, Overflow::Truncate), "max_source_tokens is 0, expected"),
+        (json(r#"{"max_source_tokens":18446744073709551615}"#), "max_source_tokens is 18446744073709551615"),
+        (default().end_tokens([99]), "token 99 of the setting `end_tokens` is outside"),
+        (default().stop_tokens([1, 8]), "token 8 of the setting `stop_tokens` is outside"),
+    ] {
+        let found = refused(settings);
+        assert!(found.contains(says), "{found}");
+    }
+}
+
+/// Makes what nothing can be read from, or names a token that does not exist.
+#[derive(Debug)]
+enum Bad {
+    Nan,
+    Infinity,
+    Names(Token),
+}
+
+impl LogitsProcessor for Bad {
+    fn process(&self, _prefix: &Prefix<'_>, logits: &mut [f32]) {
+        match self {
+            Self::Nan => logits[3] = f32::NAN,
+            Self::Infinity => logits[3] = f32::INFINITY,
+            Self::Names(_) => {}
+        }
+    }
+    fn check(&self, vocabulary: &Vocabulary) -> Result<()> {
+        let Self::Names(token) = self else { return Ok(()) };
+        vocabulary.check(*token, || "that Bad names".into())
+    }
+}
+
+#[test]
+fn errors_blame_who_did_it() {
+    let found = |model: Toy, processor: Bad| {
+        let settings = Settings::default().processor(processor);
+        Generator::new((NoDraft, model), Lossless::default())
+            .unwrap()
+            .with_settings(settings)
+            .generate(&Source::new([2]))
+    };
+    for (bad, name) in [(Bad::Nan, "Nan"), (Bad::Infinity, "Infinity")] {
+        let sentence = found(toy(), bad).unwrap_err().to_string();
+        assert!(sentence.contains(&format!("the logits processor {name} made logits")), "{sentence}");
+    }
+    let broken = Toy::new(&Arc::default(), Arc::new(|_: &[Token]| vec![f32::NAN; VOCABULARY]));
+    let sentence = found(broken, Bad::Nan).unwrap_err().to_string();
+    assert!(sentence.contains("the verifier model gave logits that hold NaN"), "{sentence}");
+    let sentence = found(toy(), Bad::Names(8)).unwrap_err().to_string();
+    assert!(sentence.contains("token 8 that Bad names is outside the model's vocabulary of 8"), "{sentence}");
+}
+
+#[test]
+fn each_of_many_sources_has_a_seed_of_its_own() {
+    let generator = |seed| {
+        let policy = Sampling::new(1.0).unwrap();
+        let settings = Settings::default().max_new_tokens(24).seed(seed).end_tokens([]);
+        Generator::new((NoDraft, toy()), policy).unwrap().with_settings(settings)
+    };
+    let many = |seed, at_once| {
+        let mut written = Vec::new();
+        let sources = (0..6).map(|_| Source::new([2, 3]));
+        generator(seed).generate_many(sources, at_once, |_, output| written.push(output.unwrap().tokens));
+        written
+    };
+    let written = many(7, 1);
+    assert_eq!(written, many(7, 3));
+    for (i, tokens) in written.iter().enumerate() {
+        assert_eq!(*tokens, generator(7 + i as u64).generate(&Source::new([2, 3])).unwrap().tokens);
+        assert!(!written[..i].contains(tokens), "two sources had the same luck");
+    }
+    // And so has each source by itself, with the same seed.
+    let of = |source: Token| generator(7).generate(&Source::new([source])).unwrap().tokens;
+    assert_ne!(of(2), of(3));
+    assert_eq!(of(2), of(2));
+}
+
+/// A pair that takes a while to read a source, and looks up in between.
+struct Slow {
+    toy: Toy,
+    /// After how many looks someone cancels.
+    cancel_after: usize,
+    cancel: CancelToken,
+    looks: Arc<AtomicUsize>,
+}
+
+impl Pair for Slow {
+    type Session = Box<dyn PairSession>;
+    fn vocabulary(&self) -> &Vocabulary {
+        VerifierModel::vocabulary(&self.toy)
+    }
+    fn begin(&self, source: &Source, limit: &SessionLimit) -> Result<Self::Session> {
+        for look in 0..10 {
+            if look == self.cancel_after {
+                self.cancel.cancel();
+            }
+            self.looks.fetch_add(1, Ordering::Relaxed);
+            limit.check()?;
+        }
+        Ok(Box::new((NoDraft, toy()).begin(source, limit)?))
+    }
+}
+
+#[test]
+fn reading_a_source_ends_early_where_nobody_waits_for_it() {
+    for cancel_after in [0, 3, 99] {
+        let (cancel, looks) = (CancelToken::default(), Arc::new(AtomicUsize::new(0)));
+        let pair = Slow { toy: toy(), cancel_after, cancel: cancel.clone(), looks: looks.clone() };
+        let settings = Settings::default().cancel(cancel).trace(true).max_new_tokens(5);
+        let generator = Generator::new(pair, Lossless::default()).unwrap().with_settings(settings);
+        let output = generator.generate(&Source::new([2])).unwrap();
+        let looks = looks.load(Ordering::Relaxed);
+        if cancel_after < 10 {
+            assert_eq!((output.finish, looks), (Finish::Cancelled, cancel_after + 1));
+            assert_eq!((output.tokens.len(), output.events.len()), (0, 1));
+        } else {
+            assert_ne!(output.finish, Finish::Cancelled);
+        }
+    }
+    let late = Settings::default().deadline(std::time::Duration::ZERO);
+    let generator = Generator::new((toy(), toy()), Bild::default()).unwrap().with_settings(late);
+    let stream = generator.stream(&Source::new([2])).unwrap();
+    assert_eq!(stream.finish().unwrap().finish, Finish::Deadline);
+    let events: Vec<_> = generator.stream(&Source::new([2])).unwrap().collect();
+    assert_eq!(events.len(), 1, "{events:?}");
+}
+
+#[test]
+fn the_output_says_what_was_read() {
+    let settings = Settings::default().max_source_tokens(3, Overflow::Truncate).max_new_tokens(4);
+    let generator = Generator::new((NoDraft, toy()), Lossless::default()).unwrap().with_settings(settings);
+    let read = |tokens: &[Token]| {
+        let output = generator.generate(&Source::new(tokens)).unwrap();
+        (output.source_tokens, output.truncated)
+    };
+    assert_eq!(read(&[2, 3, END]), (3, false));
+    assert_eq!(read(&[2, 3, 4, 5, END]), (3, true));
+}
+
+#[test]
+fn what_a_generation_takes_is_known_before_it_begins() {
+    struct Large(Toy);
+    impl VerifierModel for Large {
+        type Session = toy::ToySession;
+        fn vocabulary(&self) -> &Vocabulary {
+            VerifierModel::vocabulary(&self.0)
+        }
+        fn begin(&self, source: &Source, limit: &SessionLimit) -> Result<toy::ToySession> {
+            VerifierModel::begin(&self.0, source, limit)
+        }
+        fn bytes_for(&self, source: usize, tokens: usize) -> u64 {
+            1000 * source as u64 + 10 * tokens as u64
+        }
+    }
+    let generator = Generator::new((NoDraft, Large(toy())), Lossless::default()).unwrap();
+    let settings = Settings::default().max_new_tokens(9).max_source_tokens(3, Overflow::Truncate);
+    let source = Source::new([2, 3, 4, 5]);
+    assert_eq!(generator.bytes_for(&source, &settings), 3100, "of what is left when it is truncated");
+    let limited = generator.with_max_bytes(3099);
+    let found = limited.begin(&source, &settings).map(drop).unwrap_err();
+    assert!(matches!(found, Error::Memory { needed: 3100, .. }), "{found}");
+    assert!(limited.begin(&source, &settings.max_new_tokens(8)).is_ok());
+}
+
+#[test]
+fn a_fallback_at_random_is_another_for_another_source() {
+    let fallbacks = |source: Token| {
+        let script: Vec<(Token, f32)> = (0..40).map(|_| (2, 0.9)).collect();
+        let policy = Bild::with_rules(RandomFallback::new(0.5).unwrap(), LowRank::new(1).unwrap());
+        let pair = (Toy::new(&Arc::default(), scripted(&script)), Toy::new(&Arc::default(), scripted(&script)));
+        let settings = Settings::default().max_new_tokens(40);
+        let generator = Generator::new(pair, policy).unwrap().with_settings(settings);
+        generator.generate(&Source::new([source])).unwrap().statistics.fallbacks
+    };
+    let counts: Vec<usize> = (2..8).map(fallbacks).collect();
+    assert!(counts.iter().any(|count| *count != counts[0]), "{counts:?}");
+}
