@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::{
     T5Config, Tokenizer,
     error::{LoadError, Result},
+    foreign::{BEGINNING, foreign},
     weights::WeightsFile,
 };
 
@@ -141,14 +142,25 @@ pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>> {
     match file_length(path)? {
         0 => Err(broken("it is empty".into())),
         length if length > LONGEST_FILE => Err(broken(format!("it has {length} bytes, more than any such file"))),
-        _ => fs::read(path).map_err(|source| LoadError::Read { path: path.into(), source }),
+        _ => {
+            let contents = fs::read(path).map_err(|source| LoadError::Read { path: path.into(), source })?;
+            match foreign(&contents[..contents.len().min(BEGINNING)]) {
+                Some(reason) => Err(broken(reason)),
+                None => Ok(contents),
+            }
+        }
     }
+}
+
+/// The contents of a file of text. Some editors put a mark before them, which is no part of the text.
+pub(crate) fn without_byte_order_mark(contents: &[u8]) -> &[u8] {
+    contents.strip_prefix(b"\xef\xbb\xbf").unwrap_or(contents)
 }
 
 pub(crate) fn read_json(path: &Path) -> Result<Value> {
     let bytes = read_file(path)?;
     let broken = |reason: String| LoadError::Broken { path: path.into(), reason };
-    let value: Value = serde_json::from_slice(&bytes).map_err(|error| broken(format!("it is not JSON: {error}")))?;
+    let value: Value = serde_json::from_slice(without_byte_order_mark(&bytes)).map_err(|error| broken(format!("it is not JSON: {error}")))?;
     if value.is_object() { Ok(value) } else { Err(broken("it is not a JSON object".into())) }
 }
 

@@ -11,19 +11,24 @@
 #![warn(missing_docs, unreachable_pub)]
 
 mod checkpoint;
+mod cleanup;
 mod config;
 #[cfg(feature = "cuda")]
 mod cuda;
 mod error;
 #[cfg(feature = "flex")]
 mod flex;
+mod foreign;
 #[cfg(feature = "hub")]
 mod hub;
 #[cfg(feature = "flex")]
 mod kernel;
 mod lookup;
 mod memory;
+mod names;
 mod options;
+mod panics;
+mod partial_text;
 mod pickle;
 mod precision;
 mod pytorch;
@@ -34,6 +39,7 @@ mod t5;
 mod text;
 mod threads;
 mod tokenizer;
+mod tokenizer_config;
 mod weights;
 
 /// What the benchmarks reach into. Not part of the interface: it may change at any time.
