@@ -15,9 +15,6 @@ const REPLACED: [(&str, &str); 10] = [
     (" 're", "'re"),
 ];
 
-/// What the end of a text may be the beginning of a replaced string by, when white space at its end is left aside.
-const BEGUN: [&str; 5] = [" n", " n'", " '", " 'v", " 'r"];
-
 pub(crate) fn clean_up(text: &str) -> String {
     REPLACED.iter().fold(text.to_owned(), |text, (from, to)| text.replace(from, to))
 }
@@ -25,11 +22,22 @@ pub(crate) fn clean_up(text: &str) -> String {
 /// The beginning of a text that is yet to be cleaned up, as far as its clean-up does not depend on what follows.
 pub(crate) fn settled(text: &str) -> &str {
     let mut text = text.trim_end();
-    // One replacement may prepare another: " n ' t" becomes " n't" and that "n't".
-    while let Some(begun) = BEGUN.iter().find(|begun| text.ends_with(**begun)) {
-        text = text[..text.len() - begun.len()].trim_end();
+    while let Some(shorter) = before_begun(text) {
+        text = shorter;
     }
     text
+}
+
+/// A text without the beginning of a replaced string that it ends in, if it does: " n", " n'", " '", " 'v" or " 'r", also
+/// with spaces around the apostrophe, which another replacement may take away first.
+fn before_begun(text: &str) -> Option<&str> {
+    let after_space = |text: &'_ str| text.ends_with(char::is_whitespace);
+    let quoted = text.strip_suffix(['v', 'r']).unwrap_or(text).trim_end().strip_suffix('\'');
+    let word = quoted.unwrap_or(text).trim_end();
+    match word.strip_suffix('n').filter(|before| after_space(before)) {
+        Some(before) => Some(before.trim_end()),
+        None => quoted.filter(|before| after_space(before)).map(str::trim_end),
+    }
 }
 
 #[cfg(test)]
@@ -41,8 +49,9 @@ mod tests {
         for (text, cleaned) in [
             ("Yes , I do n't . Do you ?", "Yes, I don't. Do you?"),
             ("I 'm here ! They 've gone , we 're not .", "I'm here! They've gone, we're not."),
-            ("it ' s . . . ' 's", "it's... 's"),
+            ("it ' s . . . ' 's", "it's...''s"),
             ("x n ' t", "xn't"),
+            ("x  ' ve", "x've"),
         ] {
             assert_eq!(clean_up(text), cleaned);
         }
@@ -51,7 +60,7 @@ mod tests {
     /// Of every text of up to six parts that matter: whatever follows, what was settled stays.
     #[test]
     fn what_is_settled_stays() {
-        let parts = [" ", "'", "n", "t", "ve", ".", "a"];
+        let parts = [" ", "'", "n", "t", "v", "e", "."];
         let mut texts = vec![String::new()];
         for _ in 0..6 {
             let longer: Vec<_> = texts.iter().flat_map(|text| parts.map(|part| format!("{text}{part}"))).collect();

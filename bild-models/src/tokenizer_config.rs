@@ -16,8 +16,7 @@ use crate::{
 };
 
 /// The roles that a token may be named for, in the order in which transformers adds those that are new.
-const ROLES: [&str; 7] =
-    ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
+const ROLES: [&str; 7] = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 
 /// What T5's tokenizer takes for the roles that no file names a token for.
 const T5_ROLES: [(&str, &str); 3] = [("eos_token", "</s>"), ("unk_token", "<unk>"), ("pad_token", "<pad>")];
@@ -76,7 +75,8 @@ impl TokenizerConfig {
         let roles = roles(&files, is_t5)?;
         let additional = additional(&files)?;
         if let Some(file) = numbers {
-            let special: Vec<&AddedToken> = roles.iter().map(|role| &role.1).chain(additional.iter().flatten()).collect();
+            let special: Vec<&AddedToken> =
+                roles.iter().map(|role| &role.1).chain(additional.iter().flatten()).collect();
             for (content, number) in file.values.as_object().into_iter().flatten() {
                 let token = number.as_u64().and_then(|number| Token::try_from(number).ok());
                 let token = token.ok_or_else(|| file.wrong(content, &number.to_string(), A_NUMBER))?;
@@ -88,7 +88,8 @@ impl TokenizerConfig {
             None => SENTINELS,
             Some(value) => {
                 let count = value.as_u64().filter(|&count| count <= MOST_SENTINELS);
-                count.ok_or_else(|| config.wrong("extra_ids", &value.to_string(), "a number of sentinel tokens"))? as usize
+                count.ok_or_else(|| config.wrong("extra_ids", &value.to_string(), "a number of sentinel tokens"))?
+                    as usize
             }
         };
         Ok(Self {
@@ -213,7 +214,8 @@ impl File {
 
     fn wrong(&self, field: &str, found: &str, expected: &str) -> LoadError {
         // A list of a hundred tokens would hide the sentence.
-        let found = if found.chars().count() > 80 { found.chars().take(80).chain(['…']).collect() } else { found.into() };
+        let found =
+            if found.chars().count() > 80 { found.chars().take(80).chain(['…']).collect() } else { found.into() };
         LoadError::Field { path: self.path.clone(), field: field.into(), found, expected: expected.into() }
     }
 }

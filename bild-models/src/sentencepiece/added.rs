@@ -121,10 +121,14 @@ impl Added {
             // Whether it is a word of its own is asked before white space goes.
             let joins_left = added.single_word && left.as_ref().is_some_and(|left| left.ends_with(|c| c != ' '));
             let joins_right = added.single_word && right.as_ref().is_some_and(|right| right.starts_with(|c| c != ' '));
-            if added.rstrip && let Some(right) = &mut right {
+            if added.rstrip
+                && let Some(right) = &mut right
+            {
                 **right = right.trim_start_matches(is_space).to_owned();
             }
-            if added.lstrip && let Some(left) = &mut left {
+            if added.lstrip
+                && let Some(left) = &mut left
+            {
                 **left = left.trim_end_matches(is_space).to_owned();
             }
             match (left, right) {

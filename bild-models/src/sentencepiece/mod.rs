@@ -61,9 +61,10 @@ impl SentencePiece {
         let added = Added::new(pieces.iter().map(|(piece, _)| piece.as_str()), config);
         let end = config.role("eos_token").ok_or("no token is named to end a source with (`eos_token`)")?;
         let is_there = find(end).is_some() || config.added.values().any(|added| added.content == end);
-        let end = added.token(end).filter(|_| is_there).ok_or_else(|| {
-            format!("it has no piece {end}, which ends a source of a T5")
-        })?;
+        let end = added
+            .token(end)
+            .filter(|_| is_there)
+            .ok_or_else(|| format!("it has no piece {end}, which ends a source of a T5"))?;
         let bytes = if spec.byte_fallback() {
             let bytes: Option<Vec<_>> = (0..=255).map(|byte| find(&format!("<0x{byte:02X}>"))).collect();
             Some(bytes.ok_or("it falls back on bytes and does not have them all")?)
@@ -99,22 +100,27 @@ impl SentencePiece {
         let mut tokens = Vec::new();
         for part in parts.iter().filter(|part| !part.is_empty()) {
             match self.added.token(part) {
-                Some(token) if !self.split_special_tokens => tokens.push(token),
+                Some(token) if !self.split_special_tokens => {
+                    // The space that was put there is no word before a special token.
+                    if !self.legacy
+                        && self.added.is_special(part)
+                        && matches!(tokens[..], [token] if self.is_space(token))
+                    {
+                        tokens.clear();
+                    }
+                    tokens.push(token);
+                }
                 _ => tokens.extend(self.encode_part(part)),
             }
-        }
-        // The space that was put there is no word before a special token.
-        if !self.legacy
-            && let [first, second, ..] = tokens[..]
-            && self.piece(first) == Some(SPACE)
-            && self.piece(second).is_some_and(|piece| self.added.is_special(piece))
-        {
-            tokens.remove(0);
         }
         if ends && tokens.last() != Some(&self.end) {
             tokens.push(self.end);
         }
         tokens
+    }
+
+    fn is_space(&self, token: Token) -> bool {
+        self.piece(token) == Some(SPACE)
     }
 
     /// The tokens of a text without added tokens.
