@@ -1,12 +1,7 @@
 //! Tokens and texts as transformers' tokenizers have them, with what the files beside a tokenizer say: records that
 //! `tokenizers/make.py` wrote.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::Path,
-    sync::atomic::{AtomicUsize, Ordering},
-};
+use std::{collections::BTreeMap, fs, path::Path};
 
 use bild_core::Token;
 use bild_models::Tokenizer;
@@ -164,44 +159,6 @@ fn files_beside_a_tokenizer_that_make_no_sense() {
         let error = json("unigram", &[(name, text)]).1.unwrap_err();
         assert!(error.contains(name) && error.contains(says), "{error}");
     }
-}
-
-/// A template that names a token it does not describe, and a decoder that strips both ends of a piece of one character:
-/// the crate `tokenizers` panics on some texts and on some tokens. Nothing is printed.
-#[test]
-fn a_panic_is_a_sentence_with_the_file_and_the_text() {
-    static PRINTED: AtomicUsize = AtomicUsize::new(0);
-    let previous = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |info| {
-        let file = info.location().map_or("", |location| location.file());
-        PRINTED.fetch_add(usize::from(file.contains("tokenizers-")), Ordering::Relaxed);
-        previous(info);
-    }));
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("tokenizer.json");
-    let open = |change: &dyn Fn(&mut Value)| {
-        let mut base = records("json.json").bases["unigram"].clone();
-        change(&mut base);
-        fs::write(&path, base.to_string()).unwrap();
-        Tokenizer::open(&path)
-    };
-    let template = open(&|base| base["post_processor"]["special_tokens"] = json!({})).unwrap();
-    let error = template.encode(&"Tom und ".repeat(20)).unwrap_err().to_string();
-    let text = format!("a text that begins with {:?}", "Tom und ".repeat(5));
-    for part in [path.to_str().unwrap(), &text, "no entry found for key"] {
-        assert!(error.contains(part), "{error}");
-    }
-    assert_eq!(template.encode_plain("Tom").unwrap().len(), 1, "where it does not panic, it works");
-
-    let strip = json!({"type": "Strip", "content": "x", "start": 1, "stop": 1});
-    let strips = open(&|base| base["decoder"] = strip.clone()).unwrap();
-    let error = strips.decode(&[strips.token("x").unwrap()]).unwrap_err().to_string();
-    for part in [path.to_str().unwrap(), "tokens that begin with [27]"] {
-        assert!(error.contains(part), "{error}");
-    }
-    let error = open(&|base| base["model"]["vocab"] = json!([])).unwrap_err().to_string();
-    assert!(error.contains("tokenizer.json is broken: it is not a tokenizer"), "{error}");
-    assert_eq!(PRINTED.load(Ordering::Relaxed), 0);
 }
 
 /// As the fast tokenizers have it; the slow one writes it where no list names it.
