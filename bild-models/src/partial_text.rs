@@ -68,7 +68,7 @@ impl PartialText {
     fn cut(&mut self) -> Result<()> {
         let window = self.tokens.len() - CONTEXT;
         let text = self.tokenizer.decode_settled(&self.tokens[window..])?;
-        // What a text begins with may be left out: white space, half a character.
+        // White space that a text begins with may be left out.
         let same = text.trim_start();
         if same.len() >= LEAST_CONTEXT && self.given.ends_with(same) {
             (self.window, self.given) = (window, text);
@@ -146,6 +146,39 @@ mod tests {
         assert!(all.len() > 27, "the model has these signs");
         for length in [12, 150] {
             assert!(check(&tokenizer, &all, length, 300) > 300 * length / 8);
+        }
+    }
+
+    /// The crate `tokenizers`: a byte-level BPE, and a decoder that makes characters of a run of bytes or of none of them.
+    #[test]
+    fn pieces_are_the_text_of_a_tokenizer_json() {
+        let records = std::fs::read(fixture("../tokenizers/json.json")).unwrap();
+        let mut bases = serde_json::from_slice::<serde_json::Value>(&records).unwrap()["bases"].take();
+        let unigram = &mut bases["unigram"];
+        let vocab = unigram["model"]["vocab"].as_array_mut().unwrap();
+        let first_byte = vocab.len() as Token;
+        vocab.extend((0..256).map(|byte| serde_json::json!([format!("<0x{byte:02X}>"), -9.0])));
+        let parts = [
+            r#"{"type": "Replace", "pattern": {"String": "▁"}, "content": " "}"#,
+            r#"{"type": "ByteFallback"}"#,
+            r#"{"type": "Fuse"}"#,
+            r#"{"type": "Strip", "content": " ", "start": 1, "stop": 0}"#,
+        ];
+        let parts = parts.map(|part| serde_json::from_str::<serde_json::Value>(part).unwrap());
+        unigram["decoder"] = serde_json::json!({"type": "Sequence", "decoders": parts});
+
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("tokenizer.json");
+        // Whole characters of several bytes, halves of them, special tokens and text.
+        let bytes = "é€😀".bytes().map(|byte| first_byte + Token::from(byte));
+        for (name, all) in
+            [("unigram", bytes.chain([0, 1, 3, 20, 54]).collect()), ("byte-level", (0..262).collect::<Vec<_>>())]
+        {
+            std::fs::write(&path, bases[name].to_string()).unwrap();
+            let tokenizer = Tokenizer::open(&path).unwrap();
+            for length in [12, 150] {
+                assert!(check(&tokenizer, &all, length, 300) > 300 * length / 8, "{name}");
+            }
         }
     }
 

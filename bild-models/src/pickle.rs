@@ -194,6 +194,7 @@ impl<'a> Machine<'a> {
                         return Err("its pickle builds an object that a state dict does not have".into());
                     }
                 }
+                0x81 => return Err(AN_OBJECT.into()),
                 other => return Err(format!("its pickle has the instruction {other:#04x}, which no state dict needs")),
             }
         }
@@ -370,6 +371,8 @@ impl<'a> Machine<'a> {
     }
 }
 
+const AN_OBJECT: &str = "its pickle has the instruction 0x81, which makes an object: a whole model was saved, or something of a \
+                         trainer's, expected the tensors alone (`state_dict()`)";
 const EMPTY_STACK: &str = "its pickle takes more values than it has made";
 const NOT_A_STORAGE: &str = "its pickle refers to something outside itself that is not a storage";
 const CUT_OFF: &str = "its pickle ends in the middle";

@@ -105,12 +105,23 @@ impl Tokenizer {
         Ok(if self.inner.cleans_up { clean_up(&text) } else { text })
     }
 
-    /// The beginning of the text of tokens, as far as no token that follows changes it; what a decoder changes that looks
-    /// back further than white space and half characters is not known.
+    /// The beginning of the text of tokens, as far as no token that follows changes it: without white space and half
+    /// characters at its end, and what clean-up may yet change. A decoder of another kind may change more.
     pub(crate) fn decode_settled(&self, tokens: &[Token]) -> Result<String, Error> {
-        let mut text = self.decode_raw(tokens)?;
+        let mut text = self.decode_raw(&tokens[..tokens.len() - self.open_bytes(tokens)])?;
         text.truncate(text.trim_end_matches(|c: char| c == char::REPLACEMENT_CHARACTER || c.is_whitespace()).len());
         Ok(if self.inner.cleans_up { clean_up(settled(&text)) } else { text })
+    }
+
+    /// How many tokens at the end are a run of bytes that may go on. The crate `tokenizers` makes characters of a run as a
+    /// whole, or of none of its bytes.
+    fn open_bytes(&self, tokens: &[Token]) -> usize {
+        let Model::Json(inner) = &self.inner.model else { return 0 };
+        let is_byte = |piece: &str| piece.len() == 6 && piece.starts_with("<0x") && piece.ends_with('>');
+        let is_special = |piece: &str| inner.get_added_vocabulary().is_special_token(piece);
+        let in_run =
+            |token: &&Token| inner.id_to_token(**token).is_none_or(|piece| is_byte(&piece) || is_special(&piece));
+        tokens.iter().rev().take_while(in_run).count()
     }
 
     fn decode_raw(&self, tokens: &[Token]) -> Result<String, Error> {
