@@ -10,6 +10,8 @@ use serde_json::Value;
 use crate::{
     T5Config, Tokenizer,
     error::{LoadError, Result},
+    foreign::{BEGINNING, foreign},
+    names,
     weights::WeightsFile,
 };
 
@@ -24,9 +26,15 @@ pub struct Checkpoint {
     directory: PathBuf,
     config: T5Config,
     tokenizer: Option<Tokenizer>,
-    /// The files of the weights, and which of them holds each tensor.
+    weights: Weights,
+    warnings: Vec<String>,
+}
+
+/// The files of the weights, and for each tensor which of them holds it, under which name.
+#[derive(Debug)]
+struct Weights {
     files: Vec<WeightsFile>,
-    tensors: BTreeMap<String, usize>,
+    tensors: BTreeMap<String, (usize, String)>,
 }
 
 impl Checkpoint {
@@ -45,14 +53,30 @@ impl Checkpoint {
             return Err(missing(directory, "no config.json: a checkpoint of transformers has one"));
         }
         let config = read_json(&path)?;
+        check_not_quantized(&path, &config)?;
         let generation_path = directory.join("generation_config.json");
         let generation = generation_path.exists().then(|| read_json(&generation_path)).transpose()?;
         let generation = generation.as_ref().map(|values| (&*generation_path, values));
         let config = T5Config::from_json((&path, &config), generation)?;
         let tokenizer = ["tokenizer.json", "spiece.model"].map(|name| directory.join(name));
         let tokenizer = tokenizer.iter().find(|path| path.exists()).map(Tokenizer::open).transpose()?;
-        let (files, tensors) = open_weights(directory)?;
-        Ok(Self { directory: directory.into(), config, tokenizer, files, tensors })
+        let weights = open_weights(directory)?;
+        let mut warnings = names::warnings(weights.tensors.keys().map(String::as_str));
+        if directory.join(ADAPTER).exists() {
+            warnings.push(format!(
+                "{ADAPTER} describes an adapter, which is not read: what is decoded is the model without it"
+            ));
+        }
+        for warning in &warnings {
+            tracing::warn!(checkpoint = %directory.display(), "{warning}");
+        }
+        Ok(Self { directory: directory.into(), config, tokenizer, weights, warnings })
+    }
+
+    /// What is in the directory and has no effect, a sentence each, for whoever expects one: an adapter that is not merged
+    /// into the weights, tensors that no T5 has. They are also traced.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
     /// The shape of the model.
@@ -76,11 +100,11 @@ impl Checkpoint {
 
     /// The name of every tensor.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
-        self.tensors.keys().map(String::as_str)
+        self.weights.tensors.keys().map(String::as_str)
     }
 
     pub(crate) fn contains(&self, name: &str) -> bool {
-        self.tensors.contains_key(name)
+        self.weights.tensors.contains_key(name)
     }
 
     pub(crate) fn directory(&self) -> &Path {
@@ -89,17 +113,18 @@ impl Checkpoint {
 
     /// How many numbers a tensor has, 0 if there is none of that name that can be read.
     pub(crate) fn elements(&self, name: &str) -> u64 {
-        self.tensors.get(name).map_or(0, |&file| self.files[file].elements(name))
+        self.weights.tensors.get(name).map_or(0, |(file, stored)| self.weights.files[*file].elements(stored))
     }
 
     /// The path of the file that holds a tensor, or of the first of all.
     pub(crate) fn path_of(&self, name: &str) -> &Path {
-        self.file(name).path()
+        self.file_of(name).path()
     }
 
     /// The values of a tensor of this shape, row-major.
     pub(crate) fn read(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
-        self.file(name).read(name, shape)
+        let (file, name) = self.stored(name);
+        file.read(name, shape)
     }
 
     /// As [`read`](Self::read), in order and in parts of `length` values.
@@ -111,17 +136,68 @@ impl Checkpoint {
         length: usize,
         take: impl FnMut(&[f32]),
     ) -> Result<()> {
-        self.file(name).read_parts(name, shape, length, take)
+        let (file, name) = self.stored(name);
+        file.read_parts(name, shape, length, take)
     }
 
     /// The file that holds a tensor, or the first of all.
-    fn file(&self, name: &str) -> &WeightsFile {
-        &self.files[self.tensors.get(name).copied().unwrap_or(0)]
+    fn file_of(&self, name: &str) -> &WeightsFile {
+        &self.weights.files[self.weights.tensors.get(name).map_or(0, |(file, _)| *file)]
+    }
+
+    /// As [`file_of`](Self::file_of), and the name that the tensor has there.
+    fn stored<'n>(&'n self, name: &'n str) -> (&'n WeightsFile, &'n str) {
+        let stored = self.weights.tensors.get(name).map_or(name, |(_, stored)| stored);
+        (self.file_of(name), stored)
     }
 }
 
+/// The file that describes an adapter of PEFT.
+const ADAPTER: &str = "adapter_config.json";
+
+/// What a directory lacks, and what it has instead.
 fn missing(directory: &Path, what: &str) -> LoadError {
-    LoadError::Missing { path: directory.into(), missing: what.into() }
+    let instead = instead(directory).map_or(String::new(), |instead| format!("; it holds {instead}"));
+    LoadError::Missing { path: directory.into(), missing: format!("{what}{instead}") }
+}
+
+/// What a directory holds that others read as a model.
+fn instead(directory: &Path) -> Option<String> {
+    if directory.join(ADAPTER).exists() {
+        let base = read_json(&directory.join(ADAPTER)).ok();
+        let base = base.as_ref().and_then(|config| config.get("base_model_name_or_path")?.as_str());
+        let base = base.map_or(String::new(), |base| format!(" to {base}"));
+        return Some(format!(
+            "an adapter{base} ({ADAPTER}): merge it into its model in PEFT (`merge_and_unload`) and save that"
+        ));
+    }
+    let kind = |name: &str| match name.rsplit_once('.')?.1 {
+        "gguf" => Some("GGUF, which is not read"),
+        "onnx" => Some("ONNX, which is not read"),
+        "h5" => Some("weights of TensorFlow: load them in transformers and save the model again"),
+        "msgpack" => Some("weights of Flax: load them in transformers and save the model again"),
+        "ot" => Some("weights of rust-bert, which are not read"),
+        _ => None,
+    };
+    let mut names: Vec<String> =
+        fs::read_dir(directory).ok()?.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    names.sort();
+    names.iter().find_map(|name| kind(name).map(|kind| format!("{name}, {kind}")))
+}
+
+fn check_not_quantized(path: &Path, config: &Value) -> Result<()> {
+    let Some(quantization) = config.get("quantization_config").filter(|value| !value.is_null()) else { return Ok(()) };
+    let method = quantization.get("quant_method").and_then(Value::as_str);
+    let method = method.map_or(String::new(), |method| format!(" by {method}"));
+    Err(unquantized_only(path, &format!("a checkpoint that is quantized{method} (`quantization_config`)")))
+}
+
+fn unquantized_only(path: &Path, model: &str) -> LoadError {
+    LoadError::Unsupported {
+        path: path.into(),
+        model: model.into(),
+        supported: "weights in f32, f16 or bf16 are, and Precision::Int8 makes 8 bits of them when they are loaded",
+    }
 }
 
 /// The most bytes of a file that is read whole; an mT5's tokenizer.json has 16 MB.
@@ -142,21 +218,33 @@ pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>> {
     match file_length(path)? {
         0 => Err(broken("it is empty".into())),
         length if length > LONGEST_FILE => Err(broken(format!("it has {length} bytes, more than any such file"))),
-        _ => fs::read(path).map_err(|source| LoadError::Read { path: path.into(), source }),
+        _ => {
+            let contents = fs::read(path).map_err(|source| LoadError::Read { path: path.into(), source })?;
+            match foreign(&contents[..contents.len().min(BEGINNING)]) {
+                Some(reason) => Err(broken(reason)),
+                None => Ok(contents),
+            }
+        }
     }
+}
+
+/// The contents of a file of text. Some editors put a mark before them, which is no part of the text.
+pub(crate) fn without_byte_order_mark(contents: &[u8]) -> &[u8] {
+    contents.strip_prefix(b"\xef\xbb\xbf").unwrap_or(contents)
 }
 
 pub(crate) fn read_json(path: &Path) -> Result<Value> {
     let bytes = read_file(path)?;
     let broken = |reason: String| LoadError::Broken { path: path.into(), reason };
-    let value: Value = serde_json::from_slice(&bytes).map_err(|error| broken(format!("it is not JSON: {error}")))?;
+    let value: Value = serde_json::from_slice(without_byte_order_mark(&bytes))
+        .map_err(|error| broken(format!("it is not JSON: {error}")))?;
     if value.is_object() { Ok(value) } else { Err(broken("it is not a JSON object".into())) }
 }
 
 /// The files that weights may be in, the first that is there is taken.
 pub(crate) const WEIGHTS: [&str; 2] = ["model.safetensors", "pytorch_model.bin"];
 
-fn open_weights(directory: &Path) -> Result<(Vec<WeightsFile>, BTreeMap<String, usize>)> {
+fn open_weights(directory: &Path) -> Result<Weights> {
     // A link that leads nowhere is there too, and says so when it is opened.
     let is_there = |path: &Path| fs::symlink_metadata(path).is_ok();
     for name in WEIGHTS {
@@ -164,14 +252,25 @@ fn open_weights(directory: &Path) -> Result<(Vec<WeightsFile>, BTreeMap<String, 
         if is_there(&single) {
             let file = WeightsFile::open(&single)?;
             let tensors = file.names().map(|name| (name.to_owned(), 0)).collect();
-            return Ok((vec![file], tensors));
+            return named(&single, vec![file], &tensors);
         }
         let index = directory.join(format!("{name}.index.json"));
         if is_there(&index) {
-            return open_shards(directory, &index);
+            let (files, tensors) = open_shards(directory, &index)?;
+            return named(&index, files, &tensors);
         }
     }
     Err(missing(directory, "neither model.safetensors nor pytorch_model.bin, nor an index of shards of one of them"))
+}
+
+/// Weights under the names that transformers has for them, given the file of each stored name.
+fn named(path: &Path, files: Vec<WeightsFile>, stored: &BTreeMap<String, usize>) -> Result<Weights> {
+    if let Some((name, by)) = stored.keys().find_map(|name| Some((name, names::quantized(name)?))) {
+        return Err(unquantized_only(path, &format!("weights that are quantized by {by} (tensor `{name}`)")));
+    }
+    let names = names::by_usual_name(stored.keys().map(String::as_str));
+    let names = names.map_err(|reason| LoadError::Broken { path: path.into(), reason })?;
+    Ok(Weights { tensors: names.into_iter().map(|(usual, name)| (usual, (stored[&name], name))).collect(), files })
 }
 
 fn open_shards(directory: &Path, index: &Path) -> Result<(Vec<WeightsFile>, BTreeMap<String, usize>)> {

@@ -53,12 +53,13 @@ impl fmt::Debug for Hub {
 }
 
 /// What is fetched beside the weights, where it is there.
-const FILES: [&str; 6] = [
+const FILES: [&str; 7] = [
     "config.json",
     "generation_config.json",
     "tokenizer.json",
     "spiece.model",
     "tokenizer_config.json",
+    "special_tokens_map.json",
     "added_tokens.json",
 ];
 

@@ -11,12 +11,14 @@
 #![warn(missing_docs, unreachable_pub)]
 
 mod checkpoint;
+mod cleanup;
 mod config;
 #[cfg(feature = "cuda")]
 mod cuda;
 mod error;
 #[cfg(feature = "flex")]
 mod flex;
+mod foreign;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 mod gpu;
 #[cfg(feature = "hub")]
@@ -25,7 +27,10 @@ mod hub;
 mod kernel;
 mod lookup;
 mod memory;
+mod names;
 mod options;
+mod panics;
+mod partial_text;
 mod pickle;
 mod precision;
 mod pytorch;
@@ -36,6 +41,7 @@ mod t5;
 mod text;
 mod threads;
 mod tokenizer;
+mod tokenizer_config;
 mod weights;
 
 /// What the benchmarks reach into. Not part of the interface: it may change at any time.

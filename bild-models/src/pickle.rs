@@ -1,17 +1,23 @@
 //! The part of Python's pickle format that a PyTorch state dict is written in, read as data.
 //!
 //! A pickle is a program for a stack machine that may name any function and call it. Here nothing is ever called: the
-//! three functions that a state dict needs are known by name and stand for what they would build, and any other is an
+//! few functions that a state dict needs are known by name and stand for what they would build, and any other is an
 //! error. Values lie in one list and refer to each other by index, so that neither depth nor sharing nor cycles can
 //! exhaust the stack, and what is referred to is never copied, so that memory is bounded by the length of the pickle.
 
-use std::{collections::HashMap, rc::Rc};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet, btree_map::Entry},
+    rc::Rc,
+};
 
 /// The most dimensions that a tensor may have.
 const MOST_DIMENSIONS: usize = 8;
 
 /// The longest name of a type of storage, in bytes.
 const LONGEST_KIND: usize = 64;
+
+/// The longest name within a dictionary that lies in another, in bytes: names may be shared, and are copied there.
+const LONGEST_NESTED: usize = 256;
 
 /// What went wrong, as the end of a sentence that begins with the file.
 pub(crate) type Result<T> = std::result::Result<T, String>;
@@ -50,18 +56,38 @@ enum Value {
     Tensor(Rc<TensorView>),
 }
 
-/// The tensors of a pickled state dict in order, by name; entries that are not tensors are passed over.
-pub(crate) fn state_dict(pickle: &[u8]) -> Result<Vec<(Rc<str>, Rc<TensorView>)>> {
+/// The tensors of a pickled state dict by name. Those of a dictionary in it (`model`, `state_dict`) have its name before
+/// theirs; entries that are neither are passed over.
+pub(crate) fn state_dict(pickle: &[u8]) -> Result<BTreeMap<String, Rc<TensorView>>> {
     let mut machine = Machine { input: pickle, ..Machine::default() };
     let top = machine.run()?;
-    let Value::Dict(entries) = &machine.values[top] else {
+    if !matches!(machine.values[top], Value::Dict(_)) {
         return Err("its pickle does not hold a state dict".into());
-    };
-    let tensor = |&(key, value): &(Index, Index)| match (&machine.values[key], &machine.values[value]) {
-        (Value::Text(name), Value::Tensor(tensor)) => Some((name.clone(), tensor.clone())),
-        _ => None,
-    };
-    Ok(entries.iter().filter_map(tensor).collect())
+    }
+    let mut tensors = BTreeMap::new();
+    let mut dicts = vec![(top, String::new())];
+    // A dictionary is looked into once, wherever it lies.
+    let mut seen = HashSet::from([top]);
+    while let Some((dict, path)) = dicts.pop() {
+        let Value::Dict(entries) = &machine.values[dict] else { continue };
+        for &(key, value) in entries {
+            let Value::Text(key) = &machine.values[key] else { continue };
+            if !path.is_empty() && path.len() + key.len() > LONGEST_NESTED {
+                continue;
+            }
+            match &machine.values[value] {
+                Value::Tensor(tensor) => match tensors.entry(format!("{path}{key}")) {
+                    Entry::Vacant(entry) => drop(entry.insert(tensor.clone())),
+                    Entry::Occupied(entry) => return Err(format!("tensor `{}` is there twice", entry.key())),
+                },
+                Value::Dict(_) if key.len() < LONGEST_NESTED && seen.insert(value) => {
+                    dicts.push((value, format!("{path}{key}.")));
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(tensors)
 }
 
 #[derive(Default)]
@@ -168,6 +194,7 @@ impl<'a> Machine<'a> {
                         return Err("its pickle builds an object that a state dict does not have".into());
                     }
                 }
+                0x81 => return Err(AN_OBJECT.into()),
                 other => return Err(format!("its pickle has the instruction {other:#04x}, which no state dict needs")),
             }
         }
@@ -190,7 +217,7 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    /// What a call would return, for the three functions that are known; no call is made.
+    /// What a call would return, for the functions that are known; no call is made.
     fn reduce(&mut self) -> Result<()> {
         let (arguments, function) = (self.pop()?, self.pop()?);
         let Value::Global(module, function) = &self.values[function] else {
@@ -204,7 +231,9 @@ impl<'a> Machine<'a> {
             ("torch._utils", "_rebuild_tensor_v2", [storage, offset, shape, strides, ..]) => {
                 self.tensor([*storage, *offset, *shape, *strides])?
             }
-            ("torch._utils", "_rebuild_parameter", [data, ..]) => {
+            // The sizes of something, an entry that is no tensor.
+            ("torch", "Size", [_]) => Value::Other,
+            ("torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state", [data, ..]) => {
                 self.stack.push(*data);
                 return Ok(());
             }
@@ -342,6 +371,8 @@ impl<'a> Machine<'a> {
     }
 }
 
+const AN_OBJECT: &str = "its pickle has the instruction 0x81, which makes an object: a whole model was saved, or something of a \
+                         trainer's, expected the tensors alone (`state_dict()`)";
 const EMPTY_STACK: &str = "its pickle takes more values than it has made";
 const NOT_A_STORAGE: &str = "its pickle refers to something outside itself that is not a storage";
 const CUT_OFF: &str = "its pickle ends in the middle";

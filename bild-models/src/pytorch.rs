@@ -18,13 +18,21 @@ use crate::{
 /// The most that a pickle may take; one of a thousand tensors has some 200 kB.
 const LONGEST_PICKLE: u64 = 1 << 21;
 
+/// What a file of PyTorch before 1.6 begins with, behind the protocol: a pickled number.
+const OLD: &[u8] = b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19";
+
 /// Where the tensors of a file of `length` bytes lie, or what is wrong with it.
 pub(crate) fn tensors(mut file: File, length: u64) -> Result<BTreeMap<String, Place>, String> {
-    let mut magic = [0; 4];
-    if file.read_exact(&mut magic).is_ok() && &magic != b"PK\x03\x04" {
-        return Err("it is not a zip archive as torch.save writes it (PyTorch before 1.6 wrote another format): \
-                    load it in Python and save it again"
-            .into());
+    let mut magic = [0; 14];
+    if file.read_exact(&mut magic).is_ok() && !magic.starts_with(b"PK\x03\x04") {
+        let instead = if magic[2..] == *OLD {
+            " but in the format of PyTorch before 1.6: load it in Python and save it again"
+        } else if magic[8..].starts_with(b"{\"") {
+            " but a safetensors file, which is named model.safetensors"
+        } else {
+            ""
+        };
+        return Err(format!("it is not a zip archive as torch.save writes it{instead}"));
     }
     let not_zip = |error: rawzip::Error| format!("it is cut off or not a zip archive of PyTorch: {error}");
     let archive = ZipArchive::from_file(file, &mut vec![0; RECOMMENDED_BUFFER_SIZE]).map_err(not_zip)?;
@@ -44,9 +52,7 @@ pub(crate) fn tensors(mut file: File, length: u64) -> Result<BTreeMap<String, Pl
     for (name, view) in pickle::state_dict(&pickle)? {
         let storage = entries.get(&format!("{root}data/{}", view.storage.key));
         let place = place(&view, storage).map_err(|problem| format!("tensor `{name}` {problem}"))?;
-        if tensors.insert(name.to_string(), place).is_some() {
-            return Err(format!("tensor `{name}` is there twice"));
-        }
+        tensors.insert(name, place);
     }
     Ok(tensors)
 }

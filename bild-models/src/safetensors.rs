@@ -29,6 +29,9 @@ pub(crate) fn tensors(mut file: File, length: u64) -> Result<BTreeMap<String, Pl
     }
     let mut size = [0; 8];
     file.read_exact(&mut size).map_err(unreadable)?;
+    if size.starts_with(b"PK\x03\x04") {
+        return Err("it is a zip archive as torch.save writes it, which is named pytorch_model.bin".into());
+    }
     let size = u64::from_le_bytes(size);
     if size > LONGEST_HEADER || size > length - 8 {
         return Err(format!(

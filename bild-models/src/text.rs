@@ -1,10 +1,10 @@
 use std::sync::Arc;
 
 use bild_core::{
-    Error, Event, Generation, Generator, Output, Pair, PairSession, Policy, Result, Settings, Source, Token, in_order,
+    Error, Event, Generation, Generator, Output, Pair, PairSession, Policy, Result, Settings, Source, in_order,
 };
 
-use crate::{Tokenizer, stops::Stops};
+use crate::{Tokenizer, partial_text::PartialText, stops::Stops};
 
 /// Goes from text to text: a pair of models, the policy that steers them, and their tokenizer.
 ///
@@ -158,7 +158,7 @@ impl<S: PairSession> TextStream<S> {
     pub fn finish(mut self) -> Result<TextOutput> {
         if self.stops.is_empty() {
             let output = self.generation.finish()?;
-            return Ok(TextOutput { text: self.text.tokenizer.decode(&output.tokens)?, output });
+            return Ok(TextOutput { text: self.text.tokenizer().decode(&output.tokens)?, output });
         }
         for piece in self.by_ref() {
             piece?;
@@ -182,7 +182,7 @@ impl<S: PairSession> TextStream<S> {
         }
         let (mut free, stops) = self.stops.push(&piece);
         if stops {
-            self.stopped = tokens.or(Some(self.text.tokens.len()));
+            self.stopped = tokens.or(Some(self.text.len()));
         } else if tokens.is_none() {
             free += &self.stops.rest();
         }
@@ -202,80 +202,5 @@ impl<S: PairSession> Iterator for TextStream<S> {
             }
         }
         None
-    }
-}
-
-/// Text that grows with its tokens. A token is not a piece of text by itself: a space may belong to the next one, and a
-/// character may be spread over several. So a window of tokens is decoded, from before the last piece that was given
-/// out, and a piece is what the window's text has grown by, once its last character is whole.
-struct PartialText {
-    tokenizer: Tokenizer,
-    tokens: Vec<Token>,
-    /// The window begins here; its text up to `read` has been given out.
-    window: usize,
-    read: usize,
-}
-
-impl PartialText {
-    fn new(tokenizer: Tokenizer) -> Self {
-        Self { tokenizer, tokens: Vec::new(), window: 0, read: 0 }
-    }
-
-    fn push(&mut self, token: Token) -> Result<String> {
-        self.tokens.push(token);
-        self.grown(false)
-    }
-
-    /// What is left when no token follows.
-    fn rest(&mut self) -> Result<String> {
-        self.grown(true)
-    }
-
-    fn grown(&mut self, last: bool) -> Result<String> {
-        let before = self.tokenizer.decode(&self.tokens[self.window..self.read])?;
-        let text = self.tokenizer.decode(&self.tokens[self.window..])?;
-        let unfinished = text.ends_with(char::REPLACEMENT_CHARACTER) && !last;
-        match text.strip_prefix(&before) {
-            Some(piece) if !piece.is_empty() && !unfinished => {
-                // A window must not begin with spaces alone: those at the beginning of a text are not part of it.
-                if !piece.trim().is_empty() {
-                    self.window = self.read;
-                }
-                self.read = self.tokens.len();
-                Ok(piece.to_owned())
-            }
-            _ => Ok(String::new()),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Whatever tokens come, also spaces and bytes of half characters, the pieces together are the text.
-    #[test]
-    fn pieces_are_the_text() {
-        let model = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/sentencepiece/spiece.model");
-        let tokenizer = Tokenizer::open(model).unwrap();
-        assert_eq!(tokenizer.piece(260).as_deref(), Some("▁"));
-        let mut seed = 1u64;
-        let mut random = |below: u64| {
-            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            ((seed >> 33) % below) as Token
-        };
-        for _ in 0..500 {
-            // Every third token is a lone space; the first pieces are special ones and bytes.
-            let token = |i: usize, random: &mut dyn FnMut(u64) -> Token| match i % 3 {
-                0 => 260,
-                1 => random(270),
-                _ => random(700),
-            };
-            let tokens: Vec<Token> = (0..12).map(|i| token(i, &mut random)).collect();
-            let mut partial = PartialText::new(tokenizer.clone());
-            let mut text: String = tokens.iter().map(|&token| partial.push(token).unwrap()).collect();
-            text += &partial.rest().unwrap();
-            assert_eq!(text, tokenizer.decode(&tokens).unwrap(), "{tokens:?}");
-        }
     }
 }

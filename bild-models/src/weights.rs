@@ -12,6 +12,7 @@ use half::{bf16, f16};
 use crate::{
     checkpoint::file_length,
     error::{LoadError, Result},
+    foreign::{BEGINNING, foreign_to_binary},
     pytorch, safetensors,
 };
 
@@ -58,11 +59,16 @@ impl WeightsFile {
     /// Reads what a file says of its tensors, by its ending: a zip archive of PyTorch (`.bin`), or else safetensors.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let length = file_length(path)?;
-        let file = File::open(path).map_err(|source| LoadError::Read { path: path.into(), source })?;
-        let tensors = if path.extension().is_some_and(|ending| ending == "bin") {
-            pytorch::tensors(file, length)
-        } else {
-            safetensors::tensors(file, length)
+        let read = |source| LoadError::Read { path: path.into(), source };
+        let mut file = File::open(path).map_err(read)?;
+        let mut beginning = Vec::new();
+        file.by_ref().take(BEGINNING as u64).read_to_end(&mut beginning).map_err(read)?;
+        file.rewind().map_err(read)?;
+        let is_pytorch = path.extension().is_some_and(|ending| ending == "bin");
+        let tensors = match foreign_to_binary(&beginning) {
+            Some(reason) => Err(reason),
+            None if is_pytorch => pytorch::tensors(file, length),
+            None => safetensors::tensors(file, length),
         };
         let broken = |reason| LoadError::Broken { path: path.into(), reason };
         Ok(Self { path: path.into(), tensors: tensors.map_err(broken)? })

@@ -51,7 +51,10 @@ fn folders_and_files_that_are_missing() {
     let directory = sound();
     let weights = directory.path().join("model.safetensors");
     fs::rename(&weights, directory.path().join("pytorch_model.bin")).unwrap();
-    assert_says(&sentence(directory.path()), &["pytorch_model.bin is broken: it is not a zip archive"]);
+    assert_says(
+        &sentence(directory.path()),
+        &["pytorch_model.bin is broken: it is not a zip archive", "but a safetensors file"],
+    );
     let checkpoint = Checkpoint::open(sound().path()).unwrap();
     assert_says(&checkpoint.tokenizer().unwrap_err().to_string(), &["neither tokenizer.json nor spiece.model"]);
 }
@@ -206,6 +209,176 @@ fn an_index_that_points_nowhere() {
     assert_says(&with_index(&|index| drop(index.as_object_mut().unwrap().remove("weight_map"))), &["is missing"]);
     let forgotten = with_index(&|index| drop(index["weight_map"].as_object_mut().unwrap().remove("shared.weight")));
     assert_says(&forgotten, &["`shared.weight` is missing"]);
+}
+
+/// What people have in the place of a file, each called what it is.
+#[test]
+fn files_that_are_something_else() {
+    let pointer =
+        format!("version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize 307867048\n", "ab".repeat(32));
+    let page = "<!doctype html>\n<html><head><title>404</title></head></html>\n";
+    for name in [
+        "config.json",
+        "generation_config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "spiece.model",
+        "model.safetensors",
+        "pytorch_model.bin",
+        "model.safetensors.index.json",
+    ] {
+        for (contents, what) in [
+            (pointer.as_bytes(), "a Git LFS pointer"),
+            (page.as_bytes(), "a web page"),
+            (b"GGUF\x03\0\0\0", "a GGUF file"),
+        ] {
+            let directory = sound();
+            if name.contains("pytorch") || name.contains("index") {
+                fs::remove_file(directory.path().join("model.safetensors")).unwrap();
+            }
+            if name == "tokenizer_config.json" {
+                fs::copy(fixture("../sentencepiece/spiece.model"), directory.path().join("spiece.model")).unwrap();
+            }
+            fs::write(directory.path().join(name), contents).unwrap();
+            let found = sentence(directory.path());
+            assert_says(&found, &[&format!("{name} is broken: it is "), what]);
+            assert!(!found.contains("save it again"), "{found}");
+        }
+    }
+    for (contents, says) in [
+        (&b"Entry not found"[..], "it is text that begins with \"Entry not found\""),
+        (b"PK\x03\x04\x14\0\0\0\0\0", "it is a zip archive as torch.save writes it"),
+    ] {
+        let directory = sound();
+        fs::write(directory.path().join("model.safetensors"), contents).unwrap();
+        assert_says(&sentence(directory.path()), &["model.safetensors is broken", says]);
+    }
+}
+
+#[test]
+fn folders_of_something_else() {
+    let adapter = tempfile::tempdir().unwrap();
+    let config_of_adapter = json!({"peft_type": "LORA", "base_model_name_or_path": "google/flan-t5-small"});
+    fs::write(adapter.path().join("adapter_config.json"), config_of_adapter.to_string()).unwrap();
+    assert_says(&sentence(adapter.path()), &["no config.json", "it holds an adapter to google/flan-t5-small", "merge"]);
+    fs::write(adapter.path().join("config.json"), config(json!({})).to_string()).unwrap();
+    assert_says(
+        &sentence(adapter.path()),
+        &["neither model.safetensors nor", "it holds an adapter to google/flan-t5-small"],
+    );
+    for (name, what) in [
+        ("model-q8_0.gguf", "model-q8_0.gguf, GGUF"),
+        ("tf_model.h5", "TensorFlow"),
+        ("flax_model.msgpack", "Flax"),
+        ("encoder.onnx", "ONNX"),
+    ] {
+        let directory = sound();
+        fs::rename(directory.path().join("model.safetensors"), directory.path().join(name)).unwrap();
+        assert_says(
+            &sentence(directory.path()),
+            &["neither model.safetensors nor", &format!("it holds {}", &name[..3]), what],
+        );
+    }
+}
+
+#[test]
+fn quantized_checkpoints() {
+    for (method, with) in [
+        ("bitsandbytes", json!({"quant_method": "bitsandbytes", "load_in_8bit": true})),
+        ("gptq", json!({"quant_method": "gptq", "bits": 4})),
+    ] {
+        let found = config_sentence(json!({"quantization_config": with}));
+        assert_says(&found, &["config.json describes a checkpoint that is quantized", method, "f32, f16 or bf16"]);
+    }
+    let found = tensor_sentence(|tensors| {
+        tensors.insert("encoder.block.0.layer.0.SelfAttention.q.SCB".into(), (vec![12], vec![1.0; 12]));
+    });
+    assert_says(&found, &["model.safetensors describes weights that are quantized by bitsandbytes", "q.SCB"]);
+}
+
+/// A prefix that a wrapper left before all names is understood, and what is in a checkpoint and is not read is said.
+#[test]
+fn names_that_a_wrapper_has_changed() {
+    let greedy = |change: &dyn Fn(&mut Tensors)| {
+        let directory = tempfile::tempdir().unwrap();
+        write_checkpoint(directory.path(), &config(json!({"tie_word_embeddings": false})), 5, change);
+        let checkpoint = Checkpoint::open(directory.path()).unwrap();
+        let generator = Generator::new((NoDraft, common::load(directory.path())), Lossless::default()).unwrap();
+        (generator.generate(&Source::new([3, 9, 1])).unwrap().tokens, checkpoint.warnings().to_vec())
+    };
+    let (expected, none) = greedy(&|_| {});
+    assert!(none.is_empty(), "{none:?}");
+    for prefix in ["module.", "_orig_mod.", "model.", "base_model.model.", "_orig_mod.module.t5."] {
+        let renamed = |tensors: &mut Tensors| {
+            *tensors =
+                std::mem::take(tensors).into_iter().map(|(name, tensor)| (format!("{prefix}{name}"), tensor)).collect();
+        };
+        assert_eq!(greedy(&renamed), (expected.clone(), vec![]), "{prefix}");
+    }
+    let query = "encoder.block.0.layer.0.SelfAttention.q";
+    let adapter = |tensors: &mut Tensors| {
+        let weight = tensors.remove(&format!("{query}.weight")).unwrap();
+        tensors.insert(format!("{query}.base_layer.weight"), weight);
+        tensors.insert(format!("{query}.lora_A.default.weight"), (vec![2, 16], vec![0.5; 32]));
+        tensors.insert(format!("{query}.lora_B.default.weight"), (vec![12, 2], vec![0.5; 24]));
+        tensors.insert(format!("{query}.bias"), (vec![12], vec![0.5; 12]));
+    };
+    let (tokens, warnings) = greedy(&adapter);
+    assert_eq!(tokens, expected);
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    assert_says(
+        &warnings[0],
+        &["2 tensors are not read", "lora_A.default.weight", "adapter (LoRA) that is not merged"],
+    );
+    assert_says(
+        &warnings[1],
+        &["1 tensor is not read, `encoder.block.0.layer.0.SelfAttention.q.bias`: no T5 has such"],
+    );
+
+    let two = tensor_sentence(|tensors| {
+        let all = std::mem::take(tensors);
+        for who in ["student", "teacher"] {
+            tensors.extend(all.iter().map(|(name, tensor)| (format!("{who}.{name}"), tensor.clone())));
+        }
+    });
+    assert_says(&two, &["model.safetensors is broken: it holds the tensors of 2 models", "`student.encoder"]);
+    // A layer that there is none of is found under a prefix too, and a tensor is named as its file names it.
+    let deep = tensor_sentence(|tensors| {
+        tensors.insert("encoder.block.2.layer.0.layer_norm.weight".into(), (vec![16], vec![1.0; 16]));
+        *tensors =
+            std::mem::take(tensors).into_iter().map(|(name, tensor)| (format!("module.{name}"), tensor)).collect();
+    });
+    assert_says(&deep, &["is of a layer that config.json does not have"]);
+    let shape = tensor_sentence(|tensors| {
+        tensors.insert("shared.weight".into(), (vec![3], vec![1.0; 3]));
+        *tensors =
+            std::mem::take(tensors).into_iter().map(|(name, tensor)| (format!("module.{name}"), tensor)).collect();
+    });
+    assert_says(&shape, &["tensor `module.shared.weight` has the shape [3]"]);
+}
+
+/// An adapter beside whole weights: Python would lay it over them.
+#[test]
+fn an_adapter_beside_a_model_is_a_warning() {
+    let directory = sound();
+    fs::write(directory.path().join("adapter_config.json"), "{}").unwrap();
+    let checkpoint = Checkpoint::open(directory.path()).unwrap();
+    assert_says(&checkpoint.warnings()[0], &["adapter_config.json describes an adapter, which is not read"]);
+}
+
+/// Editors of some systems put a mark before a text.
+#[test]
+fn a_byte_order_mark_is_no_text() {
+    let directory = sound();
+    fs::write(directory.path().join("generation_config.json"), r#"{"eos_token_id": [1, 5]}"#).unwrap();
+    for file in ["config.json", "generation_config.json"] {
+        let path = directory.path().join(file);
+        fs::write(&path, [&b"\xef\xbb\xbf"[..], &fs::read(&path).unwrap()].concat()).unwrap();
+    }
+    assert_eq!(Checkpoint::open(directory.path()).unwrap().config().end, [1, 5]);
+    let wide: Vec<u8> = "\u{feff}{}".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    fs::write(directory.path().join("config.json"), wide).unwrap();
+    assert_says(&sentence(directory.path()), &["config.json is broken: it is text in UTF-16"]);
 }
 
 #[test]

@@ -165,6 +165,38 @@ fn shards_and_parameters() {
     assert_refused(sharded.path(), &["index.json", "shared.weight", "the name of a file in the same folder"]);
 }
 
+fn dict(entries: &[(String, Vec<u8>)]) -> Vec<u8> {
+    let entries = entries.iter().flat_map(|(name, value)| [text(name), value.clone()]);
+    [b"}(".to_vec(), entries.flatten().collect(), b"u".to_vec()].concat()
+}
+
+/// A trainer's file: the model in a dictionary of its own, under a prefix, beside numbers and an optimizer's state.
+#[test]
+fn a_model_in_a_dictionary_of_its_own() {
+    let expected = greedy(load(folder(|_, _| {}).path()).unwrap());
+    for (outer, prefix) in [("state_dict", "model."), ("model", ""), ("module", "module."), ("model_state_dict", "")] {
+        let nested = folder(|entries, _| {
+            let inner: Vec<_> =
+                entries.iter().map(|(name, value)| (format!("{prefix}{name}"), value.clone())).collect();
+            let momentum = dict(&[("exp_avg".to_owned(), tensor("FloatStorage", 0, 0, &[1], &[1]))]);
+            let size = [b"ctorch\nSize\n".to_vec(), tuple(&[tuple(&[number(3)])]), b"R".to_vec()].concat();
+            *entries = vec![
+                ("epoch".into(), number(3)),
+                (outer.into(), dict(&inner)),
+                ("optimizer".into(), dict(&[("state".to_owned(), momentum)])),
+                ("size".into(), size),
+            ];
+        });
+        assert_eq!(greedy(load(nested.path()).unwrap()), expected, "{outer}");
+        let warnings = Checkpoint::open(nested.path()).unwrap().warnings().to_vec();
+        assert!(warnings.len() == 1 && warnings[0].contains("`optimizer.state.exp_avg`"), "{warnings:?}");
+    }
+    let both = folder(|entries, _| {
+        *entries = ["model", "ema"].map(|outer| (outer.to_owned(), dict(entries))).to_vec();
+    });
+    assert_refused(both.path(), &["it holds the tensors of 2 models", "`ema.encoder.final_layer_norm.weight`"]);
+}
+
 /// A pickle that would create a file if Python read it: nothing is created, and the sentence says what it wanted to call.
 #[test]
 fn nothing_in_a_pickle_is_executed() {
@@ -303,7 +335,20 @@ fn memory_is_bounded_by_the_length_of_the_file() {
     let kind = tensor(&"x".repeat(1 << 19), 0, 0, &[1], &[1]);
     let kinds =
         [b"\x80\x02}(".to_vec(), text("a"), kind, b"q\x01".to_vec(), b"K\x01h\x01".repeat(100_000), b"u.".to_vec()];
-    for pickle in [globals, tuples, nested, too_long, calls, kinds.concat()] {
+    // A tensor under a long name, in dictionary after dictionary.
+    let one = tensor("FloatStorage", 0, 0, &[1], &[1]);
+    let inner = [b"}q\x05(h\x03h\x04u".to_vec()].concat();
+    let many = (0..30_000).flat_map(|i| [number(i), b"0".to_vec(), text(&i.to_string()), inner.clone()].concat());
+    let names = [
+        b"\x80\x02".to_vec(),
+        text(&"x".repeat(1 << 19)),
+        b"q\x030".to_vec(),
+        one,
+        b"q\x040}(".to_vec(),
+        many.collect(),
+        b"u.".to_vec(),
+    ];
+    for pickle in [globals, tuples, nested, too_long, calls, kinds.concat(), names.concat()] {
         write(directory.path(), &pickle, &[]);
         let before = MEMORY.current_usage();
         MEMORY.reset_peak_usage();

@@ -29,7 +29,8 @@ fn check(folder: &Path) {
     for (i, line) in lines.split_terminator('\n').enumerate() {
         let line: Line = serde_json::from_str(line).unwrap();
         assert_eq!(tokenizer.encode(&line.text).unwrap(), line.ids, "line {i}: {:?}", line.text);
-        assert_eq!(tokenizer.decode(&line.ids).unwrap(), line.decoded, "line {i}: {:?}", line.text);
+        // transformers leaves out white space at the ends of what sentencepiece has.
+        assert_eq!(tokenizer.decode(&line.ids).unwrap(), line.decoded.trim(), "line {i}: {:?}", line.text);
         count += 1;
     }
     assert!(count >= 140);
@@ -55,6 +56,7 @@ fn added_tokens_are_found_first() {
         ("Das <extra_id_0> ist <extra_id_1>.", &[407, 699, 304, 698, 260, 259, 1][..], "Das ist ."),
         ("<extra_id_0>", &[699, 1], ""),
         ("a</s>b", &[281, 1, 301, 1], "a b"),
+        ("a </s>", &[281, 1], "a"),
         ("<pad>x", &[0, 260, 569, 1], "x"),
         ("<unk> y", &[2, 260, 287, 1], "y"),
         ("Tom <extra_id_12>und <extra_id_1>", &[267, 687, 434, 698, 1], "Tom und"),
@@ -90,7 +92,7 @@ fn files_beside_the_model_say_which_tokens_are_added() {
     assert!(none.encode("<extra_id_0>").unwrap().len() > 2, "no sentinel is known");
     let added = write("added_tokens.json", r#"{"<sep>": 700}"#);
     assert_eq!(added.encode("Tom<sep>").unwrap(), [267, 700, 1]);
-    assert_eq!(added.decode(&[267, 700, 267, 1]).unwrap(), "Tom<sep> Tom");
+    assert_eq!(added.decode(&[267, 700, 267, 1]).unwrap(), "Tom <sep> Tom");
     let decoder = r#"{"added_tokens_decoder": {"600": {"content": "<x>", "special": true}}, "legacy": false}"#;
     let modern = write("tokenizer_config.json", decoder);
     assert_eq!(modern.encode("Tom<x>").unwrap(), [267, 600, 1]);
@@ -107,7 +109,7 @@ fn a_broken_model_is_an_error() {
         error.to_string()
     };
     assert!(sentence(b"").contains("spiece.model is broken: it is empty"));
-    assert!(sentence(b"<html>").contains("it is not a SentencePiece model"));
+    assert!(sentence(b"no model").contains("it is not a SentencePiece model"));
     // A model of one piece, which is neither unknown nor an end.
     assert!(sentence(&[0x0a, 3, 0x0a, 1, b'a']).contains("no unknown piece"));
     // trainer_spec.model_type = BPE

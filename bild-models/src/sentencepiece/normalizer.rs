@@ -31,11 +31,6 @@ impl Normalizer {
         })
     }
 
-    /// Whether several spaces are one, and none at the ends.
-    pub(super) fn collapses_spaces(&self) -> bool {
-        self.collapses_spaces
-    }
-
     /// The text as pieces are looked for in it. `begins_word`: whether it begins with a space though none is there.
     pub(super) fn normalize(&self, text: &str, begins_word: bool) -> String {
         let mut normalized = String::with_capacity(text.len() + SPACE.len());
