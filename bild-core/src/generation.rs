@@ -246,7 +246,9 @@ impl<S: PairSession> Generation<S> {
             return Ok(row);
         }
         let mut logits = row.logits.as_deref().ok_or(Error::NoLogits(role))?.to_vec();
-        let prefix = Prefix { source: &self.source, tokens: &self.tokens[1..before], end: &self.limits.end };
+        let Limits { end, max_new_tokens: limit, .. } = &self.limits;
+        let (start, tokens) = (self.tokens[0], &self.tokens[1..before]);
+        let prefix = Prefix { source: &self.source, start, tokens, end, limit: *limit };
         for processor in &self.processors {
             processor.process(&prefix, &mut logits);
         }

@@ -4,6 +4,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::{
@@ -22,6 +23,8 @@ use crate::{
 pub struct Checkpoint {
     directory: PathBuf,
     config: T5Config,
+    /// Where what is said of generating is: `generation_config.json`, or else `config.json`.
+    generation: (PathBuf, Value),
     tokenizer: Option<Tokenizer>,
     /// The files of the weights, and which of them holds each tensor.
     files: Vec<WeightsFile>,
@@ -46,17 +49,58 @@ impl Checkpoint {
         let config = read_json(&path)?;
         let generation_path = directory.join("generation_config.json");
         let generation = generation_path.exists().then(|| read_json(&generation_path)).transpose()?;
-        let generation = generation.as_ref().map(|values| (&*generation_path, values));
-        let config = T5Config::from_json((&path, &config), generation)?;
+        let of_generation = generation.as_ref().map(|values| (&*generation_path, values));
+        let shape = T5Config::from_json((&path, &config), of_generation)?;
+        let generation = match generation {
+            Some(values) => (generation_path, values),
+            None => (path, without_nulls(config)),
+        };
         let tokenizer = ["tokenizer.json", "spiece.model"].map(|name| directory.join(name));
         let tokenizer = tokenizer.iter().find(|path| path.exists()).map(Tokenizer::open).transpose()?;
         let (files, tensors) = open_weights(directory)?;
-        Ok(Self { directory: directory.into(), config, tokenizer, files, tensors })
+        Ok(Self { directory: directory.into(), config: shape, generation, tokenizer, files, tensors })
     }
 
     /// The shape of the model.
     pub fn config(&self) -> &T5Config {
         &self.config
+    }
+
+    /// What the checkpoint says of generating, as a type that takes the fields it knows and ignores the others:
+    /// `GenerationConfig` of `bild-policies`, or one of your own. It is read from `generation_config.json`, or where there
+    /// is none from `config.json`, in which a field that is null is left out.
+    ///
+    /// ```no_run
+    /// use bild_core::Settings;
+    /// use bild_models::Checkpoint;
+    /// use bild_policies::GenerationConfig;
+    ///
+    /// let generation: GenerationConfig = Checkpoint::open("flan-t5-base")?.generation_config()?;
+    /// let settings = generation.settings(Settings::default())?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If a field has a value that its type cannot have.
+    pub fn generation_config<T: DeserializeOwned>(&self) -> Result<T> {
+        let (path, values) = &self.generation;
+        T::deserialize(values).map_err(|error| {
+            // The field without which there is no error, which serde does not tell.
+            let is_wrong = |(field, value): &(&String, &Value)| {
+                T::deserialize(Value::from_iter([((*field).clone(), (*value).clone())])).is_err()
+            };
+            let reason = error.to_string();
+            match values.as_object().and_then(|values| values.iter().find(is_wrong)) {
+                Some((field, value)) => LoadError::Field {
+                    path: path.clone(),
+                    field: field.clone(),
+                    found: value.to_string(),
+                    expected: reason.rsplit("expected ").next().unwrap_or_default().into(),
+                },
+                None => LoadError::Broken { path: path.clone(), reason },
+            }
+        })
     }
 
     /// The tokenizer.
@@ -117,6 +161,13 @@ impl Checkpoint {
     fn file(&self, name: &str) -> &WeightsFile {
         &self.files[self.tensors.get(name).copied().unwrap_or(0)]
     }
+}
+
+fn without_nulls(mut values: Value) -> Value {
+    if let Some(fields) = values.as_object_mut() {
+        fields.retain(|_, value| !value.is_null());
+    }
+    values
 }
 
 fn missing(directory: &Path, what: &str) -> LoadError {

@@ -44,7 +44,7 @@ pub mod internals {
 }
 
 pub use checkpoint::Checkpoint;
-pub use config::{Activation, T5Config};
+pub use config::{Activation, Head, T5Config};
 pub use error::LoadError;
 #[cfg(feature = "hub")]
 pub use hub::Hub;
