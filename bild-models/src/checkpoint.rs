@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::{
     T5Config, Tokenizer,
     error::{LoadError, Result},
+    generation::Generation,
     weights::WeightsFile,
 };
 
@@ -23,8 +24,7 @@ use crate::{
 pub struct Checkpoint {
     directory: PathBuf,
     config: T5Config,
-    /// Where what is said of generating is: `generation_config.json`, or else `config.json`.
-    generation: (PathBuf, Value),
+    generation: Generation,
     tokenizer: Option<Tokenizer>,
     /// The files of the weights, and which of them holds each tensor.
     files: Vec<WeightsFile>,
@@ -47,18 +47,12 @@ impl Checkpoint {
             return Err(missing(directory, "no config.json: a checkpoint of transformers has one"));
         }
         let config = read_json(&path)?;
-        let generation_path = directory.join("generation_config.json");
-        let generation = generation_path.exists().then(|| read_json(&generation_path)).transpose()?;
-        let of_generation = generation.as_ref().map(|values| (&*generation_path, values));
-        let shape = T5Config::from_json((&path, &config), of_generation)?;
-        let generation = match generation {
-            Some(values) => (generation_path, values),
-            None => (path, without_nulls(config)),
-        };
+        let generation = Generation::open(directory, (&path, &config))?;
+        let config = T5Config::from_json((&path, &config), generation.own_file())?;
         let tokenizer = ["tokenizer.json", "spiece.model"].map(|name| directory.join(name));
         let tokenizer = tokenizer.iter().find(|path| path.exists()).map(Tokenizer::open).transpose()?;
         let (files, tensors) = open_weights(directory)?;
-        Ok(Self { directory: directory.into(), config: shape, generation, tokenizer, files, tensors })
+        Ok(Self { directory: directory.into(), config, generation, tokenizer, files, tensors })
     }
 
     /// The shape of the model.
@@ -84,23 +78,7 @@ impl Checkpoint {
     ///
     /// If a field has a value that its type cannot have.
     pub fn generation_config<T: DeserializeOwned>(&self) -> Result<T> {
-        let (path, values) = &self.generation;
-        T::deserialize(values).map_err(|error| {
-            // The field without which there is no error, which serde does not tell.
-            let is_wrong = |(field, value): &(&String, &Value)| {
-                T::deserialize(Value::from_iter([((*field).clone(), (*value).clone())])).is_err()
-            };
-            let reason = error.to_string();
-            match values.as_object().and_then(|values| values.iter().find(is_wrong)) {
-                Some((field, value)) => LoadError::Field {
-                    path: path.clone(),
-                    field: field.clone(),
-                    found: value.to_string(),
-                    expected: reason.rsplit("expected ").next().unwrap_or_default().into(),
-                },
-                None => LoadError::Broken { path: path.clone(), reason },
-            }
-        })
+        self.generation.read()
     }
 
     /// The tokenizer.
@@ -161,13 +139,6 @@ impl Checkpoint {
     fn file(&self, name: &str) -> &WeightsFile {
         &self.files[self.tensors.get(name).copied().unwrap_or(0)]
     }
-}
-
-fn without_nulls(mut values: Value) -> Value {
-    if let Some(fields) = values.as_object_mut() {
-        fields.retain(|_, value| !value.is_null());
-    }
-    values
 }
 
 fn missing(directory: &Path, what: &str) -> LoadError {

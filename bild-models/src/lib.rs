@@ -17,6 +17,7 @@ mod cuda;
 mod error;
 #[cfg(feature = "flex")]
 mod flex;
+mod generation;
 #[cfg(feature = "hub")]
 mod hub;
 #[cfg(feature = "flex")]

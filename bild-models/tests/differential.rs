@@ -20,10 +20,18 @@ enum Line {
     Sources(Vec<Vec<Token>>),
     Weights(Stored),
     Outcome(Outcome),
-    Config(Value),
+    Config(Config),
     Reads(Option<Reads>),
     #[serde(untagged)]
     Case(Case),
+}
+
+/// A configuration, or what differs in it from another one.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Config {
+    Like { like: usize, set: serde_json::Map<String, Value>, unset: Vec<String> },
+    Whole(serde_json::Map<String, Value>),
 }
 
 /// Tensors by their names, as `[source, rows, columns]`: the first rows and columns of another one.
@@ -59,7 +67,7 @@ struct Records {
     sources: Vec<Vec<Token>>,
     weights: Vec<Stored>,
     outcomes: Vec<Outcome>,
-    configs: Vec<Value>,
+    configs: Vec<serde_json::Map<String, Value>>,
     reads: Vec<Option<Reads>>,
     cases: Vec<Case>,
 }
@@ -75,7 +83,13 @@ fn records() -> Records {
             Line::Sources(sources) => records.sources = sources,
             Line::Weights(weights) => records.weights.push(weights),
             Line::Outcome(outcome) => records.outcomes.push(outcome),
-            Line::Config(config) => records.configs.push(config),
+            Line::Config(Config::Whole(config)) => records.configs.push(config),
+            Line::Config(Config::Like { like, set, unset }) => {
+                let mut config = records.configs[like].clone();
+                config.retain(|field, _| !unset.contains(field));
+                config.extend(set);
+                records.configs.push(config);
+            }
             Line::Reads(reads) => records.reads.push(reads),
             Line::Case(case) => records.cases.push(case),
         }
@@ -179,7 +193,7 @@ fn check<B: Backend>(wanted: impl Fn(&str) -> bool) -> usize {
         count += 1;
         let directory = tempfile::tempdir().unwrap();
         write_weights(&all, &records.weights[case.weights], &directory.path().join("model.safetensors"));
-        fs::write(directory.path().join("config.json"), records.configs[case.config].to_string()).unwrap();
+        fs::write(directory.path().join("config.json"), serde_json::to_string(&records.configs[case.config]).unwrap()).unwrap();
         if let Some(generation) = &case.generation {
             fs::write(directory.path().join("generation_config.json"), generation.to_string()).unwrap();
         }

@@ -12,7 +12,7 @@ with no option: the checkpoint's own settings. Weights are slices of one set of 
 A record says which version `follows`: the one that wrote the file (`transformers_version`), 4 for one written by hand,
 unless it has `scale_decoder_outputs`, which 4 does not know.
 """
-import json, os, shutil, subprocess, sys
+import hashlib, json, os, shutil, subprocess, sys
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
@@ -137,6 +137,16 @@ GENERATION = dict(
     sample_nulls=dict(do_sample=True, temperature=None, top_p=None), sample_p_1=dict(do_sample=True, top_p=1.0, top_k=7),
     beams=dict(num_beams=4), beams_1=dict(num_beams=1), beams_null=dict(num_beams=None),
 )
+# Fields of both files.
+BOTH = dict(
+    length_in_config=(dict(max_length=9), {}),
+    copied=(dict(max_length=9), dict(_from_model_config=True)),
+    copied_defaults=(dict(max_length=20, top_p=1, early_stopping=False), dict(_from_model_config=True, max_length=6)),
+    copied_end=(dict(repetition_penalty=1.7, eos_token_id=END), dict(_from_model_config=True, max_length=7)),
+    copied_by_5=(dict(max_length=9, transformers_version="5.0.0"), dict(_from_model_config=True, transformers_version="5.0.0")),
+    length_20_of_5=(dict(transformers_version="5.0.0"), dict(max_length=20, transformers_version="5.0.0")),
+    sample_k_null_of_5=(dict(transformers_version="5.0.0"), dict(do_sample=True, top_k=None, transformers_version="5.0.0")),
+)
 ALL_OF_GENERATION = ("t5_1_1", "madlad")  # the other families have some
 SOME_OF_GENERATION = ("plain", "empty", "ends", "max_length", "min_length", "repetition", "ngram_2", "bad_words",
                       "forced_last", "together", "sample_all", "beams")
@@ -223,6 +233,9 @@ def hand(work):
         for name in GENERATION if family in ALL_OF_GENERATION else SOME_OF_GENERATION:
             tokens = {k: config[k] for k in ("decoder_start_token_id", "eos_token_id", "pad_token_id")}
             cases[f"generation:{name}"] = (config, stored, written(dict(tokens, **GENERATION[name])))
+        for name, (fields, generation) in BOTH.items():
+            tokens = {k: config[k] for k in ("decoder_start_token_id", "eos_token_id", "pad_token_id")}
+            cases[f"both:{name}"] = (dict(config, **fields), stored, dict(tokens, **generation))
         for name, (config_, stored_, generation) in cases.items():
             config_ = written(config_)
             weights = {k: np.ascontiguousarray(base[s][tuple(slice(n) for n in shape)])
@@ -275,9 +288,13 @@ def resave(work, form, to):
 def decode(work):
     """What this version reads and writes from every folder."""
     torch, transformers = quiet()
+    seen = set()
     with open(f"{work}/outcomes.{transformers.__version__[0]}", "w") as out:
         for form in FORMS:
             for case in folders(work, form):
+                if (what := content(f"{work}/{form}/{case}")) in seen:
+                    continue
+                seen.add(what)
                 print(json.dumps([form, case, outcome(torch, transformers, f"{work}/{form}/{case}")]), file=out, flush=True)
 
 
@@ -298,8 +315,12 @@ def outcome(torch, transformers, folder):
             return dict(found, beams=settings.num_beams)
         if settings.do_sample:
             return dict(found, samples=[settings.temperature or 1.0, settings.top_k or None, settings.top_p or 1.0])
+        if (what := effective(model, settings)) in KNOWN:
+            return dict(found, **KNOWN[what])
         texts = []
         for i, source in enumerate(SOURCES):
+            if len(texts) == KEPT_SOURCES:
+                break
             ids = torch.tensor([source])
             with torch.no_grad():
                 made = model.generate(ids, attention_mask=torch.ones_like(ids), return_dict_in_generate=True, output_scores=True)
@@ -311,9 +332,22 @@ def outcome(torch, transformers, folder):
             log_probs = [float(row.log_softmax(0)[token]) for row, token in zip(rows, tokens)]
             if margin > MARGIN and all(np.isfinite(log_probs)):
                 texts.append([i, tokens, [float(f"{x:.6g}") for x in log_probs]])
-        return dict(found, texts=texts[:KEPT_SOURCES]) if texts else dict(found, close=True)
+        KNOWN[what] = dict(texts=texts) if texts else dict(close=True)
+        return dict(found, **KNOWN[what])
     except Exception as error:
         return dict(found, error=f"{type(error).__name__}: {str(error).splitlines()[0][:60] if str(error) else ''}")
+
+
+KNOWN = {}  # what was written before, by what decides it
+
+
+def effective(model, settings):
+    """Everything that decides what is written: the class, both configurations as they were read, and the weights."""
+    names = {"architectures", "dropout_rate", "classifier_dropout", "initializer_factor", "n_positions", "_name_or_path",
+             "transformers_version", "task_specific_params", "_from_model_config", "something_else"}
+    said = [{k: v for k, v in c.to_dict().items() if k not in names} for c in (model.config, settings)]
+    weights = hashlib.sha256(b"".join(t.numpy().tobytes() for t in model.state_dict().values())).hexdigest()
+    return json.dumps([type(model).__name__, said, weights], sort_keys=True, default=str)
 
 
 FORMS = ["hand", "4", "5", "4then5", "5then4"]
@@ -327,7 +361,8 @@ def follows(config):
 def collect(work):
     base = load_file(f"{HERE}/weights.safetensors")
     of = {v: {(f, c): o for f, c, o in map(json.loads, open(f"{work}/outcomes.{v}"))} for v in "45"}
-    seen, lines, tables, skipped = set(), [], dict(weights={}, outcome={}, config={}, reads={}), 0
+    lines, tables, skipped = [], dict(weights={}, outcome={}, config={}, reads={}), 0
+    likes = {}  # the first configuration of each form and family, from which others are told by what differs
 
     def index(kind, value):
         """The number of a value, which is written out where it is first met."""
@@ -338,11 +373,7 @@ def collect(work):
         return tables[kind][text]
 
     for form, case in of["4"]:
-        folder = f"{work}/{form}/{case}"
-        if (what := content(folder)) in seen:
-            continue
-        seen.add(what)
-        weights = {}
+        folder, weights = f"{work}/{form}/{case}", {}
         for name, tensor in load_file(f"{folder}/model.safetensors").items():
             near = lambda source: np.array_equal(base[source][tuple(slice(n) for n in tensor.shape)], tensor)
             candidates = [name] * (name in base) + [EMBEDDING, HEAD]
@@ -355,7 +386,10 @@ def collect(work):
         config = json.load(open(f"{folder}/config.json"))
         generation = f"{folder}/generation_config.json"
         record = dict(case=f"{form}/{case}", weights=index("weights", weights), follows=follows(config))
-        record["config"] = index("config", config)
+        like = likes.setdefault(case.split("/")[0] + form, config)
+        change = {k: v for k, v in config.items() if k not in like or like[k] != v}
+        record["config"] = index("config", config if like is config else
+                                 dict(like=index("config", like), set=change, unset=sorted(like.keys() - config.keys())))
         if os.path.exists(generation):
             record["generation"] = json.load(open(generation))
         record["reads"] = {v: index("reads", both[v].pop("reads", None)) for v in "45"}
@@ -365,7 +399,7 @@ def collect(work):
     print(f"{sum('case' in json.loads(l) for l in lines)} records, {skipped} left out")
 
 
-if __name__ == "__main__":
+if __name__ == "__main__" and len(sys.argv) > 1:
     if len(sys.argv) == 4:
         work, four, five = sys.argv[1:]
         run = lambda python, *step: subprocess.Popen([python, __file__, work, *step, "step", "step"])
