@@ -179,11 +179,14 @@ impl<'a> Fields<'a> {
 
     /// The token that a decoder starts from: a number, or a list of one.
     fn start(&self, vocab_size: usize, default: Option<Token>) -> Result<Token> {
-        let default = default.filter(|_| self.get("decoder_start_token_id").is_none());
-        let field = |field: &&str| self.get(field).is_some_and(|value| !value.is_null());
-        let Some(field) = ["decoder_start_token_id", "bos_token_id"].into_iter().find(field) else {
-            let expected = format!("a token below {vocab_size}, for a decoder to start from (or a `bos_token_id`)");
-            return default.ok_or_else(|| self.wrong("decoder_start_token_id", expected));
+        let (first, second) = ("decoder_start_token_id", "bos_token_id");
+        if let (None, Some(default)) = (self.get(first), default) {
+            return Ok(default);
+        }
+        let said = |field: &&str| self.get(field).is_some_and(|value| !value.is_null());
+        let Some(field) = [first, second].into_iter().find(said) else {
+            let expected = format!("a token below {vocab_size} for a decoder to start from, or a `{second}`");
+            return Err(self.wrong(first, expected));
         };
         let token = match self.get(field) {
             Some(Value::Array(list)) if list.len() == 1 => list[0].as_u64(),

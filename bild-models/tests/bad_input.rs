@@ -274,7 +274,8 @@ fn generation_config_goes_first() {
 #[test]
 fn generation_settings_that_make_no_sense() {
     let directory = sound();
-    for (field, value) in [("no_repeat_ngram_size", json!(-2)), ("bad_words_ids", json!([1])), ("top_k", json!("all"))] {
+    for (field, value) in [("no_repeat_ngram_size", json!(-2)), ("bad_words_ids", json!([1])), ("top_k", json!("all"))]
+    {
         let generation = json!({"decoder_start_token_id": 0, "max_new_tokens": 5, field: value});
         fs::write(directory.path().join("generation_config.json"), generation.to_string()).unwrap();
         let found = Checkpoint::open(directory.path()).unwrap().generation_config::<GenerationConfig>().unwrap_err();

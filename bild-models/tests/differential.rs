@@ -9,7 +9,7 @@ use bild_policies::{BigAlone, GenerationConfig};
 use burn::tensor::backend::Backend;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// What is written where a checkpoint does not say how much.
 const DEFAULT_LENGTH: usize = 20;
@@ -37,17 +37,20 @@ enum Config {
 /// Tensors by their names, as `[source, rows, columns]`: the first rows and columns of another one.
 type Stored = BTreeMap<String, Vec<Value>>;
 
-type Reads = (usize, usize, usize, usize, usize, usize, usize, usize, usize, f64, String, bool);
+/// The fields of a configuration in the order of [`reads`].
+type Reads = Vec<Value>;
 
 #[derive(Clone, Deserialize, Debug)]
 #[serde(rename_all = "snake_case")]
 enum Outcome {
+    #[allow(dead_code)] // shown where a case fails
     Error(String),
     Beams(usize),
     Samples(f64, Option<usize>, f64),
     /// The number of a source, what is written, and the log-probability of each token.
     Texts(Vec<(usize, Vec<Token>, Vec<f32>)>),
     /// Something was written, but rounding may decide what.
+    #[allow(dead_code)]
     Close(bool),
 }
 
@@ -122,27 +125,15 @@ fn reads(config: &T5Config) -> Reads {
         Activation::GeluTanh => "gelu_new",
         Activation::Silu => "silu",
     };
-    (
-        config.vocab_size,
-        config.d_model,
-        config.d_kv,
-        config.d_ff,
-        config.num_heads,
-        config.encoder_layers,
-        config.decoder_layers,
-        config.position_buckets,
-        config.max_distance,
-        config.layer_norm_epsilon,
-        activation.into(),
-        config.gated,
-    )
+    let T5Config { vocab_size, d_model, d_kv, d_ff, num_heads, encoder_layers, decoder_layers, .. } = config;
+    let sizes = json!([vocab_size, d_model, d_kv, d_ff, num_heads, encoder_layers, decoder_layers]);
+    let T5Config { position_buckets, max_distance, layer_norm_epsilon, gated, .. } = config;
+    let others = json!([position_buckets, max_distance, layer_norm_epsilon, activation, gated]);
+    [sizes, others].into_iter().flat_map(|part| part.as_array().cloned().unwrap_or_default()).collect()
 }
 
 /// What is written with the checkpoint's own settings, for these sources.
-fn decode<B: Backend>(
-    checkpoint: &Checkpoint,
-    sources: &[Vec<Token>],
-) -> Result<Outcome, Box<dyn std::error::Error>> {
+fn decode<B: Backend>(checkpoint: &Checkpoint, sources: &[Vec<Token>]) -> Result<Outcome, Box<dyn std::error::Error>> {
     let generation: GenerationConfig = checkpoint.generation_config()?;
     let settings = generation.settings(Settings::default().max_new_tokens(DEFAULT_LENGTH))?;
     let warnings = generation.warnings();
@@ -158,7 +149,7 @@ fn decode<B: Backend>(
         return Ok(Outcome::Samples(number("temperature"), top_k, number("top_p")));
     }
     let model = T5::<B>::load(checkpoint, &Default::default())?;
-    let generator = Generator::new((NoDraft, model), BigAlone)?.with_settings(settings);
+    let generator = Generator::new((NoDraft, model), BigAlone {})?.with_settings(settings);
     let texts = sources.iter().enumerate().map(|(i, source)| {
         let output = generator.generate(&Source::new(source.clone()))?;
         Ok::<_, bild_core::Error>((i, output.tokens, output.log_probs))
@@ -176,7 +167,9 @@ fn agree(found: &Outcome, expected: &Outcome) -> bool {
         (Outcome::Texts(found), Outcome::Texts(expected)) => expected.iter().all(|(source, tokens, log_probs)| {
             let (_, found, found_log_probs) = &found[*source];
             let both = found_log_probs.iter().zip(log_probs);
-            found == tokens && both.clone().count() == tokens.len() && both.into_iter().all(|(&a, &b)| close(a.into(), b.into()))
+            found == tokens
+                && both.clone().count() == tokens.len()
+                && both.into_iter().all(|(&a, &b)| close(a.into(), b.into()))
         }),
         _ => false,
     }
@@ -193,18 +186,19 @@ fn check<B: Backend>(wanted: impl Fn(&str) -> bool) -> usize {
         count += 1;
         let directory = tempfile::tempdir().unwrap();
         write_weights(&all, &records.weights[case.weights], &directory.path().join("model.safetensors"));
-        fs::write(directory.path().join("config.json"), serde_json::to_string(&records.configs[case.config]).unwrap()).unwrap();
+        fs::write(directory.path().join("config.json"), serde_json::to_string(&records.configs[case.config]).unwrap())
+            .unwrap();
         if let Some(generation) = &case.generation {
             fs::write(directory.path().join("generation_config.json"), generation.to_string()).unwrap();
         }
         let checkpoint = Checkpoint::open(directory.path());
         if let (Ok(checkpoint), Some(expected)) = (&checkpoint, &records.reads[case.reads[&case.follows]]) {
             let mut expected = expected.clone();
-            expected.10 = match expected.10.as_str() {
-                "swish" => "silu".into(),
-                "gelu_pytorch_tanh" => "gelu_new".into(),
-                other => other.into(),
-            };
+            match expected[10].as_str() {
+                Some("swish") => expected[10] = "silu".into(),
+                Some("gelu_pytorch_tanh") => expected[10] = "gelu_new".into(),
+                _ => {}
+            }
             if reads(checkpoint.config()) != expected {
                 wrong.push(format!("{}: read as {:?}, expected {expected:?}", case.case, checkpoint.config()));
             }
@@ -229,11 +223,4 @@ fn configurations_mean_what_the_version_that_wrote_them_means() {
     let count = check::<burn_flex::Flex>(|_| true);
     println!("{count} cases");
     assert!(count > 1000, "{count}");
-}
-
-/// The backends that take the plain operations of Burn.
-#[test]
-fn activations_are_the_same_on_other_backends() {
-    let count = check::<burn_ndarray::NdArray>(|case| case.contains("feed_forward_proj=") || case.contains("gated"));
-    assert!(count > 60, "{count}");
 }

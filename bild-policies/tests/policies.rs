@@ -9,8 +9,9 @@ use bild_core::{
 };
 use bild_policies::{
     AdaptiveLength, AnyFallback, AnyPolicy, AnyRollback, Atypical, BigAlone, Bild, CostAware, FallbackRule,
-    GenerationConfig, HighCrossEntropy, HighDivergence, HighEntropy, LittleAlone, Lossless, LowAccumulated, LowProbability, LowRank,
-    LowVerifierProbability, RandomFallback, RollbackRule, Sampling, SmallMargin, TargetRollback, Variant, processors,
+    GenerationConfig, HighCrossEntropy, HighDivergence, HighEntropy, LittleAlone, Lossless, LowAccumulated,
+    LowProbability, LowRank, LowVerifierProbability, RandomFallback, RollbackRule, Sampling, SmallMargin,
+    TargetRollback, Variant, processors,
 };
 use serde_json::json;
 use toy::{Call, END, Logits, Toy, VOCABULARY, blend, decode, random, scripted};
@@ -324,7 +325,9 @@ fn generation_settings_of_a_checkpoint() {
     assert_eq!(length(json!({"max_length": 9, "max_new_tokens": 30})), 30);
     let settings = read(json!({"max_time": 1.5})).settings(Settings::default()).unwrap();
     assert_eq!(settings.deadline, Some(std::time::Duration::from_millis(1500)));
-    for wrong in [json!({"max_time": -1.0}), json!({"repetition_penalty": 0}), json!({"encoder_repetition_penalty": -2})] {
+    for wrong in
+        [json!({"max_time": -1.0}), json!({"repetition_penalty": 0}), json!({"encoder_repetition_penalty": -2})]
+    {
         assert!(matches!(read(wrong).settings(Settings::default()), Err(Error::Setting { .. })));
     }
 

@@ -322,8 +322,11 @@ def outcome(torch, transformers, folder):
             if len(texts) == KEPT_SOURCES:
                 break
             ids = torch.tensor([source])
+            # The cache of both versions has a place for each layer of the encoder.
+            deeper = dict(use_cache=False) if c.num_decoder_layers > c.num_layers else {}
             with torch.no_grad():
-                made = model.generate(ids, attention_mask=torch.ones_like(ids), return_dict_in_generate=True, output_scores=True)
+                made = model.generate(ids, attention_mask=torch.ones_like(ids), return_dict_in_generate=True,
+                                      output_scores=True, **deeper)
             tokens = made.sequences[0, 1:].tolist()
             rows = [row[0].double() for row in made.scores]
             assert len(rows) == len(tokens)
@@ -342,10 +345,10 @@ KNOWN = {}  # what was written before, by what decides it
 
 
 def effective(model, settings):
-    """Everything that decides what is written: the class, both configurations as they were read, and the weights."""
+    """Everything that decides what is written: the class, the configurations as they were read, and the weights."""
     names = {"architectures", "dropout_rate", "classifier_dropout", "initializer_factor", "n_positions", "_name_or_path",
              "transformers_version", "task_specific_params", "_from_model_config", "something_else"}
-    said = [{k: v for k, v in c.to_dict().items() if k not in names} for c in (model.config, settings)]
+    said = [{k: v for k, v in c.to_dict().items() if k not in names} for c in (model.config, model.generation_config, settings)]
     weights = hashlib.sha256(b"".join(t.numpy().tobytes() for t in model.state_dict().values())).hexdigest()
     return json.dumps([type(model).__name__, said, weights], sort_keys=True, default=str)
 
