@@ -364,8 +364,7 @@ fn generation_settings_of_a_checkpoint() {
 
 #[test]
 fn what_forbids_everything_is_an_error() {
-    let settings =
-        Settings::default().processor(processors::BadWords((0..VOCABULARY as Token).map(|t| vec![t]).collect()));
+    let settings = Settings::default().processor(processors::Suppress((0..VOCABULARY as Token).collect()));
     let fine = scripted(&[(2, 0.9)]);
     let found = decode(fine.clone(), fine, Lossless::default(), settings).unwrap_err();
     assert!(matches!(found, Error::Forbidden { at: 0 }), "{found}");
