@@ -6,7 +6,7 @@ pub use bild_core::*;
 #[cfg(feature = "hub")]
 pub use bild_models::Hub;
 pub use bild_models::{
-    Activation, Checkpoint, EarlyExit, EarlyExitSession, LoadError, LoadOptions, LookIn, NgramLookup,
+    Activation, Checkpoint, EarlyExit, EarlyExitSession, Head, LoadError, LoadOptions, LookIn, NgramLookup,
     NgramLookupSession, Precision, T5, T5Config, T5Session, TextGenerator, TextOutput, TextStream, Threads, Tokenizer,
 };
 pub use bild_policies::*;

@@ -281,7 +281,9 @@ impl<S: PairSession> Generation<S> {
         }
         let given = row.logits.as_deref().ok_or(Error::NoLogits(role))?;
         let next = self.tokens.get(before).copied();
-        let prefix = Prefix { source: &self.source, tokens: &self.tokens[1..before], end: &self.limits.end };
+        let Limits { end, max_new_tokens: limit, .. } = &self.limits;
+        let (start, tokens) = (self.tokens[0], &self.tokens[1..before]);
+        let prefix = Prefix { source: &self.source, start, tokens, end, limit: *limit };
         let mut logits = given.to_vec();
         for processor in &self.processors {
             processor.process(&prefix, &mut logits);

@@ -49,15 +49,19 @@ pub trait LogitsProcessor: fmt::Debug + Send + Sync {
 pub struct Prefix<'a> {
     /// What the generation started from.
     pub source: &'a Source,
+    /// The token the decoder started from.
+    pub start: Token,
     /// The tokens generated before it: committed ones, then drafts. The decoder's start token is not one of them.
     pub tokens: &'a [Token],
     /// The tokens that end a sequence.
     pub end: &'a [Token],
+    /// The most tokens that are generated.
+    pub limit: usize,
 }
 
 impl<'a> Prefix<'a> {
-    /// A prefix as the loop makes it, for a processor's tests.
+    /// A prefix as the loop makes it, for a processor's tests: it started from token 0 and has no limit.
     pub fn new(source: &'a Source, tokens: &'a [Token], end: &'a [Token]) -> Self {
-        Self { source, tokens, end }
+        Self { source, start: 0, tokens, end, limit: usize::MAX }
     }
 }

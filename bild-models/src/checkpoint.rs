@@ -5,12 +5,14 @@ use std::{
 };
 
 use bild_core::Pieces;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::{
     T5Config, Tokenizer,
     error::{LoadError, Result},
     foreign::{BEGINNING, foreign},
+    generation::Generation,
     names,
     weights::WeightsFile,
 };
@@ -25,6 +27,7 @@ use crate::{
 pub struct Checkpoint {
     directory: PathBuf,
     config: T5Config,
+    generation: Generation,
     tokenizer: Option<Tokenizer>,
     weights: Weights,
     warnings: Vec<String>,
@@ -54,10 +57,8 @@ impl Checkpoint {
         }
         let config = read_json(&path)?;
         check_not_quantized(&path, &config)?;
-        let generation_path = directory.join("generation_config.json");
-        let generation = generation_path.exists().then(|| read_json(&generation_path)).transpose()?;
-        let generation = generation.as_ref().map(|values| (&*generation_path, values));
-        let config = T5Config::from_json((&path, &config), generation)?;
+        let generation = Generation::open(directory, (&path, &config))?;
+        let config = T5Config::from_json((&path, &config), generation.own_file())?;
         let tokenizer = ["tokenizer.json", "spiece.model"].map(|name| directory.join(name));
         let tokenizer = tokenizer.iter().find(|path| path.exists()).map(Tokenizer::open).transpose()?;
         let weights = open_weights(directory)?;
@@ -70,7 +71,7 @@ impl Checkpoint {
         for warning in &warnings {
             tracing::warn!(checkpoint = %directory.display(), "{warning}");
         }
-        Ok(Self { directory: directory.into(), config, tokenizer, weights, warnings })
+        Ok(Self { directory: directory.into(), config, generation, tokenizer, weights, warnings })
     }
 
     /// What is in the directory and has no effect, a sentence each, for whoever expects one: an adapter that is not merged
@@ -82,6 +83,27 @@ impl Checkpoint {
     /// The shape of the model.
     pub fn config(&self) -> &T5Config {
         &self.config
+    }
+
+    /// What the checkpoint says of generating, as a type that takes the fields it knows and ignores the others:
+    /// `GenerationConfig` of `bild-policies`, or one of your own. It is read from `generation_config.json`, or where there
+    /// is none from `config.json`, in which a field that is null is left out.
+    ///
+    /// ```no_run
+    /// use bild_core::Settings;
+    /// use bild_models::Checkpoint;
+    /// use bild_policies::GenerationConfig;
+    ///
+    /// let generation: GenerationConfig = Checkpoint::open("flan-t5-base")?.generation_config()?;
+    /// let settings = generation.settings(Settings::default())?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If a field has a value that its type cannot have.
+    pub fn generation_config<T: DeserializeOwned>(&self) -> Result<T> {
+        self.generation.read()
     }
 
     /// The tokenizer.

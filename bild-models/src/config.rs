@@ -5,16 +5,33 @@ use serde_json::Value;
 
 use crate::error::{LoadError, Result};
 
-/// The non-linearity of the feed-forward layers (`feed_forward_proj`).
+/// The non-linearity of the feed-forward layers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activation {
-    /// `relu`: wo · relu(wi · x), T5 1.0.
+    /// max(0, x): T5 1.0.
     Relu,
-    /// `gated-gelu`: wo · (gelu(wi_0 · x) ⊙ wi_1 · x) with the tanh form of gelu, T5 1.1, FLAN-T5 and mT5.
-    GatedGelu,
+    /// x · Φ(x), by the error function.
+    Gelu,
+    /// The approximation of gelu by tanh: T5 1.1, FLAN-T5 and mT5.
+    GeluTanh,
+    /// x · σ(x): UL2.
+    Silu,
 }
 
-/// The shape of a T5, from a `config.json` as transformers writes it.
+impl Activation {
+    /// By the name that transformers gives it.
+    fn named(name: &str) -> Option<Self> {
+        Some(match name {
+            "relu" => Self::Relu,
+            "gelu" | "gelu_python" => Self::Gelu,
+            "gelu_new" | "gelu_fast" | "gelu_accurate" | "gelu_pytorch_tanh" | "gelu_python_tanh" => Self::GeluTanh,
+            "silu" | "swish" => Self::Silu,
+            _ => return None,
+        })
+    }
+}
+
+/// The shape of a T5, from a `config.json` as transformers means it.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct T5Config {
@@ -40,67 +57,160 @@ pub struct T5Config {
     pub layer_norm_epsilon: f64,
     /// The non-linearity of the feed-forward layers.
     pub activation: Activation,
-    /// Whether the head is the embedding where the weights hold both.
-    pub tied_head: bool,
-    /// Whether the head cannot be the embedding, so that nothing can be decoded unless the weights hold one.
-    pub own_head: bool,
+    /// Whether it gates a second product: wo · (f(wi_0 · x) ⊙ wi_1 · x), or else wo · f(wi · x).
+    pub gated: bool,
+    /// Where the head is.
+    pub head: Head,
     /// Whether hidden states are scaled by d_model^-0.5 before the head.
     pub scaled_head: bool,
     /// The token a decoder starts from.
     pub start: Token,
-    /// The tokens that end a sequence.
+    /// The tokens that end a sequence; none if nothing but a limit does.
     pub end: Vec<Token>,
 }
 
-const SUPPORTED: &str = "T5 1.0, T5 1.1, FLAN-T5 and mT5 are";
+/// Where the matrix is that scores the tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Head {
+    /// It is the embedding, whatever else is stored.
+    Embedding,
+    /// It is `lm_head.weight`: without one nothing can be decoded.
+    Own,
+    /// It is `lm_head.weight` where that is stored, or else the embedding.
+    Stored,
+}
+
+/// What a field is where it is left out, for T5 and for mT5.
+struct Defaults {
+    vocab_size: usize,
+    d_ff: usize,
+    num_layers: usize,
+    num_heads: usize,
+    feed_forward_proj: &'static str,
+    /// Whether the head is the embedding. Where it is not, transformers 5 never scales.
+    tied: bool,
+    start: Option<Token>,
+}
+
+const T5: Defaults = Defaults {
+    vocab_size: 32128,
+    d_ff: 2048,
+    num_layers: 6,
+    num_heads: 8,
+    feed_forward_proj: "relu",
+    tied: true,
+    start: None,
+};
+
+const MT5: Defaults = Defaults {
+    vocab_size: 250_112,
+    d_ff: 1024,
+    num_layers: 8,
+    num_heads: 6,
+    feed_forward_proj: "gated-gelu",
+    tied: false,
+    start: Some(0),
+};
+
+/// Names that stand for another field, and come before it where both are there.
+const ALIASES: [(&str, &str); 4] = [
+    ("d_model", "hidden_size"),
+    ("num_heads", "num_attention_heads"),
+    ("num_layers", "num_hidden_layers"),
+    ("d_kv", "head_dim"),
+];
+
+const SUPPORTED: &str = "T5 1.0, T5 1.1, FLAN-T5, UL2 and mT5 are";
+
+const ACTIVATIONS: &str = "relu, gelu, gelu_new or silu (or gated-relu … in `feed_forward_proj`)";
 
 /// A JSON object and the file it came from.
+#[derive(Clone, Copy)]
 struct Fields<'a> {
     path: &'a Path,
     values: &'a Value,
 }
 
-impl Fields<'_> {
+impl<'a> Fields<'a> {
     fn wrong(&self, field: &str, expected: impl Into<String>) -> LoadError {
         let found = self.values.get(field).map_or("missing".into(), Value::to_string);
         LoadError::Field { path: self.path.into(), field: field.into(), found, expected: expected.into() }
     }
 
-    /// The value of a field, with null as absent.
-    fn get(&self, field: &str) -> Option<&Value> {
-        self.values.get(field).filter(|value| !value.is_null())
+    /// The value of a field, which may be null.
+    fn get(&self, field: &str) -> Option<&'a Value> {
+        self.values.get(field)
     }
 
-    fn size(&self, field: &str, default: Option<usize>, least: usize) -> Result<usize> {
+    /// A size, by its own name or by the other one.
+    fn size(&self, field: &str, default: usize, least: usize) -> Result<usize> {
+        let alias = ALIASES.iter().find(|(name, _)| *name == field).map(|(_, alias)| *alias);
+        self.number(alias.filter(|alias| self.get(alias).is_some()).unwrap_or(field), default, least)
+    }
+
+    fn number(&self, field: &str, default: usize, least: usize) -> Result<usize> {
         const MOST: usize = 1 << 24;
-        let size = match (self.get(field), default) {
-            (Some(value), _) => value.as_u64().and_then(|n| usize::try_from(n).ok()),
-            (None, default) => default,
+        let size = match self.get(field) {
+            Some(value) => value.as_u64().and_then(|n| usize::try_from(n).ok()),
+            None => Some(default),
         };
         size.filter(|size| (least..=MOST).contains(size))
             .ok_or_else(|| self.wrong(field, format!("a whole number from {least} to {MOST}")))
     }
 
+    /// A flag, with null as it is in Python: not true.
     fn flag(&self, field: &str) -> Result<Option<bool>> {
-        let flag = |value: &Value| value.as_bool().ok_or_else(|| self.wrong(field, "true or false"));
+        let flag = |value: &Value| match value {
+            Value::Null => Ok(false),
+            value => value.as_bool().ok_or_else(|| self.wrong(field, "true or false")),
+        };
         self.get(field).map(flag).transpose()
     }
 
-    fn text(&self, field: &str) -> Option<&str> {
+    fn text(&self, field: &str) -> Option<&'a str> {
         self.get(field).and_then(Value::as_str)
     }
 
-    /// One token or a list of them.
-    fn tokens(&self, field: &str, vocab_size: usize) -> Result<Option<Vec<Token>>> {
-        let Some(value) = self.get(field) else { return Ok(None) };
-        let token = |value: &Value| {
-            let token = value.as_u64().filter(|&token| token < vocab_size as u64);
-            token.map(|token| token as Token).ok_or_else(|| self.wrong(field, format!("tokens below {vocab_size}")))
-        };
-        match value {
-            Value::Array(list) => list.iter().map(token).collect::<Result<Vec<_>>>().map(Some),
-            single => Ok(Some(vec![token(single)?])),
+    /// Whether a transformers 5 or later wrote the file.
+    fn is_of_5(&self) -> Option<bool> {
+        let major = self.text("transformers_version")?.split('.').next()?;
+        major.parse::<u32>().ok().map(|major| major >= 5)
+    }
+
+    /// The token that a decoder starts from: a number, or a list of one.
+    fn start(&self, vocab_size: usize, default: Option<Token>) -> Result<Token> {
+        let (first, second) = ("decoder_start_token_id", "bos_token_id");
+        if let (None, Some(default)) = (self.get(first), default) {
+            return Ok(default);
         }
+        let said = |field: &&str| self.get(field).is_some_and(|value| !value.is_null());
+        let Some(field) = [first, second].into_iter().find(said) else {
+            let expected = format!("a token below {vocab_size} for a decoder to start from, or a `{second}`");
+            return Err(self.wrong(first, expected));
+        };
+        let token = match self.get(field) {
+            Some(Value::Array(list)) if list.len() == 1 => list[0].as_u64(),
+            value => value.and_then(Value::as_u64),
+        };
+        let token = token.filter(|&token| token < vocab_size as u64);
+        token.map(|token| token as Token).ok_or_else(|| self.wrong(field, format!("a token below {vocab_size}")))
+    }
+
+    /// The tokens that end a sequence: a number or a list. One outside the vocabulary is never written and ends nothing.
+    fn end(&self, vocab_size: usize, default: &[Token]) -> Result<Vec<Token>> {
+        let field = "eos_token_id";
+        let list = match self.get(field) {
+            None => return Ok(default.to_vec()),
+            Some(Value::Null) => return Ok(Vec::new()),
+            Some(Value::Array(list)) => list.as_slice(),
+            Some(single) => std::slice::from_ref(single),
+        };
+        let mut end = Vec::new();
+        for value in list {
+            let token = value.as_i64().ok_or_else(|| self.wrong(field, "a token, a list of them or null"))?;
+            end.extend(Token::try_from(token).ok().filter(|&token| (token as usize) < vocab_size));
+        }
+        Ok(end)
     }
 }
 
@@ -109,28 +219,25 @@ impl T5Config {
     /// those of the feed-forward layers, and the head.
     #[cfg(feature = "flex")]
     pub(crate) fn decoder_weights(&self) -> usize {
-        let feed_forward = match self.activation {
-            Activation::Relu => 2,
-            Activation::GatedGelu => 3,
-        };
+        let feed_forward = if self.gated { 3 } else { 2 };
         let layer = 6 * self.num_heads * self.d_kv + feed_forward * self.d_ff;
         self.d_model * (self.decoder_layers * layer + self.vocab_size)
     }
 
-    /// Reads a `config.json` and, if there is one, a `generation_config.json`, whose tokens come first.
+    /// Reads a `config.json` and, if there is one, a `generation_config.json`, which alone says then where a sequence
+    /// begins and ends.
     pub(crate) fn from_json(config: (&Path, &Value), generation: Option<(&Path, &Value)>) -> Result<Self> {
         let fields = Fields { path: config.0, values: config.1 };
-        check_model(&fields)?;
-        let vocab_size = fields.size("vocab_size", None, 1)?;
-        let d_model = fields.size("d_model", None, 1)?;
-        let encoder_layers = fields.size("num_layers", None, 1)?;
-        let position_buckets = fields.size("relative_attention_num_buckets", Some(32), 4)?;
-        let max_distance = fields.size("relative_attention_max_distance", Some(128), position_buckets / 2 + 1)?;
-        let activation = match fields.text("feed_forward_proj").unwrap_or("relu") {
-            "relu" => Activation::Relu,
-            "gated-gelu" => Activation::GatedGelu,
-            _ => return Err(fields.wrong("feed_forward_proj", "\"relu\" or \"gated-gelu\"")),
+        let defaults = check_model(&fields)?;
+        let vocab_size = fields.size("vocab_size", defaults.vocab_size, 1)?;
+        let encoder_layers = fields.size("num_layers", defaults.num_layers, 1)?;
+        // transformers fills the layers of the decoder in before it looks at the other name of `num_layers`.
+        let decoder_layers = match fields.get("num_decoder_layers") {
+            None | Some(Value::Null) => fields.number("num_layers", defaults.num_layers, 1)?,
+            Some(_) => fields.number("num_decoder_layers", 0, 1)?,
         };
+        let position_buckets = fields.size("relative_attention_num_buckets", 32, 4)?;
+        let max_distance = fields.size("relative_attention_max_distance", 128, position_buckets / 2 + 1)?;
         let layer_norm_epsilon = match fields.get("layer_norm_epsilon") {
             None => 1e-6,
             Some(value) => value
@@ -138,48 +245,78 @@ impl T5Config {
                 .filter(|epsilon| (0.0..1.0).contains(epsilon))
                 .ok_or_else(|| fields.wrong("layer_norm_epsilon", "a number in [0, 1)"))?,
         };
-        // transformers before 5 scales before a tied head and not before one of its own. From 5 on it always writes
-        // `tie_word_embeddings: true` and keeps the scaling apart.
-        let tied = fields.flag("tie_word_embeddings")?.unwrap_or(true);
-        let scaled = fields.flag("scale_decoder_outputs")?;
-
-        let empty = Value::Null;
-        let (path, values) = generation.unwrap_or((config.0, &empty));
-        let generation = Fields { path, values };
-        let tokens = |field: &str| match generation.tokens(field, vocab_size)? {
-            Some(tokens) => Ok::<_, LoadError>(Some(tokens)),
-            None => fields.tokens(field, vocab_size),
-        };
-        let start = match tokens("decoder_start_token_id")? {
-            Some(start) => Some(start),
-            None => tokens("pad_token_id")?,
+        let (activation, gated) = activation(&fields, defaults)?;
+        let (head, scaled_head) = head(&fields, defaults)?;
+        let (start, end) = match generation {
+            None => (fields.start(vocab_size, defaults.start)?, fields.end(vocab_size, &[1])?),
+            Some((path, values)) => {
+                let generation = Fields { path, values };
+                (generation.start(vocab_size, None)?, generation.end(vocab_size, &[])?)
+            }
         };
         Ok(Self {
             vocab_size,
-            d_model,
-            d_kv: fields.size("d_kv", None, 1)?,
-            d_ff: fields.size("d_ff", None, 1)?,
-            num_heads: fields.size("num_heads", None, 1)?,
+            d_model: fields.size("d_model", 512, 1)?,
+            d_kv: fields.size("d_kv", 64, 1)?,
+            d_ff: fields.size("d_ff", defaults.d_ff, 1)?,
+            num_heads: fields.size("num_heads", defaults.num_heads, 1)?,
             encoder_layers,
-            decoder_layers: fields.size("num_decoder_layers", Some(encoder_layers), 1)?,
+            decoder_layers,
             position_buckets,
             max_distance,
             layer_norm_epsilon,
             activation,
-            tied_head: tied && scaled.is_none(),
-            own_head: !tied,
-            scaled_head: scaled.unwrap_or(tied),
-            start: start.and_then(|start| start.first().copied()).unwrap_or(0),
-            end: tokens("eos_token_id")?.unwrap_or_else(|| vec![1]),
+            gated,
+            head,
+            scaled_head,
+            start,
+            end,
         })
     }
 }
 
-/// Refuses, by name, what is not a T5 that this crate decodes.
-fn check_model(fields: &Fields<'_>) -> Result<()> {
+/// The non-linearity and whether it gates, which `dense_act_fn` and `is_gated_act` decide where they stand.
+fn activation(fields: &Fields<'_>, defaults: &Defaults) -> Result<(Activation, bool)> {
+    let projection = match fields.get("feed_forward_proj") {
+        None => defaults.feed_forward_proj,
+        Some(value) => value.as_str().unwrap_or_default(),
+    };
+    let (gated, name) = match projection.strip_prefix("gated-") {
+        Some(name) => (true, name),
+        None => (false, projection),
+    };
+    if name.is_empty() || name.contains('-') {
+        return Err(fields.wrong("feed_forward_proj", ACTIVATIONS));
+    }
+    let (field, name) = match fields.get("dense_act_fn") {
+        Some(value) => ("dense_act_fn", value.as_str().unwrap_or_default()),
+        None if projection == "gated-gelu" => ("feed_forward_proj", "gelu_new"),
+        None => ("feed_forward_proj", name),
+    };
+    let activation = Activation::named(name).ok_or_else(|| fields.wrong(field, ACTIVATIONS))?;
+    Ok((activation, fields.flag("is_gated_act")?.unwrap_or(gated)))
+}
+
+/// Where the head is and whether hidden states are scaled before it, as the version means it that wrote the file: before 5,
+/// `tie_word_embeddings` says both. From 5 on it says of a T5 that is not false that it scales, unless
+/// `scale_decoder_outputs` does, and a stored head is the head.
+fn head(fields: &Fields<'_>, defaults: &Defaults) -> Result<(Head, bool)> {
+    let tied = fields.flag("tie_word_embeddings")?;
+    let scaled = fields.flag("scale_decoder_outputs")?;
+    if fields.is_of_5().unwrap_or(scaled.is_some()) {
+        let not_false = fields.get("tie_word_embeddings") != Some(&Value::Bool(false));
+        return Ok((Head::Stored, defaults.tied && scaled.unwrap_or(not_false)));
+    }
+    let tied = tied.unwrap_or(defaults.tied);
+    Ok((if tied { Head::Embedding } else { Head::Own }, tied))
+}
+
+/// Refuses, by name, what is not a T5 that this crate decodes; returns what its fields are where they are left out.
+fn check_model(fields: &Fields<'_>) -> Result<&'static Defaults> {
     let refused = |model: String| Err(LoadError::Unsupported { path: fields.path.into(), model, supported: SUPPORTED });
-    match fields.text("model_type") {
-        Some("t5" | "mt5") => {}
+    let defaults = match fields.text("model_type") {
+        Some("t5") => &T5,
+        Some("mt5") => &MT5,
         Some(other) => {
             let name = match other {
                 "longt5" => "LongT5",
@@ -196,19 +333,12 @@ fn check_model(fields: &Fields<'_>) -> Result<()> {
             return refused(name.into());
         }
         None => return Err(fields.wrong("model_type", "\"t5\" or \"mt5\"")),
-    }
+    };
     if fields.text("tokenizer_class").is_some_and(|class| class.starts_with("ByT5")) {
         return refused("ByT5".into());
     }
     if fields.flag("is_encoder_decoder")? == Some(false) {
         return refused("a T5 without a decoder".into());
     }
-    if let Some(Value::Array(architectures)) = fields.get("architectures") {
-        let names: Vec<_> = architectures.iter().filter_map(Value::as_str).collect();
-        let decodes = |name: &&str| name.contains("ConditionalGeneration") || name.contains("LMHead");
-        if !names.is_empty() && !names.iter().any(decodes) {
-            return refused(format!("{}, a T5 without a language model head", names.join(" and ")));
-        }
-    }
-    Ok(())
+    Ok(defaults)
 }

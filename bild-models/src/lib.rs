@@ -19,6 +19,7 @@ mod error;
 #[cfg(feature = "flex")]
 mod flex;
 mod foreign;
+mod generation;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 mod gpu;
 #[cfg(feature = "hub")]
@@ -57,7 +58,7 @@ pub mod internals {
 }
 
 pub use checkpoint::Checkpoint;
-pub use config::{Activation, T5Config};
+pub use config::{Activation, Head, T5Config};
 pub use error::LoadError;
 #[cfg(feature = "cuda")]
 pub use gpu::Cuda;

@@ -8,7 +8,9 @@
 //!   the paper's fallback threshold.
 //! - [`BigAlone`] and [`LittleAlone`] are what a pair is compared with.
 //!
-//! All of them are plain values that serde reads and writes, with their ranges checked; [`AnyPolicy`] is any of them by its
+//! [`GenerationConfig`] is what a checkpoint says of its own generating, as settings and a policy.
+//!
+//! Policies are plain values that serde reads and writes, with their ranges checked; [`AnyPolicy`] is any of them by its
 //! name. To write your own, implement [`Policy`](bild_core::Policy), or one of the two rules for use in [`Bild`].
 #![forbid(unsafe_code)]
 #![warn(missing_docs, unreachable_pub)]
@@ -21,6 +23,7 @@ mod cost_aware;
 mod costs;
 mod distribution;
 mod fallback;
+mod generation_config;
 mod lossless;
 pub mod processors;
 mod random;
@@ -37,6 +40,7 @@ pub use cost_aware::{CostAware, Prices};
 pub use fallback::{
     AnyFallback, FallbackRule, HighEntropy, LowAccumulated, LowProbability, RandomFallback, SmallMargin,
 };
+pub use generation_config::GenerationConfig;
 pub use lossless::Lossless;
 pub use rollback::{
     AnyRollback, Atypical, HighCrossEntropy, HighDivergence, LowRank, LowVerifierProbability, RollbackRule,

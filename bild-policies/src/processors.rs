@@ -1,11 +1,49 @@
-//! The logits processors that users of a generator expect, as transformers defines them.
+//! The logits processors that users of a generator expect, as transformers defines them: the decoder's start token counts as
+//! one that was written before.
 
-use bild_core::{Error, LogitsProcessor, Prefix, Result, Token};
+use bild_core::{Error, LogitsProcessor, Prefix, Result, Token, Vocabulary};
 
 fn forbid(logits: &mut [f32], token: Token) {
     if let Some(logit) = logits.get_mut(token as usize) {
         *logit = f32::NEG_INFINITY;
     }
+}
+
+/// The decoder's start token and what was written after it.
+fn written(prefix: &Prefix<'_>) -> Vec<Token> {
+    std::iter::once(prefix.start).chain(prefix.tokens.iter().copied()).collect()
+}
+
+/// Divides the logits of these tokens by the penalty if positive, else multiplies them, once for each token.
+fn penalize(logits: &mut [f32], mut tokens: Vec<Token>, penalty: f32) {
+    tokens.sort_unstable();
+    tokens.dedup();
+    for token in tokens {
+        if let Some(logit) = logits.get_mut(token as usize) {
+            *logit = if *logit > 0.0 { *logit / penalty } else { *logit * penalty };
+        }
+    }
+}
+
+/// Far beyond what makes sense, and far from where a logit overflows.
+const PENALTIES: std::ops::RangeInclusive<f32> = 1e-3..=1e3;
+
+fn checked_penalty(name: &'static str, penalty: f32) -> Result<f32> {
+    if PENALTIES.contains(&penalty) {
+        Ok(penalty)
+    } else {
+        Err(Error::Setting { name, found: penalty.to_string(), expected: "a number from 0.001 to 1000" })
+    }
+}
+
+/// Refuses tokens that a vocabulary does not have: a processor that names them would do nothing.
+fn check_tokens<'t>(
+    processor: &'static str,
+    tokens: impl IntoIterator<Item = &'t Token>,
+    vocabulary: &Vocabulary,
+) -> Result<()> {
+    let check = |&token: &Token| vocabulary.check(token, || format!("of the logits processor {processor}"));
+    tokens.into_iter().try_for_each(check)
 }
 
 /// Makes tokens that were written before less likely: their logits are divided by the penalty if positive, else multiplied
@@ -14,31 +52,40 @@ fn forbid(logits: &mut [f32], token: Token) {
 pub struct RepetitionPenalty(f32);
 
 impl RepetitionPenalty {
-    /// With a penalty above 0; 1 changes nothing, below 1 repetition is encouraged.
+    /// With a penalty from 0.001 to 1000; 1 changes nothing, below 1 repetition is encouraged.
     ///
     /// # Errors
     ///
-    /// [`Error::Setting`] if `penalty` is not a number above 0.
+    /// [`Error::Setting`] if `penalty` is outside that range or NaN.
     pub fn new(penalty: f32) -> Result<Self> {
-        if penalty > 0.0 && penalty.is_finite() {
-            Ok(Self(penalty))
-        } else {
-            let found = penalty.to_string();
-            Err(Error::Setting { name: "the repetition penalty", found, expected: "a number above 0" })
-        }
+        checked_penalty("the repetition penalty", penalty).map(Self)
     }
 }
 
 impl LogitsProcessor for RepetitionPenalty {
     fn process(&self, prefix: &Prefix<'_>, logits: &mut [f32]) {
-        for (i, &token) in prefix.tokens.iter().enumerate() {
-            if prefix.tokens[..i].contains(&token) {
-                continue; // once for each token
-            }
-            if let Some(logit) = logits.get_mut(token as usize) {
-                *logit = if *logit > 0.0 { *logit / self.0 } else { *logit * self.0 };
-            }
-        }
+        penalize(logits, written(prefix), self.0);
+    }
+}
+
+/// Makes tokens of the source more likely: the reverse of [`RepetitionPenalty`] (`encoder_repetition_penalty`).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SourceBonus(f32);
+
+impl SourceBonus {
+    /// With a bonus from 0.001 to 1000; 1 changes nothing, below 1 tokens of the source are less likely.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Setting`] if `bonus` is outside that range or NaN.
+    pub fn new(bonus: f32) -> Result<Self> {
+        checked_penalty("the bonus of the source's tokens", bonus).map(Self)
+    }
+}
+
+impl LogitsProcessor for SourceBonus {
+    fn process(&self, prefix: &Prefix<'_>, logits: &mut [f32]) {
+        penalize(logits, prefix.source.tokens().to_vec(), 1.0 / self.0);
     }
 }
 
@@ -53,19 +100,49 @@ impl NoRepeatNgram {
     ///
     /// [`Error::Setting`] if `size` is 0.
     pub fn new(size: usize) -> Result<Self> {
-        let error = || Error::Setting { name: "the size of an n-gram", found: "0".into(), expected: "at least 1" };
-        size.try_into().map(Self).map_err(|_| error())
+        ngram_size(size).map(Self)
     }
 }
 
 impl LogitsProcessor for NoRepeatNgram {
     fn process(&self, prefix: &Prefix<'_>, logits: &mut [f32]) {
-        let before = self.0.get() - 1;
-        let Some(start) = prefix.tokens.len().checked_sub(before) else { return };
-        let last = &prefix.tokens[start..];
-        for ngram in prefix.tokens.windows(self.0.get()).filter(|ngram| &ngram[..before] == last) {
-            forbid(logits, ngram[before]);
-        }
+        let written = written(prefix);
+        forbid_ngrams(logits, &written, &written, self.0.get());
+    }
+}
+
+/// Never writes a sequence of so many tokens that stands in the source (`encoder_no_repeat_ngram_size`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoSourceNgram(std::num::NonZeroUsize);
+
+impl NoSourceNgram {
+    /// For sequences of `size` tokens.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Setting`] if `size` is 0.
+    pub fn new(size: usize) -> Result<Self> {
+        ngram_size(size).map(Self)
+    }
+}
+
+impl LogitsProcessor for NoSourceNgram {
+    fn process(&self, prefix: &Prefix<'_>, logits: &mut [f32]) {
+        forbid_ngrams(logits, prefix.source.tokens(), &written(prefix), self.0.get());
+    }
+}
+
+fn ngram_size(size: usize) -> Result<std::num::NonZeroUsize> {
+    let error = || Error::Setting { name: "the size of an n-gram", found: "0".into(), expected: "at least 1" };
+    size.try_into().map_err(|_| error())
+}
+
+/// Forbids what would complete a sequence of `size` tokens of `of` after `written`.
+fn forbid_ngrams(logits: &mut [f32], of: &[Token], written: &[Token], size: usize) {
+    let Some(start) = written.len().checked_sub(size - 1) else { return };
+    let last = &written[start..];
+    for ngram in of.windows(size).filter(|ngram| &ngram[..size - 1] == last) {
+        forbid(logits, ngram[size - 1]);
     }
 }
 
@@ -92,20 +169,146 @@ impl LogitsProcessor for ForcedFirst {
             logits[self.0 as usize] = 0.0;
         }
     }
+
+    fn check(&self, vocabulary: &Vocabulary) -> Result<()> {
+        check_tokens("ForcedFirst", [&self.0], vocabulary)
+    }
 }
 
-/// Never writes one of these sequences of tokens.
+/// Writes one of these tokens as the last that the limit allows, if the text has not ended before.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ForcedLast(pub Vec<Token>);
+
+impl LogitsProcessor for ForcedLast {
+    fn process(&self, prefix: &Prefix<'_>, logits: &mut [f32]) {
+        let known: Vec<usize> = self.0.iter().map(|&token| token as usize).filter(|&t| t < logits.len()).collect();
+        if prefix.tokens.len() + 1 == prefix.limit && !known.is_empty() {
+            logits.fill(f32::NEG_INFINITY);
+            known.into_iter().for_each(|token| logits[token] = 0.0);
+        }
+    }
+
+    fn check(&self, vocabulary: &Vocabulary) -> Result<()> {
+        check_tokens("ForcedLast", &self.0, vocabulary)
+    }
+}
+
+/// Never writes these tokens.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Suppress(pub Vec<Token>);
+
+impl LogitsProcessor for Suppress {
+    fn process(&self, _: &Prefix<'_>, logits: &mut [f32]) {
+        self.0.iter().for_each(|&token| forbid(logits, token));
+    }
+
+    fn check(&self, vocabulary: &Vocabulary) -> Result<()> {
+        check_tokens("Suppress", &self.0, vocabulary)
+    }
+}
+
+/// Does not write these tokens at one place: first, or after a forced first token.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SuppressAt {
+    /// How many tokens stand before the place.
+    pub at: usize,
+    /// What is not written there.
+    pub tokens: Vec<Token>,
+}
+
+impl LogitsProcessor for SuppressAt {
+    fn process(&self, prefix: &Prefix<'_>, logits: &mut [f32]) {
+        if prefix.tokens.len() == self.at {
+            self.tokens.iter().for_each(|&token| forbid(logits, token));
+        }
+    }
+
+    fn check(&self, vocabulary: &Vocabulary) -> Result<()> {
+        check_tokens("SuppressAt", &self.tokens, vocabulary)
+    }
+}
+
+/// Makes the end of a sequence more likely with every token after a number of them (`exponential_decay_length_penalty`).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LengthDecay {
+    /// How many tokens are written before it begins.
+    pub after: usize,
+    /// By what the end grows more likely with every token: |logit| · (factor^tokens − 1) is added. Above 1.
+    pub factor: f32,
+}
+
+impl LogitsProcessor for LengthDecay {
+    fn process(&self, prefix: &Prefix<'_>, logits: &mut [f32]) {
+        let Some(tokens) = prefix.tokens.len().checked_sub(self.after).filter(|&tokens| tokens > 0) else { return };
+        let growth = self.factor.powi(i32::try_from(tokens).unwrap_or(i32::MAX)) - 1.0;
+        for &token in prefix.end {
+            if let Some(logit) = logits.get_mut(token as usize).filter(|logit| logit.is_finite()) {
+                *logit = (*logit + logit.abs() * growth).min(f32::MAX);
+            }
+        }
+    }
+
+    fn check(&self, vocabulary: &Vocabulary) -> Result<()> {
+        let _ = vocabulary;
+        if self.factor > 0.0 && self.factor.is_finite() {
+            return Ok(());
+        }
+        let (found, expected) = (self.factor.to_string(), "a number above 0");
+        Err(Error::Setting { name: "the factor of a length decay", found, expected })
+    }
+}
+
+/// Adds a number to the logit of a token, or of the last token of a sequence where the others of it stand before.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SequenceBias(pub Vec<(Vec<Token>, f32)>);
+
+impl LogitsProcessor for SequenceBias {
+    fn process(&self, prefix: &Prefix<'_>, logits: &mut [f32]) {
+        for (sequence, bias) in &self.0 {
+            if let Some(logit) = completing(sequence, prefix).and_then(|token| logits.get_mut(token as usize)) {
+                *logit += bias;
+            }
+        }
+    }
+
+    fn check(&self, vocabulary: &Vocabulary) -> Result<()> {
+        let bias = self.0.iter().map(|(_, bias)| *bias).find(|bias| bias.is_nan() || *bias == f32::INFINITY);
+        if let Some(bias) = bias {
+            let (found, expected) = (bias.to_string(), "a number, or -inf");
+            return Err(Error::Setting { name: "the bias of a sequence", found, expected });
+        }
+        check_tokens("SequenceBias", self.0.iter().flat_map(|(sequence, _)| sequence), vocabulary)
+    }
+}
+
+/// The token that completes a sequence after what was written, the start token not looked at.
+fn completing(sequence: &[Token], prefix: &Prefix<'_>) -> Option<Token> {
+    let (&last, before) = sequence.split_last()?;
+    prefix.tokens.ends_with(before).then_some(last)
+}
+
+/// Never writes one of these sequences of tokens. One that is an end-of-sequence token alone is left out; one that holds such
+/// a token beside others is refused, because it was meant otherwise.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BadWords(pub Vec<Vec<Token>>);
 
 impl LogitsProcessor for BadWords {
     fn process(&self, prefix: &Prefix<'_>, logits: &mut [f32]) {
         for word in &self.0 {
-            if let Some((&last, before)) = word.split_last()
-                && prefix.tokens.ends_with(before)
+            if let Some(last) = completing(word, prefix)
+                && !(word.len() == 1 && prefix.end.contains(&last))
             {
                 forbid(logits, last);
             }
         }
+    }
+
+    fn check(&self, vocabulary: &Vocabulary) -> Result<()> {
+        let ends = |word: &&Vec<Token>| word.len() > 1 && word.iter().any(|token| vocabulary.end.contains(token));
+        if let Some(word) = self.0.iter().find(ends) {
+            let expected = "tokens without end-of-sequence, which never stands in a text (`Tokenizer::encode_plain` leaves it out)";
+            return Err(Error::Setting { name: "a bad word", found: format!("{word:?}"), expected });
+        }
+        check_tokens("BadWords", self.0.iter().flatten(), vocabulary)
     }
 }

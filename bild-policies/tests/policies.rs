@@ -10,9 +10,11 @@ use bild_core::{
 };
 use bild_policies::{
     AdaptiveLength, AnyFallback, AnyPolicy, AnyRollback, Atypical, BigAlone, Bild, CostAware, FallbackRule,
-    HighCrossEntropy, HighDivergence, HighEntropy, LittleAlone, Lossless, LowAccumulated, LowProbability, LowRank,
-    LowVerifierProbability, RandomFallback, RollbackRule, Sampling, SmallMargin, TargetRollback, Variant, processors,
+    GenerationConfig, HighCrossEntropy, HighDivergence, HighEntropy, LittleAlone, Lossless, LowAccumulated,
+    LowProbability, LowRank, LowVerifierProbability, RandomFallback, RollbackRule, Sampling, SmallMargin,
+    TargetRollback, Variant, processors,
 };
+use serde_json::json;
 use toy::{Call, END, Logits, Toy, VOCABULARY, blend, decode, random, scripted};
 
 /// Every policy and every rule, by JSON.
@@ -268,30 +270,102 @@ fn lossless_stays_lossless_with_processors() {
 
 #[test]
 fn processors_are_their_definitions() {
-    let processed = |processor: &dyn LogitsProcessor, tokens: &[Token]| -> Vec<f32> {
+    let source = Source::new([2, 1, 2, 4]);
+    let processed_from = |start: Token, processor: &dyn LogitsProcessor, tokens: &[Token]| -> Vec<f32> {
         let mut logits: Vec<f32> = (0..VOCABULARY).map(|i| i as f32 - 3.0).collect();
-        processor.process(&Prefix::new(&Source::new([2, 1]), tokens, &[END]), &mut logits);
+        let mut prefix = Prefix::new(&source, tokens, &[END]);
+        (prefix.start, prefix.limit) = (start, 4);
+        processor.process(&prefix, &mut logits);
         logits
     };
+    let processed = |processor: &dyn LogitsProcessor, tokens: &[Token]| processed_from(6, processor, tokens);
     let no = f32::NEG_INFINITY;
+    // The start token counts as one that was written.
     let penalty = processors::RepetitionPenalty::new(2.0).unwrap();
-    assert_eq!(processed(&penalty, &[5, 0, 5]), [-6.0, -2.0, -1.0, 0.0, 1.0, 1.0, 3.0, 4.0]);
+    assert_eq!(processed(&penalty, &[5, 0, 5]), [-6.0, -2.0, -1.0, 0.0, 1.0, 1.0, 1.5, 4.0]);
+    assert_eq!(processed_from(0, &penalty, &[]), [-6.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0]);
+    let bonus = processors::SourceBonus::new(2.0).unwrap();
+    assert_eq!(processed(&bonus, &[5]), [-3.0, -1.0, -0.5, 0.0, 2.0, 2.0, 3.0, 4.0]);
     let ngram = processors::NoRepeatNgram::new(2).unwrap();
     assert_eq!(processed(&ngram, &[2, 3, 2, 5, 2]), [-3.0, -2.0, -1.0, no, 1.0, no, 3.0, 4.0]);
-    assert_eq!(processed(&processors::NoRepeatNgram::new(1).unwrap(), &[2])[2], no);
+    assert_eq!(processed_from(2, &ngram, &[7, 2])[7], no);
+    assert_eq!(processed(&processors::NoRepeatNgram::new(1).unwrap(), &[2])[2..7], [no, 0.0, 1.0, 2.0, no]);
+    let of_source = processors::NoSourceNgram::new(2).unwrap();
+    assert_eq!(processed(&of_source, &[2]), [-3.0, no, -1.0, 0.0, no, 2.0, 3.0, 4.0]);
+    assert_eq!(processed_from(1, &of_source, &[])[2], no);
+    assert_eq!(processed(&processors::NoSourceNgram::new(4).unwrap(), &[2]), processed(&ngram, &[]));
     assert_eq!(processed(&processors::MinLength(2), &[2])[END as usize], no);
     assert_eq!(processed(&processors::MinLength(2), &[2, 2])[END as usize], -2.0);
     assert_eq!(processed(&processors::ForcedFirst(3), &[])[2..5], [no, 0.0, no]);
     assert_eq!(processed(&processors::ForcedFirst(3), &[3])[2..5], [-1.0, 0.0, 1.0]);
-    let bad = processors::BadWords(vec![vec![2], vec![4, 5], vec![], vec![99]]);
-    assert_eq!(processed(&bad, &[4])[2..6], [no, 0.0, 1.0, no]);
+    let last = processors::ForcedLast(vec![3, 4, 99]);
+    assert_eq!(processed(&last, &[2, 2])[2..6], [-1.0, 0.0, 1.0, 2.0]);
+    assert_eq!(processed(&last, &[2, 2, 2])[2..6], [no, 0.0, 0.0, no]);
+    let suppress = processors::Suppress(vec![2, 99]);
+    assert_eq!(processed(&suppress, &[5])[1..4], [-2.0, no, 0.0]);
+    let at = processors::SuppressAt { at: 1, tokens: vec![2] };
+    assert_eq!([0, 1, 2].map(|n| processed(&at, &vec![5; n])[2]), [-1.0, no, -1.0]);
+    let decay = processors::LengthDecay { after: 1, factor: 2.0 };
+    assert_eq!([1, 2, 3].map(|n| processed(&decay, &vec![5; n])[END as usize]), [-2.0, 0.0, 4.0]);
+    let bias = processors::SequenceBias(vec![(vec![2], 0.5), (vec![4, 2], -8.0), (vec![], 9.0), (vec![99], 1.0)]);
+    assert_eq!([3, 4].map(|token| processed(&bias, &[token])[2]), [-0.5, -8.5]);
+    let bad = processors::BadWords(vec![vec![2], vec![4, 5], vec![], vec![99], vec![END], vec![6, 3]]);
+    assert_eq!(processed(&bad, &[4])[1..6], [-2.0, no, 0.0, 1.0, no]);
     assert_eq!(processed(&bad, &[3])[5], 2.0);
+    assert_eq!(processed(&bad, &[])[3], 0.0, "the start token is not part of a word");
+}
+
+#[test]
+fn generation_settings_of_a_checkpoint() {
+    let read = |json: serde_json::Value| serde_json::from_value::<GenerationConfig>(json).unwrap();
+    let length = |json| read(json).settings(Settings::default()).unwrap().max_new_tokens;
+    assert_eq!(length(json!({})), 128);
+    assert_eq!(length(json!({"max_length": 9})), 8);
+    assert_eq!(length(json!({"max_length": 20})), 20);
+    assert_eq!(length(json!({"max_length": 20, "transformers_version": "5.23.0"})), 19);
+    assert_eq!(length(json!({"max_length": 9, "max_new_tokens": 30})), 30);
+    let settings = read(json!({"max_time": 1.5})).settings(Settings::default()).unwrap();
+    assert_eq!(settings.deadline, Some(std::time::Duration::from_millis(1500)));
+    for wrong in
+        [json!({"max_time": -1.0}), json!({"repetition_penalty": 0}), json!({"encoder_repetition_penalty": -2})]
+    {
+        assert!(matches!(read(wrong).settings(Settings::default()), Err(Error::Setting { .. })));
+    }
+
+    let sampling = |json| read(json).sampling().unwrap().map(|policy| serde_json::to_value(policy).unwrap());
+    assert_eq!(sampling(json!({"temperature": 0.5})), None);
+    let found = sampling(json!({"do_sample": true, "temperature": 0.5})).unwrap();
+    assert_eq!((&found["temperature"], &found["top_k"], &found["top_p"]), (&json!(0.5), &json!(50), &json!(1.0)));
+    assert_eq!(sampling(json!({"do_sample": true, "top_k": null})).unwrap()["top_k"], json!(null));
+    assert_eq!(sampling(json!({"do_sample": true, "top_k": 0})).unwrap()["top_k"], json!(null));
+    assert!(read(json!({"do_sample": true, "temperature": 0.0})).sampling().is_err());
+
+    assert_eq!(read(json!({"stop_strings": "\n"})).stop_strings(), ["\n"]);
+    assert_eq!(read(json!({"stop_strings": ["a", "b"]})).stop_strings(), ["a", "b"]);
+    let quiet = json!({"typical_p": 0.5, "min_p": 0.1, "num_beams": 1, "length_penalty": 2.0, "guidance_scale": 1.0});
+    assert!(read(quiet.clone()).warnings().is_empty());
+    for (field, value) in [
+        ("num_beams", json!(2)),
+        ("num_return_sequences", json!(3)),
+        ("penalty_alpha", json!(0.6)),
+        ("force_words_ids", json!([[3]])),
+        ("constraints", json!([])),
+        ("dola_layers", json!("high")),
+        ("guidance_scale", json!(1.5)),
+        ("watermarking_config", json!({"bias": 2.5})),
+        ("token_healing", json!(true)),
+    ] {
+        let warnings = read(json!({ field: value })).warnings();
+        assert!(warnings.len() == 1 && warnings[0].contains(&format!("`{field}`")), "{warnings:?}");
+    }
+    let mut samples = quiet;
+    samples["do_sample"] = json!(true);
+    assert_eq!(read(samples).warnings().len(), 2);
 }
 
 #[test]
 fn what_forbids_everything_is_an_error() {
-    let settings =
-        Settings::default().processor(processors::BadWords((0..VOCABULARY as Token).map(|t| vec![t]).collect()));
+    let settings = Settings::default().processor(processors::Suppress((0..VOCABULARY as Token).collect()));
     let fine = scripted(&[(2, 0.9)]);
     let found = decode(fine.clone(), fine, Lossless::default(), settings).unwrap_err();
     assert!(matches!(found, Error::Forbidden { at: 0 }), "{found}");

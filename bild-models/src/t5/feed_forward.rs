@@ -6,14 +6,11 @@ use crate::{Activation, T5Config, error::Result};
 /// Norm, two projections with a non-linearity between them, and the residual.
 pub(super) struct FeedForward<B: Backend> {
     norm: RmsNorm<B>,
-    inner: Inner<B>,
+    /// To what the non-linearity is applied; where it gates, gate and up.
+    inner: Projection<B>,
+    activation: Activation,
+    gated: bool,
     outer: Projection<B>,
-}
-
-enum Inner<B: Backend> {
-    Relu(Projection<B>),
-    /// Gate and up.
-    GatedGelu(Projection<B>),
 }
 
 impl<B: Backend> FeedForward<B> {
@@ -26,10 +23,9 @@ impl<B: Backend> FeedForward<B> {
         };
         Ok(Self {
             norm: RmsNorm::load(loader, &format!("{name}.layer_norm"), config)?,
-            inner: match config.activation {
-                Activation::Relu => Inner::Relu(projection(&["wi"], [d_ff, d_model])?),
-                Activation::GatedGelu => Inner::GatedGelu(projection(&["wi_0", "wi_1"], [d_ff, d_model])?),
-            },
+            inner: projection(if config.gated { &["wi_0", "wi_1"] } else { &["wi"] }, [d_ff, d_model])?,
+            activation: config.activation,
+            gated: config.gated,
             outer: projection(&["wo"], [d_model, d_ff])?,
         })
     }
@@ -37,26 +33,34 @@ impl<B: Backend> FeedForward<B> {
     /// `[rows, d_model]` to `[rows, d_model]`.
     pub(super) fn forward(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
         let normed = self.norm.forward(x.clone());
-        let inner = match &self.inner {
-            Inner::Relu(projection) => {
-                let inner = projection.forward(normed);
-                let _span = tracing::trace_span!("activation").entered();
-                activation::relu(inner)
-            }
-            Inner::GatedGelu(projection) => {
-                let [gate, up] = projection.forward_parts(normed);
-                let _span = tracing::trace_span!("activation").entered();
-                gated_gelu(gate, up)
-            }
+        let inner = if self.gated {
+            let [gate, up] = self.inner.forward_parts(normed);
+            let _span = tracing::trace_span!("activation").entered();
+            gated(self.activation, gate, up)
+        } else {
+            let inner = self.inner.forward(normed);
+            let _span = tracing::trace_span!("activation").entered();
+            apply(self.activation, inner)
         };
         x + self.outer.forward(inner)
     }
 }
 
-fn gated_gelu<B: Backend>(gate: Tensor<B, 2>, up: Tensor<B, 2>) -> Tensor<B, 2> {
+fn gated<B: Backend>(activation: Activation, gate: Tensor<B, 2>, up: Tensor<B, 2>) -> Tensor<B, 2> {
     #[cfg(feature = "flex")]
-    if let Some(product) = crate::flex::gated_gelu(&gate, &up) {
+    if activation == Activation::GeluTanh
+        && let Some(product) = crate::flex::gated_gelu(&gate, &up)
+    {
         return product;
     }
-    activation::gelu_approximate(gate) * up
+    apply(activation, gate) * up
+}
+
+fn apply<B: Backend>(activation: Activation, x: Tensor<B, 2>) -> Tensor<B, 2> {
+    match activation {
+        Activation::Relu => activation::relu(x),
+        Activation::Gelu => activation::gelu(x),
+        Activation::GeluTanh => activation::gelu_approximate(x),
+        Activation::Silu => activation::silu(x),
+    }
 }

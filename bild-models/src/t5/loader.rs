@@ -3,14 +3,15 @@ use burn::tensor::{Tensor, TensorData, backend::Backend};
 #[cfg(feature = "flex")]
 use crate::kernel::PANEL;
 use crate::{
-    Checkpoint, LoadOptions, Precision, T5Config, Threads,
+    Checkpoint, Head, LoadOptions, Precision, T5Config, Threads,
     error::{LoadError, Result},
     memory,
 };
 
 /// The names that the embedding goes by.
-pub(super) const EMBEDDINGS: [&str; 3] =
-    ["shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight"];
+const EMBEDDINGS: [&str; 3] = ["shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight"];
+
+const HEAD: &str = "lm_head.weight";
 
 /// Reads tensors of a checkpoint onto a device.
 pub(super) struct Loader<'a, B: Backend> {
@@ -22,6 +23,17 @@ pub(super) struct Loader<'a, B: Backend> {
 impl<'a, B: Backend> Loader<'a, B> {
     pub(super) fn new(checkpoint: &'a Checkpoint, device: &'a B::Device, options: &'a LoadOptions) -> Self {
         Self { checkpoint, device, options }
+    }
+
+    /// The tensor that is the embedding, and the one that is the head unless the embedding is.
+    pub(super) fn embedding_and_head(&self, head: Head) -> (&'static str, Option<&'static str>) {
+        let stored = self.checkpoint.contains(HEAD);
+        match EMBEDDINGS.into_iter().find(|name| self.checkpoint.contains(name)) {
+            Some(embedding) => (embedding, Some(HEAD).filter(|_| stored && head != Head::Embedding)),
+            // The two are one, stored by the other's name.
+            None if stored && head != Head::Own => (HEAD, None),
+            None => (EMBEDDINGS[0], None),
+        }
     }
 
     pub(super) fn tensor<const D: usize>(&self, name: &str, shape: [usize; D]) -> Result<Tensor<B, D>> {
@@ -78,7 +90,8 @@ impl<'a, B: Backend> Loader<'a, B> {
         }
         let is_flex = super::is_flex::<B>();
         let embedding = (config.vocab_size * config.d_model) as u64;
-        let unused = |name: &&str| EMBEDDINGS.contains(name) || (*name == "lm_head.weight" && config.tied_head);
+        let (_, head) = self.embedding_and_head(config.head);
+        let unused = |name: &&str| EMBEDDINGS.contains(name) || (*name == HEAD && head.is_none());
         let others = self.checkpoint.names().filter(|name| !unused(name));
         let sizes = others.map(|name| self.checkpoint.elements(name));
         let (sum, largest) =

@@ -20,14 +20,14 @@ use std::sync::Arc;
 use bild_core::{DraftModel, DraftSession, Error, Result, SessionLimit, Source, Token, VerifierModel, Vocabulary};
 use burn::tensor::{Tensor, backend::Backend};
 
-use crate::{Checkpoint, LoadError, LoadOptions, T5Config, Threads, memory};
+use crate::{Checkpoint, Head, LoadError, LoadOptions, T5Config, Threads, memory};
 pub use early_exit::{EarlyExit, EarlyExitSession};
-use loader::{EMBEDDINGS, Loader};
+use loader::Loader;
 use projection::Projection;
 pub use session::T5Session;
 use stack::{DecoderStack, DecoderState, EncoderStack};
 
-/// A T5 on a Burn backend: T5 1.0, T5 1.1 and FLAN-T5, mT5.
+/// A T5 on a Burn backend: T5 1.0, T5 1.1 and FLAN-T5, UL2, mT5.
 ///
 /// The weights are immutable and shared: cloning is cheap, and any number of generations run at once on one value. It
 /// drafts ([`DraftModel`]) and verifies ([`VerifierModel`]) alike.
@@ -88,10 +88,9 @@ impl<B: Backend> T5<B> {
         loader.check_layers(&config)?;
         loader.check_memory(&config)?;
         let shape = [config.vocab_size, config.d_model];
-        let embedding_name = EMBEDDINGS.into_iter().find(|name| checkpoint.contains(name));
-        let embedding = || Projection::load(&loader, &[embedding_name.unwrap_or(EMBEDDINGS[0]).into()], shape);
-        let has_head = checkpoint.contains("lm_head.weight") && !config.tied_head;
-        let head = || has_head.then(|| Projection::load(&loader, &["lm_head.weight".into()], shape)).transpose();
+        let (embedding, head) = loader.embedding_and_head(config.head);
+        let embedding = || Projection::load(&loader, &[embedding.into()], shape);
+        let head = || head.map(|name| Projection::load(&loader, &[name.into()], shape)).transpose();
         let (encoder, decoder) = (|| EncoderStack::load(&loader, &config), || DecoderStack::load(&loader, &config));
         let (first, second) =
             loader.both(|| Ok((embedding()?, encoder()?)), || Ok::<_, LoadError>((head()?, decoder()?)));
@@ -134,7 +133,7 @@ impl<B: Backend> T5<B> {
 
     /// Why it cannot decode, if it cannot.
     fn check_decodes(&self) -> Result<()> {
-        if self.weights.head.is_some() || !self.weights.config.own_head {
+        if self.weights.head.is_some() || self.weights.config.head != Head::Own {
             return Ok(());
         }
         Err(Error::model(
