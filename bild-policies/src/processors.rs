@@ -193,17 +193,13 @@ impl LogitsProcessor for ForcedLast {
     }
 }
 
-/// Never writes these tokens.
+/// Never writes these tokens; those that a vocabulary does not have are left out, as in transformers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Suppress(pub Vec<Token>);
 
 impl LogitsProcessor for Suppress {
     fn process(&self, _: &Prefix<'_>, logits: &mut [f32]) {
         self.0.iter().for_each(|&token| forbid(logits, token));
-    }
-
-    fn check(&self, vocabulary: &Vocabulary) -> Result<()> {
-        check_tokens("Suppress", &self.0, vocabulary)
     }
 }
 
@@ -221,10 +217,6 @@ impl LogitsProcessor for SuppressAt {
         if prefix.tokens.len() == self.at {
             self.tokens.iter().for_each(|&token| forbid(logits, token));
         }
-    }
-
-    fn check(&self, vocabulary: &Vocabulary) -> Result<()> {
-        check_tokens("SuppressAt", &self.tokens, vocabulary)
     }
 }
 
