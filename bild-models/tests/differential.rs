@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 use bild_core::{Generator, NoDraft, Settings, Source, Token};
 use bild_models::{Activation, Checkpoint, T5, T5Config};
 use bild_policies::{BigAlone, GenerationConfig};
-use burn::tensor::backend::Backend;
+use burn_flex::Flex;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -133,7 +133,7 @@ fn reads(config: &T5Config) -> Reads {
 }
 
 /// What is written with the checkpoint's own settings, for these sources.
-fn decode<B: Backend>(checkpoint: &Checkpoint, sources: &[Vec<Token>]) -> Result<Outcome, Box<dyn std::error::Error>> {
+fn decode(checkpoint: &Checkpoint, sources: &[Vec<Token>]) -> Result<Outcome, Box<dyn std::error::Error>> {
     let generation: GenerationConfig = checkpoint.generation_config()?;
     let settings = generation.settings(Settings::default().max_new_tokens(DEFAULT_LENGTH))?;
     let warnings = generation.warnings();
@@ -148,7 +148,7 @@ fn decode<B: Backend>(checkpoint: &Checkpoint, sources: &[Vec<Token>]) -> Result
         let number = |field: &str| json[field].as_f64().unwrap();
         return Ok(Outcome::Samples(number("temperature"), top_k, number("top_p")));
     }
-    let model = T5::<B>::load(checkpoint, &Default::default())?;
+    let model = T5::<Flex>::load(checkpoint, &Default::default())?;
     let generator = Generator::new((NoDraft, model), BigAlone {})?.with_settings(settings);
     let texts = sources.iter().enumerate().map(|(i, source)| {
         let output = generator.generate(&Source::new(source.clone()))?;
@@ -175,14 +175,18 @@ fn agree(found: &Outcome, expected: &Outcome) -> bool {
     }
 }
 
-/// Tries the cases whose names are `wanted` and returns how many there were.
-fn check<B: Backend>(wanted: impl Fn(&str) -> bool) -> usize {
+/// What is done as neither version does it: 4 cannot load an mT5 whose tied embedding is stored as the head alone, and 5 never
+/// scales an mT5. It is read as 4 reads the same file with the embedding by its own name.
+const OTHERWISE: [&str; 1] = ["hand/mt5/head_alone,tie=true"];
+
+#[test]
+fn configurations_mean_what_the_version_that_wrote_them_means() {
     let records = records();
     let all = fs::read(folder().join("weights.safetensors")).unwrap();
     let all = SafeTensors::deserialize(&all).unwrap();
     let mut wrong = Vec::new();
     let mut count = 0;
-    for case in records.cases.iter().filter(|case| wanted(&case.case)) {
+    for case in records.cases.iter().filter(|case| !OTHERWISE.contains(&&*case.case)) {
         count += 1;
         let directory = tempfile::tempdir().unwrap();
         write_weights(&all, &records.weights[case.weights], &directory.path().join("model.safetensors"));
@@ -203,7 +207,7 @@ fn check<B: Backend>(wanted: impl Fn(&str) -> bool) -> usize {
                 wrong.push(format!("{}: read as {:?}, expected {expected:?}", case.case, checkpoint.config()));
             }
         }
-        let found = checkpoint.map_err(Into::into).and_then(|checkpoint| decode::<B>(&checkpoint, &records.sources));
+        let found = checkpoint.map_err(Into::into).and_then(|checkpoint| decode(&checkpoint, &records.sources));
         let found = found.unwrap_or_else(|error| Outcome::Error(error.to_string()));
         let outcome = |version: &str| &records.outcomes[case.outcomes[version]];
         let other = if case.follows == "4" { "5" } else { "4" };
@@ -215,12 +219,6 @@ fn check<B: Backend>(wanted: impl Fn(&str) -> bool) -> usize {
         }
     }
     assert!(wrong.is_empty(), "{} of {count} cases differ:\n{}", wrong.len(), wrong.join("\n"));
-    count
-}
-
-#[test]
-fn configurations_mean_what_the_version_that_wrote_them_means() {
-    let count = check::<burn_flex::Flex>(|_| true);
+    assert!(count > 2400, "{count}");
     println!("{count} cases");
-    assert!(count > 1000, "{count}");
 }
