@@ -10,14 +10,14 @@ use std::{
     process::ExitCode,
 };
 
-use bild::{AnyPolicy, BigAlone, Generator, Overflow, Settings, Source, Statistics, Tokenizer};
+use bild::{AnyPolicy, BigAlone, Generator, Settings, Source, Statistics, Tokenizer};
 use clap::{Parser, ValueEnum};
 use serde_json::{Value, json};
 use support::{
     Error,
     args::{self, PairArgs, PolicyArgs, TextArgs, whole},
     output::Files,
-    pair::{AnyPair, Limits},
+    pair::AnyPair,
     policy::needs,
     progress,
     streams::{Stdout, say},
@@ -100,12 +100,7 @@ fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
         return Err("the text is empty".into());
     }
     let loaded = pair.load(needs(&policy))?;
-    let limits = Limits {
-        max_new_tokens: args.texts.max_new_tokens,
-        max_source_tokens: args.window,
-        overflow: Overflow::Error, // every window fits
-        seed: args.texts.seed.unwrap_or(0),
-    };
+    let limits = args.texts.limits(args.window, false); // every window fits
     let settings = loaded.settings(&limits);
     let generator = loaded.pair.generator(&policy, settings.clone())?;
     let summarizer = Summarizer { args, tokenizer: loaded.tokenizer()?.clone(), generator, settings };

@@ -133,6 +133,12 @@ impl CostsOptions {
         self.file.clone().or_else(|| resume.map(beside))
     }
 
+    /// The folders of other models whose passes are measured.
+    pub fn folders(&self) -> Vec<(&'static str, PathBuf)> {
+        let folders = |(big, little, _): &(PathBuf, PathBuf, _)| [("--cost-big", big.clone()), ("--cost-little", little.clone())];
+        self.models.as_ref().map(folders).into_iter().flatten().collect()
+    }
+
     /// The pair whose passes are measured.
     pub fn pair(&self, bench: &Bench) -> Result<Loaded, Error> {
         let Some((big, little, precision)) = &self.models else { return Ok(bench.loaded.clone()) };
@@ -180,7 +186,8 @@ impl CostsOptions {
         let chosen = (0..count).map(|i| begin + i * all / count);
         let (examples, sources) = chosen.map(|i| (bench.examples[i].clone(), bench.sources[i].clone())).unzip();
         let settings = bench.settings.clone().trace(false);
-        Bench { loaded: measured.clone(), tokenizer: bench.tokenizer.clone(), settings, sources, examples }
+        let (tokenizer, prefix) = (bench.tokenizer.clone(), bench.prefix.clone());
+        Bench { loaded: measured.clone(), tokenizer, prefix, settings, sources, examples }
     }
 }
 

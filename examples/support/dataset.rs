@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::{Error, conditions::Conditions, digest::of_texts, text};
+use super::{Error, conditions::Conditions, digest::of_texts, output::Files, text};
 
 /// Where a dataset is.
 #[derive(Clone, Debug)]
@@ -31,11 +31,15 @@ pub struct Example {
 }
 
 impl DatasetOptions {
-    /// The files that are read, by their options.
-    pub fn files(&self) -> Vec<(&'static str, &Path)> {
+    /// Names the files that are read.
+    pub fn name(&self, files: &mut Files) {
         match &self.place {
-            Place::Lines { source, reference } => vec![("--source", source), ("--reference", reference)],
-            Place::Objects { data, .. } => vec![("--data", data)],
+            Place::Lines { source, reference } => {
+                files.reads("--source", Some(source)).reads("--reference", Some(reference));
+            }
+            Place::Objects { data, .. } => {
+                files.reads("--data", Some(data));
+            }
         }
     }
 
@@ -47,7 +51,7 @@ impl DatasetOptions {
         };
         let count = all.len();
         if count == 0 {
-            let (_, path) = self.files()[0];
+            let (Place::Lines { source: path, .. } | Place::Objects { data: path, .. }) = &self.place;
             return Err(format!("{} holds no source", text::name(path)).into());
         }
         if self.skip >= count {

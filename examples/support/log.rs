@@ -30,8 +30,13 @@ pub struct Log<T> {
 impl<T: Serialize + DeserializeOwned> Log<T> {
     /// Goes on with the log that is there, if it was begun by the same program under the same conditions, or begins one.
     /// Nothing of it is written anew: only a record that was cut off is taken away.
-    pub fn open(path: Option<&Path>, program: &str, conditions: Conditions) -> Result<Self, Error> {
+    pub fn open(
+        path: Option<&Path>,
+        program: &str,
+        conditions: impl FnOnce() -> Result<Conditions, Error>,
+    ) -> Result<Self, Error> {
         let Some(path) = path else { return Ok(Self { file: None, records: Vec::new() }) };
+        let conditions = conditions()?;
         let name = path.display();
         let error = |error: std::io::Error| format!("{name} cannot be used: {error}");
         if path.exists() && !path.is_file() {
@@ -114,7 +119,7 @@ mod tests {
     }
 
     fn open(path: &Path, program: &str, references: &str) -> Result<Log<(usize, String)>, String> {
-        Log::open(Some(path), program, conditions(references)).map_err(|error| error.to_string())
+        Log::open(Some(path), program, || Ok(conditions(references))).map_err(|error| error.to_string())
     }
 
     fn file() -> (tempfile::TempDir, PathBuf) {
@@ -194,7 +199,7 @@ mod tests {
 
     #[test]
     fn without_a_file_records_are_kept_in_memory() {
-        let mut log = Log::<usize>::open(None, "evaluate", Conditions::default()).unwrap();
+        let mut log = Log::<usize>::open(None, "evaluate", || Ok(Conditions::default())).unwrap();
         log.add(1).unwrap();
         assert_eq!(log.records, [1]);
         let folder = tempfile::tempdir().unwrap();

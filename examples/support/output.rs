@@ -103,10 +103,12 @@ impl Files {
         self
     }
 
-    /// Names a folder whose files are read.
-    pub fn reads_folder(&mut self, option: &str, folder: Option<&Path>) -> &mut Self {
-        for entry in folder.and_then(|folder| fs::read_dir(folder).ok()).into_iter().flatten().flatten() {
-            self.reads(option, Some(&entry.path()));
+    /// Names folders whose files are read.
+    pub fn reads_folders(&mut self, folders: impl IntoIterator<Item = (&'static str, PathBuf)>) -> &mut Self {
+        for (option, folder) in folders {
+            for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+                self.reads(option, Some(&entry.path()));
+            }
         }
         self
     }
@@ -139,7 +141,7 @@ impl Files {
             }
             let source = |input: &Path| if text::is_stdin(input) { PathBuf::from("/dev/stdin") } else { input.into() };
             if let Some((other, _)) = self.inputs.iter().find(|(_, input)| same(path, &source(input))) {
-                return Err(format!("{option} would write over {name}, which {other} reads").into());
+                return Err(format!("{option} would write over {name}, which is read as {other}").into());
             }
             OutputFile::tried(path).map_err(|error| format!("{option}: {error}"))?;
         }
@@ -216,13 +218,17 @@ mod tests {
         fs::write(at("a"), "").unwrap();
         let check = |inputs: &[&str], outputs: &[&str]| {
             let mut files = Files::default();
-            inputs.iter().for_each(|name| drop(files.reads(&format!("--in-{name}"), Some(&at(name)))));
-            outputs.iter().for_each(|name| drop(files.writes(&format!("--out-{name}"), Some(&at(name)))));
+            for name in inputs {
+                files.reads(&format!("--in-{name}"), Some(&at(name)));
+            }
+            for name in outputs {
+                files.writes(&format!("--out-{name}"), Some(&at(name)));
+            }
             files.check().map_err(|error| error.to_string())
         };
         check(&["a"], &["b", "c"]).unwrap();
         let found = check(&["a"], &["./a"]).unwrap_err();
-        assert!(found.contains("which --in-a reads"), "{found}");
+        assert!(found.contains("which is read as --in-a"), "{found}");
         let found = check(&[], &["b", "./b"]).unwrap_err();
         assert!(found.contains("--out-b and --out-./b both write"), "{found}");
         assert!(check(&[], &["nosuch/b"]).unwrap_err().starts_with("--out-nosuch/b: "));

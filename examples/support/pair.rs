@@ -1,9 +1,6 @@
 //! A pair: two models, or one that drafts by look-up or by early exit, or one alone.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{path::PathBuf, sync::Arc};
 
 use bild::{
     AnyPolicy, BigAlone, EarlyExit, Flex, Generator, LookIn, NgramLookup, NoDraft, Overflow, Pair, PairSession, Policy,
@@ -65,9 +62,11 @@ impl PairOptions {
         self.big.is_none() && self.little.is_none()
     }
 
-    /// The folders whose files are read, by their options.
-    pub fn folders(&self) -> [(&'static str, Option<&Path>); 2] {
-        [("--big", self.big.as_deref()), ("--little", self.little.as_deref())]
+    /// The folders whose files are read.
+    pub fn folders(&self) -> Vec<(&'static str, PathBuf)> {
+        let big = self.big.clone().unwrap_or_else(|| models::default_pair("big"));
+        let little = self.little.clone().or_else(|| self.is_default().then(|| models::default_pair("little")));
+        [("the big model", big)].into_iter().chain(little.map(|little| ("the little model", little))).collect()
     }
 
     /// Loads what is needed.

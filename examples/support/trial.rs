@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::{
     Error,
+    conditions::Conditions,
     costs::Costs,
     dataset::Example,
     metrics::{Scores, Sentence},
@@ -58,6 +59,7 @@ impl Metric {
 pub struct Bench {
     pub loaded: Loaded,
     pub tokenizer: Tokenizer,
+    pub prefix: String,
     pub settings: Settings,
     pub sources: Vec<Source>,
     pub examples: Vec<Example>,
@@ -78,7 +80,7 @@ impl Bench {
         let source = |example: &Example| tokenizer.encode(&format!("{prefix}{}", example.source)).map(Source::new);
         let sources = examples.iter().map(source).collect::<Result<_, _>>()?;
         let settings = loaded.settings(limits);
-        let bench = Self { loaded, tokenizer, settings, sources, examples };
+        let bench = Self { loaded, tokenizer, prefix: prefix.into(), settings, sources, examples };
         let (_, cut) = bench.read();
         if cut > 0 && limits.overflow == bild::Overflow::Truncate {
             let (all, most) = (bench.sources.len(), limits.max_source_tokens);
@@ -97,6 +99,11 @@ impl Bench {
     pub fn read_json(&self) -> Value {
         let (source_tokens, truncated) = self.read();
         json!({ "source_tokens": source_tokens, "truncated": truncated })
+    }
+
+    /// What a result depends on beside the dataset.
+    pub fn conditions(&self) -> Result<Conditions, Error> {
+        Ok(self.loaded.conditions()?.with("the settings", &self.settings)?.with("the prefix", &self.prefix)?)
     }
 
     pub fn pair(&self) -> &AnyPair {

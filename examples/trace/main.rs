@@ -12,14 +12,13 @@ use std::{
     process::ExitCode,
 };
 
-use bild::{Overflow, Source};
+use bild::Source;
 use clap::Parser;
 use page::{Trace, page};
 use support::{
     Error,
     args::{self, PairArgs, PolicyArgs, TextArgs, whole},
     output::{Files, OutputFile},
-    pair::Limits,
     policy::needs,
     streams::{Stdout, say},
     text,
@@ -58,7 +57,7 @@ fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
     let mut files = Files::default();
     files.reads("the text", (args.text == "-").then_some(Path::new("-"))).reads("--policy-file", args.policy.file());
     files.writes("--html", Some(&args.html));
-    pair.folders().into_iter().for_each(|(option, folder)| drop(files.reads_folder(option, folder)));
+    files.reads_folders(pair.folders());
     files.check()?;
     let html = OutputFile::tried(&args.html)?;
     let policy = args.policy.policy()?;
@@ -70,12 +69,7 @@ fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
         return Err(bild::Error::EmptySource.into());
     }
     let loaded = pair.load(needs(&policy))?;
-    let limits = Limits {
-        max_new_tokens: args.texts.max_new_tokens,
-        max_source_tokens: args.max_source_tokens,
-        overflow: if args.truncate { Overflow::Truncate } else { Overflow::Error },
-        seed: args.texts.seed.unwrap_or(0),
-    };
+    let limits = args.texts.limits(args.max_source_tokens, args.truncate);
     let settings = loaded.settings(&limits).trace(true);
     let tokenizer = loaded.tokenizer()?;
     let source = Source::new(tokenizer.encode(&format!("{}{text}", args.texts.prefix))?);

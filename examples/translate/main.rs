@@ -16,13 +16,13 @@ use std::{
     process::ExitCode,
 };
 
-use bild::{AnyPolicy, Generator, Output, Overflow, Settings, Source, Token, Tokenizer};
+use bild::{AnyPolicy, Generator, Output, Settings, Source, Token, Tokenizer};
 use clap::Parser;
 use support::{
     Error,
     args::{self, PairArgs, PolicyArgs, TextArgs, whole},
     output::Files,
-    pair::{AnyPair, Limits},
+    pair::AnyPair,
     policy::{Needs, needs},
     progress,
     sentences::sentences,
@@ -101,13 +101,7 @@ fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
     if tokenizer.is_none() && !args.ids {
         return Err("the model has neither tokenizer.json nor spiece.model: give token ids with --ids".into());
     }
-    let overflow = if args.truncate { Overflow::Truncate } else { Overflow::Error };
-    let limits = Limits {
-        max_new_tokens: args.texts.max_new_tokens,
-        max_source_tokens: args.max_source_tokens,
-        overflow,
-        seed: args.texts.seed.unwrap_or(0),
-    };
+    let limits = args.texts.limits(args.max_source_tokens, args.truncate);
     let settings = loaded.settings(&limits);
     let traced = settings.clone().trace(args.json || args.trace);
     let big = (needs == Needs::Both).then(|| loaded.pair.generator(&AnyPolicy::Big(Default::default()), settings.clone()));

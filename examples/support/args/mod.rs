@@ -7,16 +7,22 @@ mod policy;
 
 use std::{io::IsTerminal, ops::RangeInclusive, process::ExitCode};
 
+use bild::Overflow;
 use clap::{Args, Parser};
 
 use super::{
     Error,
+    pair::Limits,
     streams::{Stdout, exit, say},
 };
 
+#[allow(unused_imports)] // each program uses its part
 pub use costs::{CostsArgs, MetricArg};
+#[allow(unused_imports)]
 pub use dataset::DatasetArgs;
+#[allow(unused_imports)]
 pub use pair::PairArgs;
+#[allow(unused_imports)]
 pub use policy::PolicyArgs;
 
 /// A program: reads its command line and ends with what `run` says, 0 for all that was asked for.
@@ -80,6 +86,13 @@ pub struct TextArgs {
 }
 
 impl TextArgs {
+    /// The limits, with those of a source.
+    pub fn limits(&self, max_source_tokens: usize, truncate: bool) -> Limits {
+        let overflow = if truncate { Overflow::Truncate } else { Overflow::Error };
+        let (max_new_tokens, seed) = (self.max_new_tokens, self.seed.unwrap_or(0));
+        Limits { max_new_tokens, max_source_tokens, overflow, seed }
+    }
+
     /// What of it has no effect with this policy.
     pub fn warning(&self, policy: &bild::AnyPolicy) -> Option<String> {
         let ignored = self.seed.is_some() && !super::policy::is_random(policy);
