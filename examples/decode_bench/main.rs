@@ -77,7 +77,9 @@ fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
     let policy = if is_alone { AnyPolicy::Big(BigAlone {}) } else { given };
     args::warn(args.policy.warnings().into_iter().chain(args.pair.warnings(needs(&policy))));
     if is_alone && args.policy.is_given() {
-        args::warn(["the policy has no effect: without --little, --lookup or --early-exit the model decodes alone".into()]);
+        args::warn([
+            "the policy has no effect: without --little, --lookup or --early-exit the model decodes alone".into()
+        ]);
     }
     let begun = Instant::now();
     let loaded = pair.load(needs(&policy))?;

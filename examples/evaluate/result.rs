@@ -112,8 +112,10 @@ pub(crate) fn table(result: &Value) -> String {
 /// Says what the numbers do not show.
 pub(crate) fn warn(result: &Value) {
     if result["noisy"] == true {
-        say("warning: the speedup changed more from moment to moment than the sentences explain: something else was running. \
+        say(
+            "warning: the speedup changed more from moment to moment than the sentences explain: something else was running. \
              The interval holds what was seen of it, and another run may still lie outside; run it on a quiet machine, or \
-             with more --rounds");
+             with more --rounds",
+        );
     }
 }

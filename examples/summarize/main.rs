@@ -90,7 +90,9 @@ fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
     args::warn(args.policy.warnings().into_iter().chain(args.pair.warnings(needs(&policy))));
     args::warn(args.texts.warning(&policy));
     if is_alone && args.policy.is_given() {
-        args::warn(["the policy has no effect: without --little, --lookup or --early-exit the big model works alone".into()]);
+        args::warn([
+            "the policy has no effect: without --little, --lookup or --early-exit the big model works alone".into()
+        ]);
     }
     let text = match file {
         Some(path) => text::read(path)?,
@@ -146,7 +148,10 @@ impl Summarizer<'_> {
             let cut = windows.iter().filter(|window| window.end > End::Sentence).count();
             if cut > 0 {
                 let (plural, most) = (if cut == 1 { "" } else { "s" }, args.window);
-                say(format_args!("note: {cut} window{plural} of {most} tokens end{} within a sentence", if cut == 1 { "s" } else { "" }));
+                say(format_args!(
+                    "note: {cut} window{plural} of {most} tokens end{} within a sentence",
+                    if cut == 1 { "s" } else { "" }
+                ));
             }
             rounds.push(windows.len());
             let joined = summaries.join(" ");

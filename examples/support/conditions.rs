@@ -46,7 +46,11 @@ mod tests {
     #[test]
     fn what_differs_is_named() {
         let of = |values: [f32; 3]| {
-            ["a", "b", "c"].into_iter().zip(values).try_fold(Conditions::default(), |all, (name, x)| all.with(name, x)).unwrap()
+            ["a", "b", "c"]
+                .into_iter()
+                .zip(values)
+                .try_fold(Conditions::default(), |all, (name, x)| all.with(name, x))
+                .unwrap()
         };
         let one = of([0.1, 0.2, 0.3]);
         assert_eq!(serde_json::to_string(&one).unwrap(), r#"{"a":0.1,"b":0.2,"c":0.3}"#);

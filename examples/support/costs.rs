@@ -135,7 +135,8 @@ impl CostsOptions {
 
     /// The folders of other models whose passes are measured.
     pub fn folders(&self) -> Vec<(&'static str, PathBuf)> {
-        let folders = |(big, little, _): &(PathBuf, PathBuf, _)| [("--cost-big", big.clone()), ("--cost-little", little.clone())];
+        let folders =
+            |(big, little, _): &(PathBuf, PathBuf, _)| [("--cost-big", big.clone()), ("--cost-little", little.clone())];
         self.models.as_ref().map(folders).into_iter().flatten().collect()
     }
 
@@ -143,9 +144,11 @@ impl CostsOptions {
     pub fn pair(&self, bench: &Bench) -> Result<Loaded, Error> {
         let Some((big, little, precision)) = &self.models else { return Ok(bench.loaded.clone()) };
         if !matches!(bench.pair(), AnyPair::Two(..)) {
-            return Err("--cost-big and --cost-little are two models, and their passes say nothing of a pair that drafts \
+            return Err(
+                "--cost-big and --cost-little are two models, and their passes say nothing of a pair that drafts \
                         in another way"
-                .into());
+                    .into(),
+            );
         }
         let loading = Loading { big: *precision, little: *precision, threads: bench.loaded.threads() };
         let (big, little) = (Some(big.clone()), Some(little.clone()));

@@ -130,7 +130,9 @@ mod tests {
         assert_eq!(sources(1), ["2y"]);
         assert_eq!(read(text, 2).unwrap_err(), "of 2 sources none is left after --skip 2");
         assert!(read(b"", 0).unwrap_err().ends_with("x.jsonl holds no source"));
-        assert!(read(b"\n{\"a\":", 0).unwrap_err().ends_with("line 2, column 5: it is not JSON: EOF while parsing a value"));
+        assert!(
+            read(b"\n{\"a\":", 0).unwrap_err().ends_with("line 2, column 5: it is not JSON: EOF while parsing a value")
+        );
         assert!(read(b"[1]", 0).unwrap_err().ends_with("line 1 is no JSON object"));
         assert!(read(b"{\"a\":\"1\"}", 0).unwrap_err().ends_with("line 1 has no text in the field \"b\""));
         assert!(read(b"{\"a\":\"1\",\"b\":\"\xff\"}", 0).unwrap_err().contains("line 1, byte 15: it is not UTF-8"));

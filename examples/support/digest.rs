@@ -101,7 +101,8 @@ mod tests {
 
     #[test]
     fn texts_and_their_order_and_ends() {
-        let digests = [vec!["ab", "c"], vec!["a", "bc"], vec!["c", "ab"], vec!["ab", "c", ""], vec!["abc"]].map(of_texts);
+        let digests =
+            [vec!["ab", "c"], vec!["a", "bc"], vec!["c", "ab"], vec!["ab", "c", ""], vec!["abc"]].map(of_texts);
         for (i, digest) in digests.iter().enumerate() {
             assert!(!digests[..i].contains(digest));
         }
@@ -111,7 +112,8 @@ mod tests {
     #[test]
     fn a_checkpoint_is_its_files_wherever_they_lie() {
         let [one, two] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
-        let write = |folder: &tempfile::TempDir, name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+        let write =
+            |folder: &tempfile::TempDir, name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
         for folder in [&one, &two] {
             write(folder, "config.json", "{}");
             write(folder, "model.safetensors", "weights");

@@ -81,7 +81,8 @@ impl<T: Serialize + DeserializeOwned> Log<T> {
     pub fn add(&mut self, record: T) -> Result<(), Error> {
         if let Some((path, file)) = &mut self.file {
             let line = serde_json::to_string(&record)? + "\n";
-            file.write_all(line.as_bytes()).map_err(|error| format!("{} cannot be written: {error}", path.display()))?;
+            file.write_all(line.as_bytes())
+                .map_err(|error| format!("{} cannot be written: {error}", path.display()))?;
         }
         self.records.push(record);
         Ok(())
@@ -101,7 +102,8 @@ impl Header {
         if log_format != FORMAT {
             return Err(format!("is a log of format {log_format}, and this version writes format {FORMAT}"));
         }
-        let found: Self = serde_json::from_slice(line).map_err(|error| format!("begins with a broken line ({error})"))?;
+        let found: Self =
+            serde_json::from_slice(line).map_err(|error| format!("begins with a broken line ({error})"))?;
         if found.program != self.program {
             return Err(format!("is a log of {}, not of {}", found.program, self.program));
         }
@@ -146,7 +148,10 @@ mod tests {
         open(&path, "evaluate", "r").unwrap().add((1, "a".into())).unwrap();
         let before = fs::read(&path).unwrap();
         let found = open(&path, "evaluate", "other").err().unwrap();
-        assert!(found.ends_with("was begun under other conditions (the references differ): name a new file"), "{found}");
+        assert!(
+            found.ends_with("was begun under other conditions (the references differ): name a new file"),
+            "{found}"
+        );
         let found = open(&path, "tune", "r").err().unwrap();
         assert!(found.contains("is a log of evaluate, not of tune"), "{found}");
         assert_eq!(fs::read(&path).unwrap(), before);

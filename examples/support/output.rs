@@ -30,7 +30,8 @@ impl OutputFile {
         }
         if file.path.exists() {
             // A pipe would wait for a reader here.
-            let tried = if file.path.is_file() { OpenOptions::new().append(true).open(&file.path).map(drop) } else { Ok(()) };
+            let tried =
+                if file.path.is_file() { OpenOptions::new().append(true).open(&file.path).map(drop) } else { Ok(()) };
             tried.map_err(|reason| error(&reason))?;
         }
         if !file.direct {
@@ -62,7 +63,11 @@ impl OutputFile {
 
     fn write_to(&self, path: &Path, contents: &str) -> std::io::Result<()> {
         let mut options = OpenOptions::new();
-        let mut file = if self.direct { options.write(true).open(path)? } else { options.write(true).create_new(true).open(path)? };
+        let mut file = if self.direct {
+            options.write(true).open(path)?
+        } else {
+            options.write(true).create_new(true).open(path)?
+        };
         file.write_all(contents.as_bytes())?;
         // A full disk may show only here. A device knows nothing of it.
         if self.direct { Ok(()) } else { file.sync_all() }

@@ -76,8 +76,10 @@ impl PairOptions {
         let little = || match &self.little {
             Some(little) => Ok(little.clone()),
             None if self.is_default() => Ok(default("little")),
-            None => Err("this policy needs something that drafts beside --big: name the folder of the little model by \
-                         --little, or give --lookup or --early-exit (--policy big is the big model alone)"),
+            None => {
+                Err("this policy needs something that drafts beside --big: name the folder of the little model by \
+                         --little, or give --lookup or --early-exit (--policy big is the big model alone)")
+            }
         };
         let [big_options, little_options] = self.loading.options()?;
         let load_big = || -> Result<_, Error> {

@@ -157,7 +157,10 @@ fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
 /// Says which options have no effect.
 fn warn(args: &Args) {
     let ignored = [
-        (args.metric.is_some() && args.svg.is_none() && args.confirm == 0, "--metric has no effect without --svg or --confirm"),
+        (
+            args.metric.is_some() && args.svg.is_none() && args.confirm == 0,
+            "--metric has no effect without --svg or --confirm",
+        ),
         (args.costs.times() && args.confirm == 0, "--timed has no effect without --confirm"),
     ];
     let ignored = ignored.into_iter().filter(|(is, _)| *is).map(|(_, sentence)| sentence.to_owned());
@@ -233,7 +236,8 @@ fn confirm(count: usize, metric: Metric, timed: &Bench, found: &mut [Found]) -> 
 }
 
 fn csv(found: &[Found]) -> String {
-    let mut csv = "curve,setting,bleu,chrf,rougeL,speedup,confirmed,draft_steps,verifier_calls,tokens,policy".to_owned();
+    let mut csv =
+        "curve,setting,bleu,chrf,rougeL,speedup,confirmed,draft_steps,verifier_calls,tokens,policy".to_owned();
     for f in found {
         let confirmed = f.confirmed.map(|speedup| format!("{speedup:.3}")).unwrap_or_default();
         let policy = serde_json::to_string(&f.policy).unwrap_or_default().replace('"', "\"\"");

@@ -104,7 +104,8 @@ fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
     let limits = args.texts.limits(args.max_source_tokens, args.truncate);
     let settings = loaded.settings(&limits);
     let traced = settings.clone().trace(args.json || args.trace);
-    let big = (needs == Needs::Both).then(|| loaded.pair.generator(&AnyPolicy::Big(Default::default()), settings.clone()));
+    let big =
+        (needs == Needs::Both).then(|| loaded.pair.generator(&AnyPolicy::Big(Default::default()), settings.clone()));
     let program = Program {
         args,
         tokenizer,
@@ -246,7 +247,9 @@ impl Program<'_> {
         let length = source.tokens().len();
         let (read, truncated) = source_of(source, &self.settings);
         if truncated {
-            say(format_args!("warning: source {number}: of a sentence of {length} tokens {read} are read, the rest is cut"));
+            say(format_args!(
+                "warning: source {number}: of a sentence of {length} tokens {read} are read, the rest is cut"
+            ));
         } else if self.is_default_pair && length > TRAINED_LENGTH {
             say(format_args!(
                 "warning: source {number}: a sentence of {length} tokens; this pair was trained on at most {TRAINED_LENGTH} \

@@ -53,7 +53,8 @@ impl Report {
         }
         let rounds = times.len().div_ceil(by_source.len().max(1));
         let (count, all) = (by_source.len(), self.sources);
-        let [ours, theirs] = [0, 1].map(|which| by_source.values().map(|both| median(both[which].clone())).sum::<f64>());
+        let [ours, theirs] =
+            [0, 1].map(|which| by_source.values().map(|both| median(both[which].clone())).sum::<f64>());
         let of = if count < all { format!(" of {count} of {all} sources") } else { String::new() };
         Ok(format!(
             "{} for the pair, {} for the big model alone: {:.2}x as fast (timed in turn, medians of {rounds}{of})",
