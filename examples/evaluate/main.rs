@@ -77,7 +77,7 @@ struct Record {
 #[serde(untagged)]
 enum Done {
     /// A sentence for the first time: by the policy and by the big model alone.
-    First { index: usize, policy: Record, big: Record },
+    First { index: usize, policy: Box<Record>, big: Box<Record> },
     /// Its seconds once more.
     Again { index: usize, policy_seconds: f64, big_seconds: f64 },
 }
@@ -131,7 +131,7 @@ fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
     for done in log.records.iter().filter(|done| done.times().index < count) {
         times.push(done.times());
         if let Done::First { index, policy, big } = done {
-            records[*index] = Some((policy, big));
+            records[*index] = Some((&**policy, &**big));
         }
     }
     let records: Vec<(&Record, &Record)> = records.into_iter().flatten().collect();
@@ -196,8 +196,8 @@ fn record(bench: &Bench, policy: &AnyPolicy, index: usize, round: usize, outputs
         return Ok(Done::Again { index, policy_seconds, big_seconds });
     }
     trial::count_as(policy, &mut found);
-    let record = |output: Output| -> Result<Record, Error> {
-        Ok(Record { text: bench.tokenizer.decode(&output.tokens)?, statistics: output.statistics })
+    let record = |output: Output| -> Result<Box<Record>, Error> {
+        Ok(Box::new(Record { text: bench.tokenizer.decode(&output.tokens)?, statistics: output.statistics }))
     };
     Ok(Done::First { index, policy: record(found)?, big: record(big)? })
 }
