@@ -1,6 +1,7 @@
 //! What passes cost, measured once, so that the time of a policy can be told from its counted passes.
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     time::Instant,
 };
@@ -156,7 +157,7 @@ impl CostsOptions {
     }
 
     /// What passes cost, at the mean length of the sources. Costs of a file are taken if they were measured for this; else a
-    /// file that was named is refused, and one beside a log is measured anew.
+    /// file that was named is refused, and so is one that goes with a log; beside a new log they are measured anew.
     pub fn costs(&self, measured: &Loaded, bench: &Bench, resume: Option<&Path>) -> Result<Costs, Error> {
         let (tokens, _) = bench.read();
         let length = (tokens / bench.sources.len()).max(1);
@@ -170,6 +171,10 @@ impl CostsOptions {
                 }
                 Err(reason) if self.file.is_some() => {
                     return Err(format!("{reason}: name another file for --costs, or remove this one").into());
+                }
+                // The log goes with these costs, and is not to lose them.
+                Err(reason) if resume.is_some_and(|log| fs::metadata(log).is_ok_and(|log| log.len() > 0)) => {
+                    return Err(format!("{reason}: name a new file for --resume").into());
                 }
                 Err(reason) => say(format_args!("note: {reason}: they are measured anew")),
             }

@@ -167,6 +167,10 @@ fn costs_are_of_the_pair_that_was_measured() {
     let anew = sweep(&["--resume", "run.new"]).ok();
     assert!(anew.err.contains("they are measured anew"), "{anew:?}");
     assert_eq!(costs("run.new.costs.json")["measured_with"], one["measured_with"]);
+    // Nor do costs that a log goes with give way to others.
+    sweep(&["--resume", "run.one", "--precision", "int8"])
+        .refused(1, "precision differ): name a new file for --resume");
+    assert_eq!(costs("run.one.costs.json"), one);
     // An old log and costs that were measured anew do not go together.
     fs::remove_file(place.at("run.one.costs.json")).unwrap();
     sweep(&["--resume", "run.one"]).refused(1, "(the costs of passes differ)");
