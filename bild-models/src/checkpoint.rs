@@ -129,7 +129,8 @@ impl Checkpoint {
         self.weights.tensors.contains_key(name)
     }
 
-    pub(crate) fn directory(&self) -> &Path {
+    /// The directory; of a checkpoint of the hub, where it was put.
+    pub fn directory(&self) -> &Path {
         &self.directory
     }
 

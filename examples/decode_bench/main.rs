@@ -10,93 +10,99 @@ mod bandwidth;
 mod measure;
 mod profile;
 
-use std::{path::PathBuf, process::ExitCode, time::Instant};
+use std::{fmt::Write, process::ExitCode, time::Instant};
 
-use bild::{Generator, Lossless, NoDraft, Output, Settings, Source, Threads, Token};
+use bild::{AnyPolicy, BigAlone, Output, Overflow, Source, Token};
 use clap::Parser;
 use measure::{Measured, Spread, measure};
 use serde_json::json;
 use support::{
     Error,
-    models::{self, ModelArgs},
-    policy::{Mode, PolicyArgs},
+    args::{self, PairArgs, PolicyArgs, whole},
+    output::Files,
+    pair::Limits,
+    policy::needs,
+    streams::Stdout,
+    trial::source_of,
 };
 
 /// Time decoding with one checkpoint or a pair: a source of fixed ids, a fixed number of new tokens, end-of-sequence
 /// ignored.
 #[derive(Parser)]
-#[command(name = "decode_bench")]
+#[command(
+    name = "decode_bench",
+    allow_negative_numbers = true,
+    mut_arg("big", |model| {
+        model.long("model").alias("big").required(true).help("The folder of the model; with anything that drafts, of the big one")
+    }),
+)]
 struct Args {
-    /// The folder of the model; with --little, of the big one
-    #[arg(long, value_name = "DIR")]
-    model: PathBuf,
-    /// The folder of the little model, for a policy of two models
-    #[arg(long, value_name = "DIR")]
-    little: Option<PathBuf>,
     #[command(flatten)]
-    models: ModelArgs,
+    pair: PairArgs,
     #[command(flatten)]
     policy: PolicyArgs,
     /// Tokens in the source
-    #[arg(long, value_name = "N", default_value_t = 64)]
+    #[arg(long, value_name = "N", default_value = "64", value_parser = whole(1..=1_000_000))]
     source_len: usize,
     /// Tokens to write
-    #[arg(long, value_name = "N", default_value_t = 64)]
+    #[arg(long, value_name = "N", default_value = "64", value_parser = whole(1..=65_536))]
     new_tokens: usize,
     /// Also time so many generations at once, beside as many one after the other
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..))]
-    at_once: Option<u32>,
+    #[arg(long, value_name = "N", value_parser = whole(2..=1024))]
+    at_once: Option<usize>,
     /// Show where the time of a pass goes; measuring it takes some itself
     #[arg(long)]
     profile: bool,
     /// How often to measure, after one run that warms up
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
-    runs: u32,
-    /// One JSON object on standard output, and nothing else
+    #[arg(long, value_name = "N", default_value = "5", value_parser = whole(1..=1_000_000))]
+    runs: usize,
+    /// One JSON object on standard output
     #[arg(long)]
     json: bool,
 }
 
 fn main() -> ExitCode {
-    support::exit(run(&Args::parse()).map(|()| true))
+    args::main(run)
 }
 
-fn run(args: &Args) -> Result<(), Error> {
+fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
+    Files::default().reads("--policy-file", args.policy.file()).check()?;
     if args.profile {
         profile::install()?;
     }
-    let threads = args.models.threads.unwrap_or_else(|| Threads::default().count());
-    let [options, little_options] = args.models.options()?;
+    let pair = args.pair.options();
+    let given = args.policy.policy()?;
+    // Without anything that drafts the model decodes alone.
+    let is_alone = !args.pair.drafts() && !matches!(given, AnyPolicy::Little(_) | AnyPolicy::Big(_));
+    let policy = if is_alone { AnyPolicy::Big(BigAlone {}) } else { given };
+    args::warn(args.policy.warnings().into_iter().chain(args.pair.warnings(needs(&policy))));
+    if is_alone && args.policy.is_given() {
+        args::warn([
+            "the policy has no effect: without --little, --lookup or --early-exit the model decodes alone".into()
+        ]);
+    }
     let begun = Instant::now();
-    let model = models::load(&models::open(&args.model)?, "the model", &options)?;
-    let load_little = |path| models::load(&models::open(path)?, "the little model", &little_options);
+    let loaded = pair.load(needs(&policy))?;
     let load_ms = begun.elapsed().as_secs_f64() * 1e3;
     // Fixed, spread over the vocabulary, without the lowest ids, which are special.
-    let most = model.config().vocab_size.min(32_000).saturating_sub(3).max(1);
+    let most = loaded.pair.big().config().vocab_size.min(32_000).saturating_sub(3).max(1);
     let source: Vec<Token> = (0..args.source_len).map(|i| (3 + i * 7919 % most) as Token).collect();
-    let (source, settings) = (
-        Source::new(source),
-        Settings::default()
-            .max_new_tokens(args.new_tokens)
-            .max_source_tokens(args.source_len, bild::Overflow::Error)
-            .end_tokens([]),
-    );
-    let alone = |model| Generator::new((NoDraft, model), Lossless::default());
-    let measured = match (&args.little, args.policy.mode()) {
-        (Some(little), Mode::Bild | Mode::Lossless) => {
-            let generator = Generator::new((load_little(little)?, model), args.policy.policy()?)?;
-            measure(args, &generator.with_settings(settings), &source)?
-        }
-        (Some(little), Mode::Little) => measure(args, &alone(load_little(little)?)?.with_settings(settings), &source)?,
-        _ => {
-            let generator = Generator::new((NoDraft, model), args.policy.policy()?)?;
-            measure(args, &generator.with_settings(settings), &source)?
-        }
+    let source = Source::new(source);
+    let limits = Limits {
+        max_new_tokens: args.new_tokens,
+        max_source_tokens: args.source_len,
+        overflow: Overflow::Error,
+        seed: 0,
     };
+    let settings = loaded.settings(&limits).end_tokens([]);
+    let generator = loaded.pair.generator(&policy, settings.clone())?;
+    let measured = measure(args, &generator, &source)?;
+    let threads = pair.loading.threads();
     let peak_rss_mib = peak_rss_mib(); // before the buffer of the bandwidth
     let read_gb_per_s = bandwidth::read_gb_per_s(threads);
-    report(args, &measured, &Machine { threads, load_ms, peak_rss_mib, read_gb_per_s });
-    Ok(())
+    let machine = Machine { threads, load_ms, peak_rss_mib, read_gb_per_s, source: source_of(&source, &settings) };
+    out.line(report(args, &measured, &machine).trim_end())?;
+    Ok(true)
 }
 
 /// What was found out beside the measured runs.
@@ -105,10 +111,12 @@ struct Machine {
     load_ms: f64,
     peak_rss_mib: Option<f64>,
     read_gb_per_s: f64,
+    /// How many tokens of the source were read, and whether it was cut.
+    source: (usize, bool),
 }
 
-fn report(args: &Args, measured: &Measured, machine: &Machine) {
-    let Machine { threads, load_ms, peak_rss_mib, read_gb_per_s } = *machine;
+fn report(args: &Args, measured: &Measured, machine: &Machine) -> String {
+    let Machine { threads, load_ms, peak_rss_mib, read_gb_per_s, source: (source_tokens, truncated) } = *machine;
     let outputs = &measured.outputs;
     let of = |value: fn(&Output) -> f64| outputs.iter().map(value).collect::<Vec<_>>();
     let encoders = of(|output| output.statistics.encode_time.as_secs_f64() * 1e3);
@@ -122,33 +130,31 @@ fn report(args: &Args, measured: &Measured, machine: &Machine) {
             "encoder_ms": encoder.median, "encoder_ms_min": encoder.min, "encoder_ms_max": encoder.max,
             "ms_per_token": token.median, "ms_per_token_min": token.min, "ms_per_token_max": token.max,
             "load_ms": load_ms, "first_ms": measured.first_ms, "peak_rss_mib": peak_rss_mib,
-            "read_gb_per_s": read_gb_per_s, "model": args.model, "little": args.little,
-            "source_len": args.source_len, "new_tokens": args.new_tokens, "threads": threads,
-            "precision": format!("{:?}", args.models.precision).to_lowercase(), "runs": args.runs,
+            "read_gb_per_s": read_gb_per_s, "model": args.pair.big, "little": args.pair.little,
+            "source_len": args.source_len, "source_tokens": source_tokens, "truncated": truncated, "new_tokens": args.new_tokens, "threads": threads,
+            "precision": format!("{:?}", args.pair.precision).to_lowercase(), "runs": args.runs,
             "runs_ms": { "encoder": encoders, "token": tokens }, "at_once": measured.at_once, "stats": outputs[0].statistics,
             "profile": args.profile.then(|| profile::read().json()),
         });
-        println!("{object}");
-        return;
+        return object.to_string();
     }
-    let line = |name: &str, Spread { median, min, max }: Spread| {
-        println!("{name:<16} {median:>9.3} ms ({min:.3} to {max:.3})");
-    };
-    println!("{:<16} {load_ms:>9.0} ms", "loading");
-    line("encoder", encoder);
-    line("a token", token);
+    let mut text = format!("{:<16} {load_ms:>9.0} ms\n", "loading");
+    for (name, Spread { median, min, max }) in [("encoder", encoder), ("a token", token)] {
+        let _ = writeln!(text, "{name:<16} {median:>9.3} ms ({min:.3} to {max:.3})");
+    }
     if let (Some(count), Some(Spread { median, min, max })) = (args.at_once, measured.at_once) {
         let name = format!("{count} at once");
-        println!("{name:<16} {median:>9.2} times as fast as in turn ({min:.2} to {max:.2})");
+        let _ = writeln!(text, "{name:<16} {median:>9.2} times as fast as in turn ({min:.2} to {max:.2})");
     }
     if let Some(peak) = peak_rss_mib {
-        println!("{:<16} {peak:>9.1} MiB", "peak memory");
+        let _ = writeln!(text, "{:<16} {peak:>9.1} MiB", "peak memory");
     }
-    println!("{:<16} {read_gb_per_s:>9.1} GB/s", "read bandwidth");
-    println!("{:<16} {}", "the first run", outputs[0].statistics);
+    let _ = writeln!(text, "{:<16} {read_gb_per_s:>9.1} GB/s", "read bandwidth");
+    let _ = writeln!(text, "{:<16} {}", "the first run", outputs[0].statistics);
     if args.profile {
-        print!("{}", profile::read());
+        text += &profile::read().to_string();
     }
+    text
 }
 
 /// The most memory this process has held, where the system tells (Linux).

@@ -38,7 +38,7 @@ pub(crate) fn measure<P: Pair>(
     generator: &Generator<P>,
     source: &Source,
 ) -> Result<Measured, support::Error> {
-    let progress = support::bar(u64::from(args.runs) + 1, "Measuring");
+    let progress = support::progress::bar(args.runs + 1, "Measuring");
     let first = generator.generate(source)?;
     progress.inc(1);
     profile::begin();
@@ -56,8 +56,8 @@ pub(crate) fn measure<P: Pair>(
 fn at_once<P: Pair>(
     generator: &Generator<P>,
     source: &Source,
-    runs: u32,
-    count: u32,
+    runs: usize,
+    count: usize,
 ) -> Result<Spread, support::Error> {
     let mut speedups = Vec::new();
     for _ in 0..runs {

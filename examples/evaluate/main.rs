@@ -5,31 +5,35 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod result;
+
 use std::{
-    fs::File,
-    io::{BufWriter, Write},
     path::PathBuf,
     process::ExitCode,
+    time::{Duration, Instant},
 };
 
-use bild::{AnyPolicy, BigAlone, Generator, Overflow, Settings, Statistics};
+use bild::{AnyPolicy, BigAlone, Generator, Output, Statistics};
 use clap::Parser;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 use support::{
     Error,
-    dataset::DatasetArgs,
+    args::{self, DatasetArgs, PairArgs, PolicyArgs, TextArgs, whole},
+    clock::{Timed, both},
+    dataset,
     log::Log,
-    metrics::{Scores, Sentence, bootstrap},
-    pair::{AnyPair, PairArgs},
-    policy::PolicyArgs,
+    output::{Files, OutputFile},
+    pair::AnyPair,
+    policy::{Needs, needs},
+    progress,
+    streams::Stdout,
     trial::{self, Bench},
 };
 
 /// Quality and speed of a policy on a dataset: BLEU, chrF and ROUGE, and how many times as fast it is as the big model
 /// alone, both timed in turn on every sentence.
 #[derive(Parser)]
-#[command(name = "evaluate")]
+#[command(name = "evaluate", allow_negative_numbers = true)]
 struct Args {
     #[command(flatten)]
     dataset: DatasetArgs,
@@ -37,15 +41,15 @@ struct Args {
     pair: PairArgs,
     #[command(flatten)]
     policy: PolicyArgs,
-    /// The most tokens to write for a source
-    #[arg(long, value_name = "N", default_value_t = 128)]
-    max_new_tokens: usize,
-    /// The most tokens of a source; what is longer is cut
-    #[arg(long, value_name = "N", default_value_t = 512)]
+    #[command(flatten)]
+    texts: TextArgs,
+    /// The most tokens of a source, prefix included; what is longer is cut
+    #[arg(long, value_name = "N", default_value = "512", value_parser = whole(1..=u64::MAX))]
     max_source_tokens: usize,
-    /// The seed of a policy that draws random numbers
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    seed: u64,
+    /// How often to time every sentence; more rounds tell the machine's noise [default: as many as ten seconds hold, 20 at
+    /// most]
+    #[arg(long, value_name = "N", value_parser = whole(1..=1000))]
+    rounds: Option<usize>,
     /// One JSON object on standard output
     #[arg(long)]
     json: bool,
@@ -57,158 +61,143 @@ struct Args {
     resume: Option<PathBuf>,
 }
 
-/// One sentence by one policy.
+/// How long rounds are added for, and how many there are at most, if nothing is said.
+const LONG_ENOUGH: Duration = Duration::from_secs(10);
+const ROUNDS: usize = 20;
+
+/// One sentence by one model or pair.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Record {
     text: String,
     statistics: Statistics,
 }
 
-impl Record {
-    fn seconds(&self) -> f64 {
-        self.statistics.total_time.as_secs_f64()
+/// What was done, in order.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Done {
+    /// A sentence for the first time: by the policy and by the big model alone.
+    First { index: usize, policy: Box<Record>, big: Box<Record> },
+    /// Its seconds once more.
+    Again { index: usize, policy_seconds: f64, big_seconds: f64 },
+}
+
+impl Done {
+    fn times(&self) -> Timed {
+        match self {
+            Self::First { index, policy, big } => {
+                let seconds = |record: &Record| record.statistics.total_time.as_secs_f64();
+                Timed { index: *index, policy: seconds(policy), big: seconds(big) }
+            }
+            Self::Again { index, policy_seconds, big_seconds } => {
+                Timed { index: *index, policy: *policy_seconds, big: *big_seconds }
+            }
+        }
     }
 }
 
 fn main() -> ExitCode {
-    support::exit(run(&Args::parse()).map(|()| true))
+    args::main(run)
 }
 
-fn run(args: &Args) -> Result<(), Error> {
-    let examples = args.dataset.read()?;
+fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
+    let (pair, dataset) = (args.pair.options(), args.dataset.options()?);
+    let mut files = Files::default();
+    dataset.name(&mut files);
+    files.reads_folders(pair.folders());
+    files.reads("--policy-file", args.policy.file());
+    files.writes("--hyp", args.hyp.as_deref()).writes("--resume", args.resume.as_deref()).check()?;
+    let hyp = args.hyp.as_deref().map(OutputFile::tried).transpose()?;
     let policy = args.policy.policy()?;
-    let settings = Settings::default()
-        .max_new_tokens(args.max_new_tokens)
-        .max_source_tokens(args.max_source_tokens, Overflow::Truncate)
-        .seed(args.seed);
+    // The big model is always there, to be compared with.
+    let needs = if needs(&policy) == Needs::Big { Needs::Big } else { Needs::Both };
+    args::warn(args.policy.warnings().into_iter().chain(args.pair.warnings(needs)));
+    args::warn(args.texts.warning(&policy));
+    if needs == Needs::Big {
+        args::warn(["the big model is compared with itself".into()]);
+    }
+    let mut examples = dataset.read()?;
+    let count = dataset.taken(examples.len());
+    let loaded = pair.load(needs)?;
+    let limits = args.texts.limits(args.max_source_tokens, true);
+    let data = dataset::conditions(&examples)?;
+    examples.truncate(count);
+    let bench = Bench::new(loaded, examples, &args.texts.prefix, &limits)?;
     // What was done under other conditions is not gone on with. The number of sentences may grow.
-    let dataset = DatasetArgs { count: None, ..args.dataset.clone() };
-    let conditions = format!("{dataset:?} {:?} {policy:?} {settings:?}", args.pair);
-    let mut log = Log::<(Record, Record)>::open(args.resume.as_deref(), &conditions)?;
-    let bench = Bench::new(args.pair.load()?, examples, &args.pair.prefix, settings)?;
-    let big = AnyPolicy::Big(BigAlone {});
-    let (generator, alone) = (bench.generator(&policy)?, bench.generator(&big)?);
-    let count = bench.sources.len();
-    let progress = support::bar(count as u64, "Evaluating");
-    if log.records.len() < count {
-        // The first generation of a process is slower than those after it.
-        one(&bench, &generator, &policy, 0)?;
-        one(&bench, &alone, &big, 0)?;
-    }
-    progress.set_position(log.records.len().min(count) as u64);
-    for index in log.records.len()..count {
-        // In turn, so that what else the machine does falls on both.
-        let both = if index % 2 == 0 {
-            let found = one(&bench, &generator, &policy, index)?;
-            (found, one(&bench, &alone, &big, index)?)
-        } else {
-            let alone = one(&bench, &alone, &big, index)?;
-            (one(&bench, &generator, &policy, index)?, alone)
-        };
-        log.add(both)?;
-        progress.inc(1);
-    }
-    progress.finish_and_clear();
-    let records = &log.records[..count.min(log.records.len())];
-    if let Some(path) = &args.hyp {
-        let mut file = BufWriter::new(File::create(path).map_err(|error| format!("{}: {error}", path.display()))?);
-        records.iter().try_for_each(|(found, _)| writeln!(file, "{}", found.text.replace(['\n', '\r'], " ")))?;
-        file.flush()?;
-    }
-    let result = result(records, &bench);
-    if args.json {
-        println!("{result}")
-    } else {
-        print(&result)
-    }
-    Ok(())
-}
-
-/// One sentence by one policy.
-fn one(bench: &Bench, generator: &Generator<AnyPair>, policy: &AnyPolicy, index: usize) -> Result<Record, Error> {
-    let mut output =
-        generator.generate(&bench.sources[index]).map_err(|error| format!("source {}: {error}", index + 1))?;
-    trial::count_as(policy, &mut output);
-    Ok(Record { text: bench.tokenizer.decode(&output.tokens)?, statistics: output.statistics })
-}
-
-/// Resamples for an interval.
-const RESAMPLES: usize = 1000;
-
-fn result(records: &[(Record, Record)], bench: &Bench) -> Value {
-    let judged = |record: &Record, i: usize| Sentence::of(&record.text, &bench.examples[i].reference);
-    let found: Vec<Sentence> = records.iter().enumerate().map(|(i, (found, _))| judged(found, i)).collect();
-    let big: Vec<Sentence> = records.iter().enumerate().map(|(i, (_, big))| judged(big, i)).collect();
-    let speedup = |indices: &[usize]| {
-        let sum = |of: fn(&(Record, Record)) -> f64| indices.iter().map(|&i| of(&records[i])).sum::<f64>();
-        sum(|(_, big)| big.seconds()) / sum(|(found, _)| found.seconds())
-    };
-    let all: Vec<usize> = (0..records.len()).collect();
-    let interval = |f: &dyn Fn(&[usize]) -> f64| {
-        let (low, high) = bootstrap(records.len(), RESAMPLES, 1, f);
-        json!([low, high])
-    };
-    let of = |sentences: &[Sentence], indices: &[usize]| Scores::of(indices.iter().map(|&i| &sentences[i]));
-    let scores = |sentences: &[Sentence]| {
-        let Scores { bleu, chrf, rouge1, rouge2, rouge_l } = Scores::of(sentences.iter());
-        json!({ "bleu": bleu, "chrf": chrf, "rouge1": rouge1, "rouge2": rouge2, "rougeL": rouge_l })
-    };
-    let mut result = scores(&found);
-    let (mut sum, mut big_sum) = (Statistics::default(), Statistics::default());
-    for (found, big) in records {
-        sum += &found.statistics;
-        big_sum += &big.statistics;
-    }
-    let more = json!({
-        "speedup": speedup(&all),
-        "block_efficiency": sum.block_efficiency(),
-        "big_share": sum.verifier_share(),
-        "fallback_rate": sum.fallback_rate(),
-        "rollback_rate": sum.rollback_rate(),
-        "acceptance_rate": sum.acceptance_rate(),
-        "sentences": records.len(), "tokens": sum.tokens, "seconds": sum.total_time.as_secs_f64(),
-        "draft_steps": sum.draft_steps, "verifier_calls": sum.verifier_calls,
-        "same_as_big": records.iter().filter(|(found, big)| found.text == big.text).count(),
-        "intervals": {
-            "bleu": interval(&|indices| of(&found, indices).bleu),
-            "bleu_loss": interval(&|indices| of(&big, indices).bleu - of(&found, indices).bleu),
-            "rougeL": interval(&|indices| of(&found, indices).rouge_l),
-            "speedup": interval(&speedup),
-        },
-    });
-    result.as_object_mut().expect("it is an object").extend(more.as_object().expect("it is an object").clone());
-    let mut big = scores(&big);
-    big["seconds"] = big_sum.total_time.as_secs_f64().into();
-    big["tokens"] = big_sum.tokens.into();
-    result["big"] = big;
-    result
-}
-
-/// The result for a reader.
-fn print(result: &Value) {
-    println!("{:<18}{:>10}{:>12}", "", "policy", "big alone");
-    for (name, key) in
-        [("BLEU", "bleu"), ("chrF", "chrf"), ("ROUGE-1", "rouge1"), ("ROUGE-2", "rouge2"), ("ROUGE-L", "rougeL")]
-    {
-        let value = |object: &Value| object[key].as_f64().unwrap_or(f64::NAN);
-        println!("{name:<18}{:>10.2}{:>12.2}", value(result), value(&result["big"]));
-    }
-    let low_high = |key: &str| {
-        let ends = &result["intervals"][key];
-        format!("{:.2} to {:.2}", ends[0].as_f64().unwrap_or(f64::NAN), ends[1].as_f64().unwrap_or(f64::NAN))
-    };
-    println!("{:<18}{:>10}", "sentences", result["sentences"]);
-    println!("{:<18}{:>10}", "the same text", result["same_as_big"]);
-    println!(
-        "{:<18}{:>10.2}   (95 %: {})",
-        "times as fast",
-        result["speedup"].as_f64().unwrap_or(f64::NAN),
-        low_high("speedup")
-    );
-    println!("{:<18}{:>10}   (95 %)", "BLEU lost", low_high("bleu_loss"));
-    for key in ["block_efficiency", "big_share", "fallback_rate", "rollback_rate", "acceptance_rate"] {
-        if let Some(value) = result[key].as_f64() {
-            println!("{:<18}{value:>10.2}", key.replace('_', " "));
+    let conditions = || Ok(bench.conditions()?.and(data).with("the policy", &policy)?);
+    let mut log = Log::open(args.resume.as_deref(), "evaluate", conditions)?;
+    measure(args, &bench, &policy, &mut log)?;
+    let (mut records, mut times) = (vec![None; count], Vec::new());
+    for done in log.records.iter().filter(|done| done.times().index < count) {
+        times.push(done.times());
+        if let Done::First { index, policy, big } = done {
+            records[*index] = Some((&**policy, &**big));
         }
     }
+    let records: Vec<(&Record, &Record)> = records.into_iter().flatten().collect();
+    let result = result::json(&records, &times, &bench);
+    let printed = if args.json { out.line(&result) } else { out.line(result::table(&result)) };
+    if let Some(hyp) = &hyp {
+        let line = |record: &Record| record.text.replace(['\n', '\r'], " ") + "\n";
+        hyp.write(&records.iter().map(|(policy, _)| line(policy)).collect::<String>())?;
+    }
+    result::warn(&result);
+    printed.map(|()| true)
+}
+
+/// Decodes and times what the log does not have yet, round by round.
+fn measure(args: &Args, bench: &Bench, policy: &AnyPolicy, log: &mut Log<Done>) -> Result<(), Error> {
+    let count = bench.sources.len();
+    let mut rounds = vec![0; count];
+    let mut seconds = 0.0;
+    for timed in log.records.iter().map(Done::times).filter(|timed| timed.index < count) {
+        rounds[timed.index] += 1;
+        seconds += timed.policy + timed.big;
+    }
+    let (generator, alone) = (bench.generator(policy)?, bench.generator(&AnyPolicy::Big(BigAlone {}))?);
+    let mut is_warm = false;
+    loop {
+        let done = rounds.iter().copied().min().unwrap_or(0);
+        let is_enough = match args.rounds {
+            Some(rounds) => done >= rounds,
+            // Another round must fit as well.
+            None => done >= ROUNDS || (done > 0 && seconds * (1.0 + 1.0 / done as f64) > LONG_ENOUGH.as_secs_f64()),
+        };
+        if is_enough {
+            return Ok(());
+        }
+        let missing: Vec<usize> = (0..count).filter(|index| rounds[*index] == done).collect();
+        let progress = progress::bar(count, if done == 0 { "Evaluating" } else { "Timing" });
+        progress.set_position((count - missing.len()) as u64);
+        let begun = Instant::now();
+        for index in missing {
+            if !std::mem::replace(&mut is_warm, true) {
+                // The first generation of a process is slower than those after it.
+                one(bench, [&generator, &alone], index, 0)?;
+            }
+            let outputs = one(bench, [&generator, &alone], index, index + done)?;
+            log.add(record(bench, policy, index, done, outputs)?)?;
+            rounds[index] += 1;
+            progress.inc(1);
+        }
+        seconds += begun.elapsed().as_secs_f64();
+        progress.finish_and_clear();
+    }
+}
+
+fn one(bench: &Bench, both_ways: [&Generator<AnyPair>; 2], index: usize, first: usize) -> Result<[Output; 2], Error> {
+    both(both_ways, &bench.sources[index], first).map_err(|error| format!("source {}: {error}", index + 1).into())
+}
+
+fn record(bench: &Bench, policy: &AnyPolicy, index: usize, round: usize, outputs: [Output; 2]) -> Result<Done, Error> {
+    let [mut found, big] = outputs;
+    if round > 0 {
+        let [policy_seconds, big_seconds] = [found, big].map(|output| support::clock::seconds(&output));
+        return Ok(Done::Again { index, policy_seconds, big_seconds });
+    }
+    trial::count_as(policy, &mut found);
+    let record = |output: Output| -> Result<Box<Record>, Error> {
+        Ok(Box::new(Record { text: bench.tokenizer.decode(&output.tokens)?, statistics: output.statistics }))
+    };
+    Ok(Done::First { index, policy: record(found)?, big: record(big)? })
 }

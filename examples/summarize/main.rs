@@ -5,63 +5,63 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-mod windows;
-
 use std::{
-    fs,
-    io::{self, IsTerminal, Read},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
-use bild::{NoDraft, Overflow, Pair, Settings, Statistics, TextGenerator};
+use bild::{AnyPolicy, BigAlone, Generator, Settings, Source, Statistics, Tokenizer};
 use clap::{Parser, ValueEnum};
-use serde_json::json;
+use serde_json::{Value, json};
 use support::{
     Error,
-    models::{self, ModelArgs},
-    policy::{Mode, PolicyArgs},
+    args::{self, PairArgs, PolicyArgs, TextArgs, whole},
+    output::Files,
+    pair::AnyPair,
+    policy::needs,
+    progress,
+    streams::{Stdout, say},
+    text,
+    trial::source_of,
+    windows::{End, windows},
 };
-use windows::windows;
 
 /// Summarize a text with a T5, or with a big and a little one.
 ///
 /// A text longer than the model's window is summarized in windows of whole sentences, whose summaries are joined or
-/// summarized again.
+/// summarized again. A sentence longer than the window is cut at a comma or the end of a line, at white space, at last
+/// between tokens. The text is read as it is, and all of it.
 #[derive(Parser)]
-#[command(name = "summarize")]
+#[command(
+    name = "summarize",
+    allow_negative_numbers = true,
+    mut_arg("big", |big| big.required(true).help("The folder of the big model, as transformers saves it")),
+    mut_arg("little", |little| little.help("The folder of the little model; without anything that drafts the big one works alone")),
+    mut_arg("prefix", |prefix| prefix.default_value("summarize: ").hide_default_value(false).help("Put before every window")),
+    mut_arg("max_new_tokens", |most| most.help("The most tokens of one summary")),
+)]
 struct Args {
-    /// The text; without it and without --file, standard input is read
+    /// The text; without it and without --file, or as "-", standard input is read
     text: Option<String>,
-    /// A file that holds the text
+    /// A file that holds the text, "-" for standard input
     #[arg(long, conflicts_with = "text")]
     file: Option<PathBuf>,
-    /// The folder of the big model
-    #[arg(long, value_name = "DIR", help_heading = "Models")]
-    big: PathBuf,
-    /// The folder of the little model; without it the big one works alone
-    #[arg(long, value_name = "DIR", help_heading = "Models")]
-    little: Option<PathBuf>,
     #[command(flatten)]
-    models: ModelArgs,
+    pair: PairArgs,
     #[command(flatten)]
     policy: PolicyArgs,
-    /// Put before every window
-    #[arg(long, value_name = "TEXT", default_value = "summarize: ")]
-    prefix: String,
+    #[command(flatten)]
+    texts: TextArgs,
     /// The most tokens that the model reads at once, the prefix included
-    #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(8..))]
-    window: u32,
-    /// The most tokens of one summary
-    #[arg(long, value_name = "N", default_value_t = 128)]
-    max_new_tokens: usize,
+    #[arg(long, value_name = "N", default_value = "512", value_parser = whole(8..=u64::MAX))]
+    window: usize,
     /// What becomes of the summaries of several windows
     #[arg(long, value_enum, default_value = "join")]
     parts: Parts,
     /// The language of the text, which tells sentences from abbreviations
     #[arg(long, value_name = "CODE", default_value = "en")]
     language: String,
-    /// One JSON object on standard output, and nothing else
+    /// One JSON object on standard output
     #[arg(long)]
     json: bool,
 }
@@ -75,95 +75,105 @@ enum Parts {
 }
 
 fn main() -> ExitCode {
-    support::exit(run(&Args::parse()).map(|()| true))
+    args::main(run)
 }
 
-fn run(args: &Args) -> Result<(), Error> {
-    let text = text(args)?;
-    let policy = args.policy.policy()?;
-    let [big_options, little_options] = args.models.options()?;
-    let load = |path: &PathBuf, name, options| -> Result<_, Error> {
-        let checkpoint = models::open(path)?;
-        Ok((checkpoint.tokenizer()?, models::load(&checkpoint, name, options)?))
-    };
-    let load_big = || load(&args.big, "the big model", &big_options);
-    let load_little = |path| load(path, "the little model", &little_options);
-    match (args.policy.mode(), &args.little) {
-        (Mode::Bild | Mode::Lossless, Some(little)) => {
-            let ((tokenizer, big), (_, little)) = (load_big()?, load_little(little)?);
-            summarize(args, &text, TextGenerator::new(tokenizer, (little, big), policy)?)
-        }
-        (Mode::Little, Some(little)) => {
-            let (tokenizer, little) = load_little(little)?;
-            summarize(args, &text, TextGenerator::new(tokenizer, (NoDraft, little), policy)?)
-        }
-        (Mode::Little, None) => Err("this policy needs --little: name the folder of that model".into()),
-        (Mode::Big, _) | (_, None) => {
-            let (tokenizer, big) = load_big()?;
-            summarize(args, &text, TextGenerator::new(tokenizer, (NoDraft, big), policy)?)
-        }
+fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
+    let stdin = Path::new("-");
+    let file = args.file.as_deref().or((args.text.as_deref().unwrap_or("-") == "-").then_some(stdin));
+    Files::default().reads("the text", file).reads("--policy-file", args.policy.file()).check()?;
+    let given = args.policy.policy()?;
+    let pair = args.pair.options();
+    // Without anything that drafts the big model works alone.
+    let is_alone = !args.pair.drafts() && !matches!(given, AnyPolicy::Little(_) | AnyPolicy::Big(_));
+    let policy = if is_alone { AnyPolicy::Big(BigAlone {}) } else { given };
+    args::warn(args.policy.warnings().into_iter().chain(args.pair.warnings(needs(&policy))));
+    args::warn(args.texts.warning(&policy));
+    if is_alone && args.policy.is_given() {
+        args::warn([
+            "the policy has no effect: without --little, --lookup or --early-exit the big model works alone".into()
+        ]);
     }
+    let text = match file {
+        Some(path) => text::read(path)?,
+        None => text::without_mark(args.text.as_deref().unwrap_or_default()).to_owned(),
+    };
+    if text.trim().is_empty() {
+        return Err("the text is empty".into());
+    }
+    let loaded = pair.load(needs(&policy))?;
+    let limits = args.texts.limits(args.window, false); // every window fits
+    let settings = loaded.settings(&limits);
+    let generator = loaded.pair.generator(&policy, settings.clone())?;
+    let summarizer = Summarizer { args, tokenizer: loaded.tokenizer()?.clone(), generator, settings };
+    summarizer.summarize(text, out)?;
+    Ok(true)
 }
 
-fn text(args: &Args) -> Result<String, Error> {
-    let text = match (&args.text, &args.file) {
-        (Some(text), _) => text.clone(),
-        (None, Some(path)) => {
-            fs::read_to_string(path).map_err(|error| format!("{} cannot be read: {error}", path.display()))?
-        }
-        (None, None) => {
-            if io::stdin().is_terminal() {
-                eprintln!("Reading standard input; Ctrl-D ends it.");
-            }
-            let mut text = String::new();
-            io::stdin().read_to_string(&mut text).map_err(|error| format!("standard input cannot be read: {error}"))?;
-            text
-        }
-    };
-    if text.trim().is_empty() { Err("the text is empty".into()) } else { Ok(text) }
+struct Summarizer<'a> {
+    args: &'a Args,
+    tokenizer: Tokenizer,
+    generator: Generator<AnyPair>,
+    settings: Settings,
 }
 
-fn summarize<P: Pair>(args: &Args, text: &str, generator: TextGenerator<P>) -> Result<(), Error> {
-    let settings = Settings::default()
-        .max_new_tokens(args.max_new_tokens)
-        .max_source_tokens(args.window as usize, Overflow::Truncate);
-    let generator = generator.with_settings(settings).with_prefix(args.prefix.as_str());
-    let fits = |text: &str| Ok(generator.source(text)?.tokens().len() <= args.window as usize);
-    let mut statistics = Statistics::default();
-    let mut rounds = Vec::new();
-    let mut text = text.to_owned();
-    let summary = loop {
-        let windows = windows(&args.language, &text, fits)?;
-        let progress = support::bar(windows.len() as u64, "Summarizing");
-        let mut summaries = Vec::new();
-        for window in &windows {
-            if !fits(window)? {
-                let most = args.window;
-                progress.suspend(|| {
-                    eprintln!("warning: a sentence has more than {most} tokens: what is beyond is not read")
-                });
+impl Summarizer<'_> {
+    fn source(&self, text: &str) -> Result<Source, Error> {
+        Ok(Source::new(self.tokenizer.encode(&format!("{}{text}", self.args.texts.prefix))?))
+    }
+
+    fn summarize(&self, mut text: String, out: &mut Stdout) -> Result<(), Error> {
+        let args = self.args;
+        let fits = |text: &str| Ok(self.source(text)?.tokens().len() <= args.window);
+        let mut statistics = Statistics::default();
+        let (mut rounds, mut parts) = (Vec::new(), Vec::new());
+        let summary = loop {
+            let windows = windows(&args.language, &text, fits)?;
+            let progress = progress::bar(windows.len(), "Summarizing");
+            let mut summaries = Vec::new();
+            for window in &windows {
+                let source = self.source(window.text)?;
+                let output = self.generator.generate(&source)?;
+                statistics += &output.statistics;
+                let summary = self.tokenizer.decode(&output.tokens)?;
+                let (source_tokens, truncated) = source_of(&source, &self.settings);
+                parts.push(json!({
+                    "round": rounds.len() + 1, "source_tokens": source_tokens, "truncated": truncated,
+                    "end": window.end.name(), "summary": summary,
+                }));
+                summaries.push(summary);
+                progress.inc(1);
             }
-            let summary = generator.generate(window)?;
-            statistics += &summary.output.statistics;
-            summaries.push(summary.text);
-            progress.inc(1);
+            progress.finish_and_clear();
+            let cut = windows.iter().filter(|window| window.end > End::Sentence).count();
+            if cut > 0 {
+                let (plural, most) = (if cut == 1 { "" } else { "s" }, args.window);
+                say(format_args!(
+                    "note: {cut} window{plural} of {most} tokens end{} within a sentence",
+                    if cut == 1 { "s" } else { "" }
+                ));
+            }
+            rounds.push(windows.len());
+            let joined = summaries.join(" ");
+            // What does not get shorter would be summarized for ever.
+            if windows.len() == 1 || args.parts == Parts::Join || joined.len() >= text.len() {
+                break joined;
+            }
+            text = joined;
+        };
+        if args.json {
+            let first = parts.iter().filter(|part| part["round"] == 1);
+            let source_tokens: u64 = first.filter_map(|part| part["source_tokens"].as_u64()).sum();
+            let truncated = parts.iter().any(|part: &Value| part["truncated"] == true);
+            return out.line(json!({
+                "summary": summary, "windows": rounds, "stats": statistics,
+                "source_tokens": source_tokens, "truncated": truncated, "parts": parts,
+            }));
         }
-        progress.finish_and_clear();
-        rounds.push(windows.len());
-        let joined = summaries.join(" ");
-        // What does not get shorter would be summarized for ever.
-        if windows.len() == 1 || args.parts == Parts::Join || joined.len() >= text.len() {
-            break joined;
-        }
-        text = joined;
-    };
-    if args.json {
-        println!("{}", json!({ "summary": summary, "windows": rounds, "stats": statistics }));
-    } else {
-        println!("{summary}");
+        out.line(&summary)?;
         let windows: usize = rounds.iter().sum();
         let (plural, seconds) = (if windows == 1 { "" } else { "s" }, statistics.total_time.as_secs_f64());
-        eprintln!("\n{statistics}\n{windows} window{plural} in {seconds:.2} s");
+        say(format_args!("{statistics}\n{windows} window{plural} in {seconds:.2} s"));
+        Ok(())
     }
-    Ok(())
 }

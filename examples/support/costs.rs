@@ -6,13 +6,20 @@ use std::{
     time::Instant,
 };
 
-use bild::{Event, Output, Pair, PairSession, SessionLimit, Source, Token, Want};
+use bild::{Event, Output, Pair, PairSession, Precision, SessionLimit, Source, Token, Want};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Error, bar, median,
-    models::{self, ModelArgs, PrecisionArg},
-    pair::AnyPair,
+    Error,
+    conditions::Conditions,
+    median,
+    models::Loading,
+    output::OutputFile,
+    pair::{AnyPair, Drafting, Loaded, PairOptions},
+    policy::Needs,
+    progress::bar,
+    streams::say,
+    text,
     trial::Bench,
 };
 
@@ -35,10 +42,10 @@ impl Costs {
     /// Measures a pair at a source of `source` tokens, after `generated` tokens: each pass of the big model after the draft
     /// steps that would come before it.
     pub fn measure(pair: &AnyPair, source: usize, generated: usize) -> Result<Self, Error> {
-        let progress = bar(ROUNDS as u64, "Measuring passes");
+        let progress = bar(ROUNDS, "Measuring passes");
         let [mut encode_big, mut encode_little, mut draft] = [Vec::new(), Vec::new(), Vec::new()];
         let mut verify = vec![Vec::new(); ROWS.len()];
-        let most = pair.vocabulary().size - 3;
+        let most = pair.vocabulary().size.saturating_sub(3).max(1);
         let tokens = |count: usize| -> Vec<Token> { (0..count).map(|i| (3 + i * 7919 % most) as Token).collect() };
         let milliseconds = |begun: Instant| begun.elapsed().as_secs_f64() * 1e3;
         let limit = generated + 18;
@@ -96,60 +103,163 @@ impl Costs {
     }
 }
 
-/// Where the costs of passes come from.
-#[derive(clap::Args, Clone, Debug)]
-pub struct CostsArgs {
-    /// A big model whose passes are measured in place of the pair's: one that writes the same, as one that was made larger
-    #[arg(long, value_name = "DIR", requires = "cost_little", help_heading = "Costs")]
-    pub cost_big: Option<PathBuf>,
-    /// The little model to go with it
-    #[arg(long, value_name = "DIR", requires = "cost_big", help_heading = "Costs")]
-    pub cost_little: Option<PathBuf>,
-    /// A file of measured costs: read if it is there, else written
-    #[arg(long, value_name = "FILE", help_heading = "Costs")]
-    pub costs: Option<PathBuf>,
-    /// How many of the sources to time by the clock where that is asked for
-    #[arg(long, value_name = "N", default_value_t = 40, help_heading = "Costs")]
-    pub timed: usize,
-    /// How the weights of those models are held
-    #[arg(long, value_enum, default_value = "f32", help_heading = "Costs")]
-    pub cost_precision: PrecisionArg,
+/// Costs in a file, with what they were measured with.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    #[serde(default)]
+    measured_with: Option<Conditions>,
+    #[serde(flatten)]
+    costs: Costs,
 }
 
-impl CostsArgs {
+/// Where the costs of passes come from.
+#[derive(Clone, Debug)]
+pub struct CostsOptions {
+    /// A big and a little model whose passes are measured in place of the pair's, and how they are held.
+    pub models: Option<(PathBuf, PathBuf, Precision)>,
+    /// A file of measured costs: read if it is there, else written.
+    pub file: Option<PathBuf>,
+    /// How many of the sources are timed by the clock.
+    pub timed: usize,
+}
+
+impl CostsOptions {
+    /// The file of the costs: beside the log of a run that can be gone on with, if none is named.
+    pub fn path(&self, resume: Option<&Path>) -> Option<PathBuf> {
+        let beside = |path: &Path| {
+            let mut name = path.as_os_str().to_owned();
+            name.push(".costs.json");
+            PathBuf::from(name)
+        };
+        self.file.clone().or_else(|| resume.map(beside))
+    }
+
+    /// The folders of other models whose passes are measured.
+    pub fn folders(&self) -> Vec<(&'static str, PathBuf)> {
+        let folders =
+            |(big, little, _): &(PathBuf, PathBuf, _)| [("--cost-big", big.clone()), ("--cost-little", little.clone())];
+        self.models.as_ref().map(folders).into_iter().flatten().collect()
+    }
+
     /// The pair whose passes are measured.
-    fn pair(&self, bench: &Bench) -> Result<AnyPair, Error> {
-        let (Some(big), Some(little)) = (&self.cost_big, &self.cost_little) else { return Ok(bench.pair.clone()) };
-        let args = ModelArgs { precision: self.cost_precision, little_precision: None, threads: None };
-        let [big_options, little_options] = args.options()?;
-        let little = models::load(&models::open(little)?, "the little model to measure", &little_options)?;
-        Ok(AnyPair::Two(little, models::load(&models::open(big)?, "the big model to measure", &big_options)?))
+    pub fn pair(&self, bench: &Bench) -> Result<Loaded, Error> {
+        let Some((big, little, precision)) = &self.models else { return Ok(bench.loaded.clone()) };
+        if !matches!(bench.pair(), AnyPair::Two(..)) {
+            return Err(
+                "--cost-big and --cost-little are two models, and their passes say nothing of a pair that drafts \
+                        in another way"
+                    .into(),
+            );
+        }
+        let loading = Loading { big: *precision, little: *precision, threads: bench.loaded.threads() };
+        let (big, little) = (Some(big.clone()), Some(little.clone()));
+        PairOptions { big, little, drafting: Drafting::Little, loading }.load(Needs::Both)
     }
 
-    /// What passes cost, at the mean length of the sources. A run that can be gone on with keeps its costs: they lie beside
-    /// `resume` if no file is named for them.
-    pub fn costs(&self, bench: &Bench, resume: Option<&Path>) -> Result<Costs, Error> {
-        let path = self.costs.clone().or_else(|| resume.map(|path| path.with_extension("costs.json")));
-        if let Some(path) = path.as_ref().filter(|path| path.exists()) {
-            let text = fs::read_to_string(path)?;
-            return serde_json::from_str(&text).map_err(|error| format!("{}: {error}", path.display()).into());
-        }
-        let tokens: usize = bench.sources.iter().map(|source| source.tokens().len()).sum();
+    /// What passes cost, at the mean length of the sources. Costs of a file are taken if they were measured for this; else a
+    /// file that was named is refused, and so is one that goes with a log; beside a new log they are measured anew.
+    pub fn costs(&self, measured: &Loaded, bench: &Bench, resume: Option<&Path>) -> Result<Costs, Error> {
+        let (tokens, _) = bench.read();
         let length = (tokens / bench.sources.len()).max(1);
-        let costs = Costs::measure(&self.pair(bench)?, length, length / 2 + 1)?;
-        if let Some(path) = &path {
-            fs::write(path, serde_json::to_string(&costs)?).map_err(|error| format!("{}: {error}", path.display()))?;
+        let conditions = measured.conditions()?.with("the mean length of the sources", length)?;
+        let path = self.path(resume);
+        if let Some(path) = path.as_deref().filter(|path| path.exists()) {
+            match kept(path, &conditions) {
+                Ok(costs) => {
+                    say(format_args!("note: what passes cost is read from {}", path.display()));
+                    return Ok(costs);
+                }
+                Err(reason) if self.file.is_some() => {
+                    return Err(format!("{reason}: name another file for --costs, or remove this one").into());
+                }
+                // The log goes with these costs, and is not to lose them.
+                Err(reason) if resume.is_some_and(|log| fs::metadata(log).is_ok_and(|log| log.len() > 0)) => {
+                    return Err(format!("{reason}: name a new file for --resume").into());
+                }
+                Err(reason) => say(format_args!("note: {reason}: they are measured anew")),
+            }
         }
-        Ok(costs)
+        let file = path.as_deref().map(OutputFile::tried).transpose()?;
+        let costs = Costs::measure(&measured.pair, length, length / 2 + 1)?;
+        let text = serde_json::to_string(&Kept { measured_with: Some(conditions), costs })?;
+        file.map_or(Ok(()), |file| file.write(&format!("{text}\n")))?;
+        // As they are read next time, to the last digit.
+        Ok(serde_json::from_str::<Kept>(&text)?.costs)
     }
 
-    /// Some of the sentences, with the pair whose passes are measured.
-    pub fn timed(&self, bench: &Bench) -> Result<Bench, Error> {
-        let count = self.timed.clamp(1, bench.sources.len());
-        // From all parts of the dataset.
-        let chosen = (0..count).map(|i| i * bench.sources.len() / count);
+    /// Some of the sentences, from all parts of the dataset from `begin` on, with the pair whose passes are measured.
+    pub fn timed(&self, measured: &Loaded, bench: &Bench, begin: usize) -> Bench {
+        let all = bench.sources.len() - begin;
+        let count = self.timed.clamp(1, all);
+        let chosen = (0..count).map(|i| begin + i * all / count);
         let (examples, sources) = chosen.map(|i| (bench.examples[i].clone(), bench.sources[i].clone())).unzip();
         let settings = bench.settings.clone().trace(false);
-        Ok(Bench { pair: self.pair(bench)?, tokenizer: bench.tokenizer.clone(), settings, sources, examples })
+        let (tokenizer, prefix) = (bench.tokenizer.clone(), bench.prefix.clone());
+        Bench { loaded: measured.clone(), tokenizer, prefix, settings, sources, examples }
+    }
+}
+
+/// The costs of a file, if they were measured under these conditions.
+fn kept(path: &Path, conditions: &Conditions) -> Result<Costs, String> {
+    let name = path.display();
+    let text = text::read(path).map_err(|error| error.to_string())?;
+    let kept: Kept = serde_json::from_str(&text).map_err(|error| format!("{name} holds no costs ({error})"))?;
+    let verify = &kept.costs.verify;
+    let rising = verify.windows(2).all(|pair| pair[0].0 < pair[1].0);
+    if verify.len() < 2 || !rising {
+        return Err(format!("{name} holds no costs (verify: expected two passes or more, of more and more tokens)"));
+    }
+    let Some(found) = kept.measured_with else {
+        return Err(format!("{name} does not say what its costs were measured with"));
+    };
+    match conditions.difference(&found) {
+        None => Ok(kept.costs),
+        Some(what) => Err(format!("the costs of {name} were measured for something else ({what})")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn costs() -> Costs {
+        Costs { encode_big: 1.5, encode_little: 0.5, draft: 0.25, verify: vec![(1, 1.0), (2, 1.5), (4, 2.0)] }
+    }
+
+    #[test]
+    fn passes_between_and_beyond_those_measured() {
+        let costs = costs();
+        for (rows, milliseconds) in [(1, 1.0), (2, 1.5), (3, 1.75), (4, 2.0), (8, 3.0)] {
+            assert_eq!(costs.pass(rows), milliseconds);
+        }
+    }
+
+    #[test]
+    fn costs_are_read_for_what_they_were_measured_with() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("costs.json");
+        let conditions = |big: &str| Conditions::default().with("the big model", big).unwrap();
+        let kept_for = Kept { measured_with: Some(conditions("x")), costs: costs() };
+        std::fs::write(&path, format!("\u{feff}{}\n", serde_json::to_string(&kept_for).unwrap())).unwrap();
+        assert_eq!(kept(&path, &conditions("x")).unwrap().verify, costs().verify);
+        let found = kept(&path, &conditions("y")).unwrap_err();
+        assert!(found.ends_with("costs.json were measured for something else (the big model differs)"), "{found}");
+        std::fs::write(&path, serde_json::to_string(&costs()).unwrap()).unwrap();
+        assert!(kept(&path, &conditions("x")).unwrap_err().contains("does not say what"));
+        std::fs::write(&path, "{}").unwrap();
+        assert!(kept(&path, &conditions("x")).unwrap_err().contains("holds no costs (missing field"));
+        std::fs::write(&path, r#"{"encode_big":1,"encode_little":1,"draft":1,"verify":[]}"#).unwrap();
+        assert!(kept(&path, &conditions("x")).unwrap_err().contains("expected two passes"));
+    }
+
+    #[test]
+    fn two_logs_have_two_files_of_costs() {
+        let options = CostsOptions { models: None, file: None, timed: 1 };
+        let path = |resume: &str| options.path(Some(Path::new(resume))).unwrap();
+        assert_eq!(path("a/run.one"), Path::new("a/run.one.costs.json"));
+        assert_ne!(path("run.one"), path("run.two"));
+        assert_eq!(options.path(None), None);
+        let named = CostsOptions { file: Some("c".into()), ..options.clone() };
+        assert_eq!(named.path(Some(Path::new("run"))).unwrap(), Path::new("c"));
     }
 }

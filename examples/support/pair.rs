@@ -1,44 +1,39 @@
-//! A pair on a command line: two models, or one that drafts by look-up or by early exit.
+//! A pair: two models, or one that drafts by look-up or by early exit, or one alone.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use bild::{
-    EarlyExit, Flex, LookIn, NgramLookup, NoDraft, Pair, PairSession, Result, SessionLimit, Source, T5, Tokenizer,
-    Vocabulary,
+    AnyPolicy, BigAlone, EarlyExit, Flex, Generator, LookIn, NgramLookup, NoDraft, Overflow, Pair, PairSession, Policy,
+    Result, SessionLimit, Settings, Source, T5, Tokenizer, Vocabulary,
 };
-use clap::{Args, ValueEnum};
 
 use super::{
     Error,
-    models::{self, ModelArgs},
+    conditions::Conditions,
+    digest,
+    models::{self, Loading},
+    policy::{Needs, needs},
 };
 
-#[derive(Args, Clone, Debug)]
-pub struct PairArgs {
-    /// The folder of the big model, as transformers saves it [default: the repository's pair]
-    #[arg(long, value_name = "DIR", help_heading = "Models")]
-    pub big: Option<PathBuf>,
-    /// The folder of the little model
-    #[arg(long, value_name = "DIR", help_heading = "Models")]
-    pub little: Option<PathBuf>,
-    /// Draft by copying what followed the last tokens where they stood before, in place of a little model
-    #[arg(long, value_enum, value_name = "WHERE", conflicts_with_all = ["little", "early_exit"], help_heading = "Models")]
-    pub lookup: Option<Lookup>,
-    /// Draft with the first K decoder layers of the big model, in place of a little model
-    #[arg(long, value_name = "K", conflicts_with = "little", help_heading = "Models")]
-    pub early_exit: Option<usize>,
-    /// Put before every source, as in "summarize: "
-    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true, help_heading = "Models")]
-    pub prefix: String,
-    #[command(flatten)]
-    pub models: ModelArgs,
+/// What drafts, if a policy wants drafts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Drafting {
+    /// A second model.
+    #[default]
+    Little,
+    /// Copies of what followed the last tokens where they stood before.
+    Lookup(LookIn),
+    /// So many decoder layers of the big model.
+    EarlyExit(usize),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Lookup {
-    Source,
-    Output,
-    Both,
+/// Which models to load, and how. Without any it is the pair of the repository.
+#[derive(Clone, Debug, Default)]
+pub struct PairOptions {
+    pub big: Option<PathBuf>,
+    pub little: Option<PathBuf>,
+    pub drafting: Drafting,
+    pub loading: Loading,
 }
 
 /// Whatever drafts, and the big model.
@@ -51,30 +46,126 @@ pub enum AnyPair {
     Alone(T5<Flex>),
 }
 
-impl PairArgs {
-    /// Loads what is named, with the big model's tokenizer.
-    pub fn load(&self) -> Result<(Tokenizer, AnyPair), Error> {
-        let is_default = self.big.is_none() && self.little.is_none();
-        let big = models::open(&self.big.clone().unwrap_or_else(|| models::default_pair("big")))?;
-        let [big_options, little_options] = self.models.options()?;
-        let load_big = || models::load(&big, "the big model", &big_options);
-        let pair = match (&self.little, self.lookup, self.early_exit) {
-            (_, Some(place), _) => {
-                let place = match place {
-                    Lookup::Source => LookIn::Source,
-                    Lookup::Output => LookIn::Output,
-                    Lookup::Both => LookIn::Both,
-                };
-                AnyPair::Lookup(NgramLookup::default().look_in(place), load_big()?)
-            }
-            (_, _, Some(layers)) => AnyPair::EarlyExit(EarlyExit::new(load_big()?, layers)?),
-            (None, ..) if !is_default => AnyPair::Alone(load_big()?),
-            (little, ..) => {
-                let little = models::open(&little.clone().unwrap_or_else(|| models::default_pair("little")))?;
-                AnyPair::Two(models::load(&little, "the little model", &little_options)?, load_big()?)
+/// A pair with its tokenizer, and what it was loaded from.
+#[derive(Clone)]
+pub struct Loaded {
+    pub pair: AnyPair,
+    tokenizer: Option<Tokenizer>,
+    big: Option<PathBuf>,
+    little: Option<PathBuf>,
+    options: PairOptions,
+}
+
+impl PairOptions {
+    /// Whether no model was named, so that the repository's pair is used.
+    pub fn is_default(&self) -> bool {
+        self.big.is_none() && self.little.is_none()
+    }
+
+    /// The folders whose files are read.
+    pub fn folders(&self) -> Vec<(&'static str, PathBuf)> {
+        let big = self.big.clone().unwrap_or_else(|| models::default_pair("big"));
+        let little = self.little.clone().or_else(|| self.is_default().then(|| models::default_pair("little")));
+        [("the big model", big)].into_iter().chain(little.map(|little| ("the little model", little))).collect()
+    }
+
+    /// Loads what is needed.
+    pub fn load(&self, needs: Needs) -> Result<Loaded, Error> {
+        let default = |role| models::default_pair(role);
+        let big = || self.big.clone().unwrap_or_else(|| default("big"));
+        let little = || match &self.little {
+            Some(little) => Ok(little.clone()),
+            None if self.is_default() => Ok(default("little")),
+            None => {
+                Err("this policy needs something that drafts beside --big: name the folder of the little model by \
+                         --little, or give --lookup or --early-exit (--policy big is the big model alone)")
             }
         };
-        Ok((big.tokenizer()?, pair))
+        let [big_options, little_options] = self.loading.options()?;
+        let load_big = || -> Result<_, Error> {
+            let checkpoint = models::open(&big())?;
+            let model = models::load(&checkpoint, "the big model", &big_options)?;
+            Ok((checkpoint.tokenizer().ok(), checkpoint.directory().to_owned(), model))
+        };
+        let load_little = || -> Result<_, Error> {
+            let checkpoint = models::open(&little()?)?;
+            let model = models::load(&checkpoint, "the little model", &little_options)?;
+            Ok((checkpoint.tokenizer().ok(), checkpoint.directory().to_owned(), model))
+        };
+        let (tokenizer, big, little, pair) = match (needs, self.drafting) {
+            (Needs::Little, _) => {
+                let (tokenizer, folder, model) = load_little()?;
+                (tokenizer, None, Some(folder), AnyPair::Alone(model))
+            }
+            (Needs::Both, Drafting::Little) => {
+                let ((second, little_folder, little), (first, folder, model)) = (load_little()?, load_big()?);
+                (first.or(second), Some(folder), Some(little_folder), AnyPair::Two(little, model))
+            }
+            (needs, drafting) => {
+                let (tokenizer, folder, model) = load_big()?;
+                let pair = match drafting {
+                    Drafting::Lookup(place) if needs == Needs::Both => {
+                        AnyPair::Lookup(NgramLookup::default().look_in(place), model)
+                    }
+                    Drafting::EarlyExit(layers) if needs == Needs::Both => {
+                        AnyPair::EarlyExit(EarlyExit::new(model, layers)?)
+                    }
+                    _ => AnyPair::Alone(model),
+                };
+                (tokenizer, Some(folder), None, pair)
+            }
+        };
+        Ok(Loaded { pair, tokenizer, big, little, options: self.clone() })
+    }
+}
+
+/// What one generation may read and write.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    pub max_new_tokens: usize,
+    pub max_source_tokens: usize,
+    pub overflow: Overflow,
+    pub seed: u64,
+}
+
+impl Loaded {
+    pub fn tokenizer(&self) -> Result<&Tokenizer, Error> {
+        let none = "the model has neither tokenizer.json nor spiece.model, and text needs one of them";
+        self.tokenizer.as_ref().ok_or_else(|| none.into())
+    }
+
+    /// How many threads were asked for.
+    pub fn threads(&self) -> Option<usize> {
+        self.options.loading.threads
+    }
+
+    /// The settings with which this checkpoint generates, in every program. What it says itself about generating belongs here.
+    pub fn settings(&self, limits: &Limits) -> Settings {
+        Settings::default()
+            .max_new_tokens(limits.max_new_tokens)
+            .max_source_tokens(limits.max_source_tokens, limits.overflow)
+            .seed(limits.seed)
+    }
+
+    /// What the models are and how they compute: what a result of theirs depends on, and how long it takes.
+    pub fn conditions(&self) -> Result<Conditions, Error> {
+        let Loading { big, little, .. } = self.options.loading;
+        let mut conditions = Conditions::default()
+            .with("the number of threads", self.options.loading.threads())?
+            .with("the version of bild", env!("CARGO_PKG_VERSION"))?;
+        for (name, precision, folder) in [("big", big, &self.big), ("little", little, &self.little)] {
+            if let Some(folder) = folder {
+                conditions = conditions
+                    .with(&format!("the {name} model"), digest::of_folder(folder)?)?
+                    .with(&format!("the {name} model's precision"), format!("{precision:?}"))?;
+            }
+        }
+        let drafting = match &self.pair {
+            AnyPair::Two(..) => "a model".into(),
+            AnyPair::Alone(_) => "nothing".into(),
+            AnyPair::Lookup(..) | AnyPair::EarlyExit(_) => format!("{:?}", self.options.drafting),
+        };
+        Ok(conditions.with("what drafts", drafting)?)
     }
 }
 
@@ -86,8 +177,19 @@ impl AnyPair {
         }
     }
 
-    pub fn little(&self) -> Option<&T5<Flex>> {
-        if let Self::Two(little, _) = self { Some(little) } else { None }
+    /// The generator of a policy. A model alone is decoded without the other, which does not even read the source.
+    pub fn generator(&self, policy: &AnyPolicy, settings: Settings) -> Result<Generator<Self>, Error> {
+        let alone = || Arc::new(BigAlone {}) as Arc<dyn Policy>;
+        let (pair, policy) = match (needs(policy), self) {
+            (Needs::Little, Self::Two(little, _)) => (Self::Alone(little.clone()), alone()),
+            (Needs::Little, Self::Lookup(..) | Self::EarlyExit(_)) => {
+                return Err("the little model alone needs a little model: name it by --little".into());
+            }
+            (Needs::Little, Self::Alone(_)) => (self.clone(), alone()),
+            (Needs::Big, _) => (Self::Alone(self.big().clone()), alone()),
+            (Needs::Both, _) => (self.clone(), Arc::new(policy.clone()) as Arc<dyn Policy>),
+        };
+        Ok(Generator::new(pair, policy)?.with_settings(settings))
     }
 }
 

@@ -1,16 +1,23 @@
 //! A policy on sentences: what was written, how good it is, and what it took.
 
-use std::sync::Arc;
-
-use bild::{AnyPolicy, Generator, Output, Policy, Settings, Source, Statistics, Tokenizer};
+use bild::{AnyPolicy, Generator, Output, Settings, Source, Statistics, Tokenizer};
+use serde_json::{Value, json};
 
 use super::{
     Error,
+    conditions::Conditions,
     costs::Costs,
     dataset::Example,
     metrics::{Scores, Sentence},
-    pair::AnyPair,
+    pair::{AnyPair, Limits, Loaded},
+    streams::say,
 };
+
+/// How many tokens of a source the models read, and whether it was cut to the limit.
+pub fn source_of(source: &Source, settings: &Settings) -> (usize, bool) {
+    let (length, most) = (source.tokens().len(), settings.max_source_tokens);
+    (length.min(most), length > most)
+}
 
 /// The little model alone is decoded as a model alone, whose passes are counted as a verifier's: they are its own.
 pub fn count_as(policy: &AnyPolicy, output: &mut Output) {
@@ -22,11 +29,11 @@ pub fn count_as(policy: &AnyPolicy, output: &mut Output) {
 }
 
 /// What quality is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Metric {
+    #[default]
     Bleu,
     Chrf,
-    #[value(name = "rougeL")]
     RougeL,
 }
 
@@ -50,8 +57,9 @@ impl Metric {
 
 /// Sources as tokens with their references, and the pair to decode them with.
 pub struct Bench {
-    pub pair: AnyPair,
+    pub loaded: Loaded,
     pub tokenizer: Tokenizer,
+    pub prefix: String,
     pub settings: Settings,
     pub sources: Vec<Source>,
     pub examples: Vec<Example>,
@@ -66,28 +74,44 @@ pub struct Decoded {
 }
 
 impl Bench {
-    pub fn new(
-        (tokenizer, pair): (Tokenizer, AnyPair),
-        examples: Vec<Example>,
-        prefix: &str,
-        settings: Settings,
-    ) -> Result<Self, Error> {
+    /// Says on standard error how many sources are cut, if any are.
+    pub fn new(loaded: Loaded, examples: Vec<Example>, prefix: &str, limits: &Limits) -> Result<Self, Error> {
+        let tokenizer = loaded.tokenizer()?.clone();
         let source = |example: &Example| tokenizer.encode(&format!("{prefix}{}", example.source)).map(Source::new);
         let sources = examples.iter().map(source).collect::<Result<_, _>>()?;
-        Ok(Self { pair, tokenizer, settings, sources, examples })
+        let settings = loaded.settings(limits);
+        let bench = Self { loaded, tokenizer, prefix: prefix.into(), settings, sources, examples };
+        let (_, cut) = bench.read();
+        if cut > 0 && limits.overflow == bild::Overflow::Truncate {
+            let (all, most) = (bench.sources.len(), limits.max_source_tokens);
+            say(format_args!("warning: {cut} of {all} sources have more than {most} tokens and are cut to that"));
+        }
+        Ok(bench)
     }
 
-    /// The generator of a policy. The little model alone is a model alone: the big one does not even read the source.
+    /// How many tokens the models read in all, and how many sources are cut.
+    pub fn read(&self) -> (usize, usize) {
+        let read = self.sources.iter().map(|source| source_of(source, &self.settings));
+        read.fold((0, 0), |(tokens, count), (length, cut)| (tokens + length, count + usize::from(cut)))
+    }
+
+    /// The same for a result in JSON.
+    pub fn read_json(&self) -> Value {
+        let (source_tokens, truncated) = self.read();
+        json!({ "source_tokens": source_tokens, "truncated": truncated })
+    }
+
+    /// What a result depends on beside the dataset.
+    pub fn conditions(&self) -> Result<Conditions, Error> {
+        Ok(self.loaded.conditions()?.with("the settings", &self.settings)?.with("the prefix", &self.prefix)?)
+    }
+
+    pub fn pair(&self) -> &AnyPair {
+        &self.loaded.pair
+    }
+
     pub fn generator(&self, policy: &AnyPolicy) -> Result<Generator<AnyPair>, Error> {
-        let (pair, policy): (AnyPair, Arc<dyn Policy>) = match policy {
-            AnyPolicy::Little(_) => {
-                let little =
-                    self.pair.little().ok_or("the little model alone needs a little model: name it by --little")?;
-                (AnyPair::Alone(little.clone()), Arc::new(bild::BigAlone {}))
-            }
-            _ => (self.pair.clone(), Arc::new(policy.clone())),
-        };
-        Ok(Generator::new(pair, policy)?.with_settings(self.settings.clone()))
+        self.pair().generator(policy, self.settings.clone())
     }
 
     /// Judges what was written for a sentence.

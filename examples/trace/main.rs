@@ -7,18 +7,29 @@ mod support;
 
 mod page;
 
-use std::{fs, path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
-use bild::{Overflow, Settings};
+use bild::Source;
 use clap::Parser;
 use page::{Trace, page};
-use support::{Error, dataset::Example, pair::PairArgs, policy::PolicyArgs, trial::Bench};
+use support::{
+    Error,
+    args::{self, PairArgs, PolicyArgs, TextArgs, whole},
+    output::{Files, OutputFile},
+    policy::needs,
+    streams::{Stdout, say},
+    text,
+    trial::source_of,
+};
 
 /// Write a page that shows how a sentence was decoded: who wrote each token, how sure it was, what was taken back.
 #[derive(Parser)]
-#[command(name = "trace")]
+#[command(name = "trace", allow_negative_numbers = true)]
 struct Args {
-    /// The sentence
+    /// The sentence, "-" for standard input
     text: String,
     /// The page, which needs no other file
     #[arg(long, value_name = "FILE", default_value = "trace.html")]
@@ -27,36 +38,50 @@ struct Args {
     pair: PairArgs,
     #[command(flatten)]
     policy: PolicyArgs,
-    /// The most tokens to write
-    #[arg(long, value_name = "N", default_value_t = 128)]
-    max_new_tokens: usize,
-    /// The seed of a policy that draws random numbers
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    seed: u64,
+    #[command(flatten)]
+    texts: TextArgs,
+    /// The most tokens of the sentence, prefix included
+    #[arg(long, value_name = "N", default_value = "2048", value_parser = whole(1..=u64::MAX))]
+    max_source_tokens: usize,
+    /// Cut a longer sentence to that, in place of refusing it
+    #[arg(long)]
+    truncate: bool,
 }
 
 fn main() -> ExitCode {
-    support::exit(run(&Args::parse()).map(|()| true))
+    args::main(run)
 }
 
-fn run(args: &Args) -> Result<(), Error> {
-    if args.text.trim().is_empty() {
+fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
+    let pair = args.pair.options();
+    let mut files = Files::default();
+    files.reads("the text", (args.text == "-").then_some(Path::new("-"))).reads("--policy-file", args.policy.file());
+    files.writes("--html", Some(&args.html));
+    files.reads_folders(pair.folders());
+    files.check()?;
+    let html = OutputFile::tried(&args.html)?;
+    let policy = args.policy.policy()?;
+    args::warn(args.policy.warnings().into_iter().chain(args.pair.warnings(needs(&policy))));
+    args::warn(args.texts.warning(&policy));
+    let text = if args.text == "-" { text::read(Path::new("-"))? } else { text::without_mark(&args.text).to_owned() };
+    let text = text.trim_end_matches(['\n', '\r']);
+    if text.trim().is_empty() {
         return Err(bild::Error::EmptySource.into());
     }
-    let policy = args.policy.policy()?;
-    let settings = Settings::default()
-        .max_new_tokens(args.max_new_tokens)
-        .max_source_tokens(2048, Overflow::Error)
-        .seed(args.seed)
-        .trace(true);
-    let example = Example { source: args.text.clone(), reference: String::new() };
-    let bench = Bench::new(args.pair.load()?, vec![example], &args.pair.prefix, settings)?;
-    let output = bench.generator(&policy)?.generate(&bench.sources[0])?;
-    let text = bench.tokenizer.decode(&output.tokens)?;
-    let trace = Trace { source: &args.text, text: &text, policy: &serde_json::to_string(&policy)?, output: &output };
-    let html = page(&trace, |token| bench.tokenizer.piece(token).unwrap_or_else(|| format!("<{token}>")));
-    fs::write(&args.html, html).map_err(|error| format!("{} cannot be written: {error}", args.html.display()))?;
-    println!("{text}");
-    eprintln!("{}", args.html.display());
-    Ok(())
+    let loaded = pair.load(needs(&policy))?;
+    let limits = args.texts.limits(args.max_source_tokens, args.truncate);
+    let settings = loaded.settings(&limits).trace(true);
+    let tokenizer = loaded.tokenizer()?;
+    let source = Source::new(tokenizer.encode(&format!("{}{text}", args.texts.prefix))?);
+    let output = loaded.pair.generator(&policy, settings.clone())?.generate(&source)?;
+    if let (read, true) = source_of(&source, &settings) {
+        args::warn([format!("of {} tokens {read} are read, the rest is cut", source.tokens().len())]);
+    }
+    let written = tokenizer.decode(&output.tokens)?;
+    let trace = Trace { source: text, text: &written, policy: &serde_json::to_string(&policy)?, output: &output };
+    let page = page(&trace, |token| tokenizer.piece(token).unwrap_or_else(|| format!("<{token}>")));
+    let printed = out.line(&written);
+    html.write(&page)?;
+    say(args.html.display());
+    printed.map(|()| true)
 }

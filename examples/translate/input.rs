@@ -1,38 +1,37 @@
 //! Where sources come from.
 
-use std::{
-    fs,
-    io::{self, BufRead, IsTerminal},
-    path::Path,
-};
+use std::path::Path;
 
-use crate::support::Error;
+use crate::support::{Error, streams::say, text};
 
 pub(crate) struct Sources {
     /// How many there are, where that is known beforehand.
     pub(crate) count: Option<usize>,
+    /// Whether they are an argument, which is there to be translated: a blank one is a mistake.
+    pub(crate) is_argument: bool,
     pub(crate) lines: Box<dyn Iterator<Item = Result<String, Error>>>,
 }
 
-pub(crate) fn sources(text: Option<&str>, file: Option<&Path>) -> Result<Sources, Error> {
-    if let Some(text) = text {
+impl Sources {
+    fn of(text: &str, is_argument: bool) -> Self {
         let lines: Vec<_> = text.lines().map(|line| Ok(line.to_owned())).collect();
-        let lines = if lines.is_empty() { vec![Ok(String::new())] } else { lines };
-        return Ok(Sources { count: Some(lines.len()), lines: Box::new(lines.into_iter()) });
+        Self { count: Some(lines.len()), is_argument, lines: Box::new(lines.into_iter()) }
     }
-    if let Some(path) = file {
-        let name = path.display();
-        let text = fs::read_to_string(path).map_err(|error| format!("{name} cannot be read: {error}"))?;
-        let lines: Vec<_> = text.lines().map(|line| Ok(line.to_owned())).collect();
-        if lines.is_empty() {
-            return Err(format!("{name} is empty: expected one source a line").into());
-        }
-        return Ok(Sources { count: Some(lines.len()), lines: Box::new(lines.into_iter()) });
+}
+
+pub(crate) fn of_text(argument: &str) -> Sources {
+    let argument = text::without_mark(argument);
+    Sources::of(if argument.is_empty() { "\n" } else { argument }, true)
+}
+
+/// The lines of a file, or of standard input as they come.
+pub(crate) fn of_file(path: &Path) -> Result<Sources, Error> {
+    if text::is_stdin(path) {
+        return Ok(Sources { count: None, is_argument: false, lines: Box::new(text::stdin_lines()) });
     }
-    if io::stdin().is_terminal() {
-        eprintln!("Reading standard input, one source a line; Ctrl-D ends it.");
+    let sources = Sources::of(&text::read(path)?, false);
+    if sources.count == Some(0) {
+        say(format_args!("warning: {} is empty", path.display()));
     }
-    let read =
-        |line: io::Result<String>| line.map_err(|error| format!("standard input cannot be read: {error}").into());
-    Ok(Sources { count: None, lines: Box::new(io::stdin().lock().lines().map(read)) })
+    Ok(sources)
 }

@@ -1,13 +1,17 @@
 //! One object a source, for programs.
 
+use bild::Settings;
 use serde_json::{Value, json};
 
-use crate::Translation;
+use crate::{Translation, support::trial::source_of};
 
-pub(crate) fn object(source: &str, translation: &Translation) -> Value {
-    let (_, output) = &translation.parts[0]; // a line is one source here
+pub(crate) fn object(line: &str, translation: &Translation, settings: &Settings) -> Value {
+    let (source, output) = &translation.parts[0]; // a line is one source here
+    let (source_tokens, truncated) = source_of(source, settings);
     json!({
-        "source": source,
+        "source": line,
+        "source_tokens": source_tokens,
+        "truncated": truncated,
         "text": translation.text,
         "tokens": output.tokens,
         "finish": output.finish,

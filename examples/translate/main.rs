@@ -11,20 +11,23 @@ mod report;
 mod timeline;
 
 use std::{
-    io::{self, IsTerminal, Write},
-    path::PathBuf,
+    io::{self, IsTerminal},
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
-use bild::{
-    Checkpoint, Flex, Generator, LoadOptions, Lossless, NoDraft, Output, Pair, Settings, Source, T5, Token, Tokenizer,
-};
+use bild::{AnyPolicy, Generator, Output, Settings, Source, Token, Tokenizer};
 use clap::Parser;
 use support::{
     Error,
-    models::{self, ModelArgs},
-    policy::{Mode, PolicyArgs},
+    args::{self, PairArgs, PolicyArgs, TextArgs, whole},
+    output::Files,
+    pair::AnyPair,
+    policy::{Needs, needs},
+    progress,
     sentences::sentences,
+    streams::{Stdout, say},
+    trial::source_of,
 };
 
 /// Translate with a big and a little T5: a sentence, a file, or standard input, one source a line.
@@ -33,30 +36,28 @@ use support::{
 ///
 /// Without --big and --little it uses the German-English pair of the repository, which is good at short everyday
 /// sentences.
+///
+/// Standard output holds one line for each line of the sources, and nothing else; the rest goes to standard error.
 #[derive(Parser)]
-#[command(name = "translate")]
+#[command(name = "translate", allow_negative_numbers = true)]
 struct Args {
-    /// The sentence; without it and without --file, standard input is read
+    /// The sentence; without it and without --file, or as "-", standard input is read
     text: Option<String>,
-    /// A file of sources, one a line
+    /// A file of sources, one a line, "-" for standard input
     #[arg(long, conflicts_with = "text")]
     file: Option<PathBuf>,
-    /// The folder of the big model, as transformers saves it
-    #[arg(long, value_name = "DIR", help_heading = "Models")]
-    big: Option<PathBuf>,
-    /// The folder of the little model
-    #[arg(long, value_name = "DIR", help_heading = "Models")]
-    little: Option<PathBuf>,
     #[command(flatten)]
-    models: ModelArgs,
+    pair: PairArgs,
     #[command(flatten)]
     policy: PolicyArgs,
-    /// The most tokens to write for a source
-    #[arg(long, value_name = "N", default_value_t = 128)]
-    max_new_tokens: usize,
-    /// Put before every source, as in "translate English to German: "
-    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
-    prefix: String,
+    #[command(flatten)]
+    texts: TextArgs,
+    /// The most tokens of a source, prefix included
+    #[arg(long, value_name = "N", default_value = "2048", value_parser = whole(1..=u64::MAX))]
+    max_source_tokens: usize,
+    /// Cut a longer source to that, in place of refusing it
+    #[arg(long)]
+    truncate: bool,
     /// The language of the sources, which tells sentences from abbreviations [default: de for the repository's pair, else en]
     #[arg(long, value_name = "CODE")]
     language: Option<String>,
@@ -66,64 +67,75 @@ struct Args {
     /// Sources are space-separated token ids, taken as they are: nothing is appended, no prefix
     #[arg(long)]
     ids: bool,
-    /// One JSON object a source on standard output, and nothing else
-    #[arg(long, conflicts_with = "trace")]
+    /// One JSON object a source on standard output
+    #[arg(long, conflicts_with_all = ["trace", "time"])]
     json: bool,
-    /// Show who wrote each token, how sure it was, and what was taken back
+    /// Show on standard error who wrote each token, how sure it was, and what was taken back
     #[arg(long)]
     trace: bool,
-}
-
-impl Args {
-    /// Whether no model was named, so that the repository's pair is used.
-    fn is_default_pair(&self) -> bool {
-        self.big.is_none() && self.little.is_none()
-    }
+    /// Afterwards time the pair and the big model alone, in turn, on the first sources, 100 at most: up to seven rounds, and
+    /// no longer than ten seconds
+    #[arg(long)]
+    time: bool,
 }
 
 fn main() -> ExitCode {
-    support::exit(run(&Args::parse()))
+    args::main(run)
 }
 
 /// Whether every source was translated.
-fn run(args: &Args) -> Result<bool, Error> {
+fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
+    let stdin = Path::new("-");
+    let file = args.file.as_deref().or((args.text.as_deref().unwrap_or("-") == "-").then_some(stdin));
+    Files::default().reads("the text", file).reads("--policy-file", args.policy.file()).check()?;
     let policy = args.policy.policy()?;
-    let settings = Settings::default().max_new_tokens(args.max_new_tokens).trace(args.json || args.trace);
-    let (big, little) = checkpoints(args)?;
-    let tokenizer = big.as_ref().or(little.as_ref()).and_then(|checkpoint| checkpoint.tokenizer().ok());
+    let needs = needs(&policy);
+    warn(args, &policy, needs);
+    // Before the models are loaded: a file that cannot be read is said at once.
+    let sources = match file {
+        Some(path) => input::of_file(path)?,
+        None => input::of_text(args.text.as_deref().unwrap_or_default()),
+    };
+    let loaded = args.pair.options().load(needs)?;
+    let tokenizer = loaded.tokenizer().ok().cloned();
     if tokenizer.is_none() && !args.ids {
         return Err("the model has neither tokenizer.json nor spiece.model: give token ids with --ids".into());
     }
-    let [big_options, little_options] = args.models.options()?;
-    let load = |checkpoint: Option<Checkpoint>, name, options: &LoadOptions| {
-        checkpoint.map(|checkpoint| models::load(&checkpoint, name, options)).transpose()
+    let limits = args.texts.limits(args.max_source_tokens, args.truncate);
+    let settings = loaded.settings(&limits);
+    let traced = settings.clone().trace(args.json || args.trace);
+    let big =
+        (needs == Needs::Both).then(|| loaded.pair.generator(&AnyPolicy::Big(Default::default()), settings.clone()));
+    let program = Program {
+        args,
+        tokenizer,
+        generator: loaded.pair.generator(&policy, traced)?,
+        settings,
+        is_default_pair: args.pair.options().is_default(),
     };
-    let big = load(big, "the big model", &big_options)?;
-    let little = load(little, "the little model", &little_options)?;
-    let alone = |model: T5<Flex>| Generator::new((NoDraft, model), Lossless::default());
-    match (args.policy.mode(), big, little) {
-        (Mode::Big, Some(big), _) => translate(args, &tokenizer, &alone(big)?.with_settings(settings), None),
-        (Mode::Little, _, Some(little)) => translate(args, &tokenizer, &alone(little)?.with_settings(settings), None),
-        (_, Some(big), Some(little)) => {
-            let generator = Generator::new((little, big.clone()), policy)?.with_settings(settings.clone());
-            let baseline = alone(big)?.with_settings(settings.trace(false));
-            translate(args, &tokenizer, &generator, Some(&baseline))
-        }
-        _ => unreachable!("checkpoints() opens what the policy needs"),
+    let mut report = report::Report::new(needs != Needs::Both);
+    let complete = program.translate(sources, out, &mut report)?;
+    if !args.json && report.sources > 0 {
+        say(format_args!("{report}"));
     }
+    if let Some(big) = big.transpose()?.filter(|_| args.time && report.sources > 0 && !out.is_closed()) {
+        let untraced = loaded.pair.generator(&policy, program.settings.clone())?;
+        say(report.timed([&untraced, &big])?);
+    }
+    Ok(complete)
 }
 
-/// The checkpoints that the policy needs: those of the command line, or the repository's pair if it names none.
-fn checkpoints(args: &Args) -> Result<(Option<Checkpoint>, Option<Checkpoint>), Error> {
-    let default = |role| args.is_default_pair().then(|| models::default_pair(role));
-    let open = |path: Option<PathBuf>, needed: bool, option: &str| match path.filter(|_| needed) {
-        Some(path) => Ok(Some(models::open(&path)?)),
-        None if needed => Err(Error::from(format!("this policy needs {option} too: name the folder of that model"))),
-        None => Ok(None),
-    };
-    let mode = args.policy.mode();
-    let big = open(args.big.clone().or_else(|| default("big")), mode != Mode::Little, "--big")?;
-    Ok((big, open(args.little.clone().or_else(|| default("little")), mode != Mode::Big, "--little")?))
+/// Says which options have no effect.
+fn warn(args: &Args, policy: &AnyPolicy, needs: Needs) {
+    let one_source = args.whole || args.json || args.ids;
+    let ignored = [
+        (args.language.is_some() && one_source, "--language has no effect: a line is one source"),
+        (args.ids && !args.texts.prefix.is_empty(), "--prefix has no effect with --ids"),
+        (args.time && needs != Needs::Both, "--time has no effect: one model decodes alone"),
+    ];
+    let ignored = ignored.into_iter().filter(|(is, _)| *is).map(|(_, sentence)| sentence.to_owned());
+    args::warn(args.policy.warnings().into_iter().chain(args.pair.warnings(needs)));
+    args::warn(args.texts.warning(policy).into_iter().chain(ignored));
 }
 
 /// A line, translated: its text, and each source that it was made of with what was written for it.
@@ -135,110 +147,122 @@ struct Translation {
 /// The longest source that the repository's pair was trained on.
 const TRAINED_LENGTH: usize = 48;
 
-/// Goes through the lines; what is shown of each depends on who reads it. One that cannot be translated does not stop the
-/// others.
-fn translate<P: Pair>(
-    args: &Args,
-    tokenizer: &Option<Tokenizer>,
-    generator: &Generator<P>,
-    baseline: Option<&Generator<(NoDraft, T5<Flex>)>>,
-) -> Result<bool, Error> {
-    let sources = input::sources(args.text.as_deref(), args.file.as_deref())?;
-    let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let progress = match sources.count {
-        Some(1) => indicatif::ProgressBar::hidden(),
-        Some(count) => support::bar(count as u64, "Translating"),
-        None => support::spinner("Translating".into()),
-    };
-    let (mut complete, mut report) = (true, report::Report::default());
-    for (number, line) in sources.lines.enumerate() {
-        let line = line?;
-        let translated = translate_line(args, tokenizer, generator, &line, sources.count == Some(1));
-        let mut out = io::stdout().lock();
-        progress.suspend(|| match &translated {
-            Ok(translation) if args.json => writeln!(out, "{}", json::object(&line, translation)),
-            Ok(translation) => writeln!(out, "{}", translation.text),
-            Err(error) if args.json => writeln!(out, "{}", json::failure(&line, error.as_ref())),
-            Err(error) => {
-                eprintln!("error: source {}: {error}", number + 1);
-                if sources.count == Some(1) { Ok(()) } else { writeln!(out) } // the lines stay aligned
-            }
-        })?;
-        for (source, output) in translated.iter().flat_map(|translation| &translation.parts) {
-            warn_if_long(args, source, &progress);
-            if args.json {
-                continue;
-            }
-            if args.trace {
-                timeline::write(&mut out, output, tokenizer.as_ref(), colour)?;
-            }
-            let rounds = if sources.count == Some(1) { report::ROUNDS } else { 1 };
-            report.add(output, generator, baseline, source, rounds)?;
-        }
-        complete &= translated.is_ok();
-        out.flush()?;
-        progress.inc(1);
-    }
-    progress.finish_and_clear();
-    if !args.json && report.sources > 0 {
-        // Under one sentence the report belongs to what was asked for; under many lines it must not mix with them.
-        if sources.count == Some(1) { println!("\n{report}") } else { eprintln!("\n{report}") }
-    }
-    Ok(complete)
+struct Program<'a> {
+    args: &'a Args,
+    tokenizer: Option<Tokenizer>,
+    generator: Generator<AnyPair>,
+    settings: Settings,
+    is_default_pair: bool,
 }
 
-/// Translates a line, sentence by sentence unless it is to be one source. A blank line among others stays one.
-fn translate_line<P: Pair>(
-    args: &Args,
-    tokenizer: &Option<Tokenizer>,
-    generator: &Generator<P>,
-    line: &str,
-    alone: bool,
-) -> Result<Translation, Error> {
-    let mut translation = Translation { text: String::new(), parts: Vec::new() };
-    let mut add = |source: Source, space: &str| -> Result<(), Error> {
-        let output = generator.generate(&source)?;
-        translation.text += &match tokenizer {
-            Some(tokenizer) => tokenizer.decode(&output.tokens)?,
-            None if args.json => String::new(),
-            None => format!("{:?}", output.tokens),
+impl Program<'_> {
+    /// Goes through the lines: for each one line on standard output. One that cannot be translated does not stop the others.
+    /// Whether there was none such.
+    fn translate(&self, sources: input::Sources, out: &mut Stdout, report: &mut report::Report) -> Result<bool, Error> {
+        let args = self.args;
+        let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        let progress = match sources.count {
+            Some(0 | 1) => indicatif::ProgressBar::hidden(),
+            Some(count) => progress::bar(count, "Translating"),
+            None => progress::spinner("Translating".into()),
         };
-        translation.text += space;
-        translation.parts.push((source, output));
-        Ok(())
-    };
-    if args.ids {
-        let token = |word: &str| word.parse::<Token>().map_err(|_| format!("\"{word}\" is not a token id"));
-        add(Source::new(line.split_whitespace().map(token).collect::<Result<Vec<_>, _>>()?), "")?;
-        return Ok(translation);
-    }
-    let tokenizer = tokenizer.as_ref().ok_or("the model has no tokenizer")?;
-    let source =
-        |text: &str| -> Result<Source, Error> { Ok(Source::new(tokenizer.encode(&format!("{}{text}", args.prefix))?)) };
-    let paragraph = !args.whole && !args.json;
-    if line.trim().is_empty() && (alone || !paragraph) {
-        return Err(bild::Error::EmptySource.into());
-    }
-    if paragraph {
-        let language = if args.is_default_pair() { "de" } else { "en" };
-        let (before, sentences) = sentences(args.language.as_deref().unwrap_or(language), line);
-        for sentence in sentences {
-            add(source(sentence.text)?, sentence.space)?;
+        let mut complete = true;
+        for (number, line) in sources.lines.enumerate() {
+            let line = line?;
+            let translated = self.line(&line, sources.is_argument);
+            complete &= translated.is_ok();
+            progress.suspend(|| match &translated {
+                Ok(translation) if args.json => out.line(json::object(&line, translation, &self.settings)),
+                Ok(translation) => out.line(&translation.text),
+                Err(error) if args.json => out.line(json::failure(&line, error.as_ref())),
+                Err(error) => {
+                    say(format_args!("error: source {}: {error}", number + 1));
+                    out.line("") // the lines stay aligned
+                }
+            })?;
+            for (source, output) in translated.iter().flat_map(|translation| &translation.parts) {
+                progress.suspend(|| {
+                    self.warn_of(number + 1, source);
+                    if args.trace {
+                        say(timeline::timeline(output, self.tokenizer.as_ref(), colour));
+                    }
+                });
+                report.add(output, source, args.time);
+            }
+            if out.is_closed() {
+                break; // nobody reads the rest
+            }
+            progress.inc(1);
         }
-        translation.text.insert_str(0, before);
-    } else {
-        add(source(line)?, "")?;
+        progress.finish_and_clear();
+        Ok(complete)
     }
-    Ok(translation)
+
+    /// Translates a line, sentence by sentence unless it is to be one source. A blank line stays one.
+    fn line(&self, line: &str, is_argument: bool) -> Result<Translation, Error> {
+        let args = self.args;
+        let mut translation = Translation { text: String::new(), parts: Vec::new() };
+        let mut add = |source: Source, space: &str| -> Result<(), Error> {
+            let output = self.generator.generate(&source).map_err(explained)?;
+            translation.text += &match &self.tokenizer {
+                // What was written is one line, too.
+                Some(tokenizer) if !args.json => tokenizer.decode(&output.tokens)?.replace(['\n', '\r'], " "),
+                Some(tokenizer) => tokenizer.decode(&output.tokens)?,
+                None if args.json => String::new(),
+                None => format!("{:?}", output.tokens),
+            };
+            translation.text += space;
+            translation.parts.push((source, output));
+            Ok(())
+        };
+        if args.ids {
+            let token = |word: &str| word.parse::<Token>().map_err(|_| format!("\"{word}\" is not a token id"));
+            add(Source::new(line.split_whitespace().map(token).collect::<Result<Vec<_>, _>>()?), "")?;
+            return Ok(translation);
+        }
+        let tokenizer = self.tokenizer.as_ref().ok_or("the model has no tokenizer")?;
+        let source = |text: &str| -> Result<Source, Error> {
+            Ok(Source::new(tokenizer.encode(&format!("{}{text}", args.texts.prefix))?))
+        };
+        if line.trim().is_empty() {
+            if is_argument || args.json {
+                return Err(bild::Error::EmptySource.into());
+            }
+            translation.text = line.into();
+        } else if args.whole || args.json {
+            add(source(line)?, "")?;
+        } else {
+            let language = if self.is_default_pair { "de" } else { "en" };
+            let (before, sentences) = sentences(args.language.as_deref().unwrap_or(language), line);
+            for sentence in sentences {
+                add(source(sentence.text)?, sentence.space)?;
+            }
+            translation.text.insert_str(0, before);
+        }
+        Ok(translation)
+    }
+
+    /// Says of a source what its translation does not show.
+    fn warn_of(&self, number: usize, source: &Source) {
+        let length = source.tokens().len();
+        let (read, truncated) = source_of(source, &self.settings);
+        if truncated {
+            say(format_args!(
+                "warning: source {number}: of a sentence of {length} tokens {read} are read, the rest is cut"
+            ));
+        } else if self.is_default_pair && length > TRAINED_LENGTH {
+            say(format_args!(
+                "warning: source {number}: a sentence of {length} tokens; this pair was trained on at most {TRAINED_LENGTH} \
+                 and may lose its way"
+            ));
+        }
+    }
 }
 
-fn warn_if_long(args: &Args, source: &Source, progress: &indicatif::ProgressBar) {
-    let length = source.tokens().len();
-    if args.is_default_pair() && length > TRAINED_LENGTH {
-        progress.suspend(|| {
-            eprintln!(
-                "warning: a sentence of {length} tokens; this pair was trained on at most {TRAINED_LENGTH} and may lose its way"
-            )
-        });
+/// An error with what may be done about it here.
+fn explained(error: bild::Error) -> Error {
+    match error {
+        bild::Error::SourceTooLong { .. } => format!("{error} (--max-source-tokens, or --truncate)").into(),
+        error => error.into(),
     }
 }

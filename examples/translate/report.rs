@@ -1,82 +1,82 @@
-//! What a person reads under the translation: what the pair did, and how fast beside the big model alone.
+//! What a person reads beside the translation: what the pair did and how long it took; if asked for, how fast it is beside the
+//! big model alone.
 
-use std::{fmt, time::Instant};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
-use bild::{Flex, Generator, NoDraft, Output, Pair, Source, Statistics, T5};
+use bild::{Generator, Output, Source, Statistics};
 
-use crate::support::{Error, median};
+use crate::support::{
+    Error,
+    clock::{in_turn, seconds},
+    median,
+    pair::AnyPair,
+};
 
-/// How often a single sentence is timed.
-pub(crate) const ROUNDS: usize = 7;
+/// The most sources that are timed, the most rounds, and the most time for it.
+const TIMED: usize = 100;
+const ROUNDS: usize = 7;
+const BUDGET: Duration = Duration::from_secs(10);
 
 #[derive(Default)]
 pub(crate) struct Report {
+    /// Whether one model decodes alone.
+    is_alone: bool,
     pub(crate) sources: usize,
     statistics: Statistics,
     seconds: f64,
-    /// Of the big model alone, where two models decoded.
-    baseline: Option<f64>,
-    rounds: usize,
+    /// The first sources, if they are to be timed.
+    kept: Vec<Source>,
 }
 
 impl Report {
-    /// Adds one source. It was decoded once by now, which warmed everything up; it is timed `rounds` times more, in turn
-    /// with the big model alone.
-    pub(crate) fn add<P: Pair>(
-        &mut self,
-        output: &Output,
-        generator: &Generator<P>,
-        baseline: Option<&Generator<(NoDraft, T5<Flex>)>>,
-        source: &Source,
-        rounds: usize,
-    ) -> Result<(), Error> {
+    pub(crate) fn new(is_alone: bool) -> Self {
+        Self { is_alone, ..Self::default() }
+    }
+
+    pub(crate) fn add(&mut self, output: &Output, source: &Source, keep: bool) {
         self.sources += 1;
-        self.rounds = rounds;
         self.statistics += &output.statistics;
-        let Some(baseline) = baseline else {
-            self.seconds += output.statistics.total_time.as_secs_f64();
-            return Ok(());
-        };
-        baseline.generate(source)?;
-        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-        for _ in 0..rounds {
-            ours.push(seconds(|| generator.generate(source))?);
-            theirs.push(seconds(|| baseline.generate(source))?);
+        self.seconds += seconds(output);
+        if keep && self.kept.len() < TIMED {
+            self.kept.push(source.clone());
         }
-        self.seconds += median(ours);
-        *self.baseline.get_or_insert(0.0) += median(theirs);
-        Ok(())
+    }
+
+    /// Times the first sources by the pair and by the big model alone.
+    pub(crate) fn timed(&self, generators: [&Generator<AnyPair>; 2]) -> Result<String, Error> {
+        let times = in_turn(generators, self.kept.iter(), ROUNDS, BUDGET, || {})?;
+        let mut by_source: BTreeMap<usize, [Vec<f64>; 2]> = BTreeMap::new();
+        for timed in &times {
+            let [policy, big] = by_source.entry(timed.index).or_default();
+            policy.push(timed.policy);
+            big.push(timed.big);
+        }
+        let rounds = times.len().div_ceil(by_source.len().max(1));
+        let (count, all) = (by_source.len(), self.sources);
+        let [ours, theirs] =
+            [0, 1].map(|which| by_source.values().map(|both| median(both[which].clone())).sum::<f64>());
+        let of = if count < all { format!(" of {count} of {all} sources") } else { String::new() };
+        Ok(format!(
+            "{} for the pair, {} for the big model alone: {:.2}x as fast (timed in turn, medians of {rounds}{of})",
+            milliseconds(ours),
+            milliseconds(theirs),
+            theirs / ours
+        ))
     }
 }
 
-fn seconds(generate: impl FnOnce() -> bild::Result<Output>) -> bild::Result<f64> {
-    let begun = Instant::now();
-    generate()?;
-    Ok(begun.elapsed().as_secs_f64())
+fn milliseconds(seconds: f64) -> String {
+    format!("{:.1} ms", seconds * 1e3)
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let milliseconds = |seconds: f64| format!("{:.1} ms", seconds * 1e3);
-        let tokens = self.statistics.tokens;
-        match self.baseline {
-            None => write!(
-                f,
-                "{tokens} token{} by one model in {}",
-                if tokens == 1 { "" } else { "s" },
-                milliseconds(self.seconds)
-            ),
-            Some(baseline) => {
-                writeln!(f, "{}", self.statistics)?;
-                let times = baseline / self.seconds;
-                write!(
-                    f,
-                    "{} for the pair, {} for the big model alone: {times:.2}x as fast",
-                    milliseconds(self.seconds),
-                    milliseconds(baseline)
-                )?;
-                if self.rounds > 1 { write!(f, " (medians of {})", self.rounds) } else { Ok(()) }
-            }
+        let Self { statistics, .. } = self;
+        if self.is_alone {
+            write!(f, "{} token{} by one model", statistics.tokens, if statistics.tokens == 1 { "" } else { "s" })?;
+        } else {
+            write!(f, "{statistics}")?;
         }
+        write!(f, "; {}", milliseconds(self.seconds))
     }
 }

@@ -1,6 +1,6 @@
 //! Who wrote each token, how sure it was, and what was taken back: one line a decision.
 
-use std::io::{self, Write};
+use std::fmt::Write;
 
 use bild::{Event, Output, Role, Token, Tokenizer};
 
@@ -17,18 +17,14 @@ struct Pending {
     log_prob: f32,
 }
 
-pub(crate) fn write(
-    out: &mut impl Write,
-    output: &Output,
-    tokenizer: Option<&Tokenizer>,
-    colour: bool,
-) -> io::Result<()> {
+pub(crate) fn timeline(output: &Output, tokenizer: Option<&Tokenizer>, colour: bool) -> String {
     let paint = |style: &'static str, text: String| if colour { format!("{style}{text}{RESET}") } else { text };
     let piece = |token| tokenizer.and_then(|t| t.piece(token)).unwrap_or_else(|| format!("<{token}>"));
+    let mut lines = String::new();
     let mut line = |draft: &Pending, who: &str, style, note: &str| {
         let text = paint(style, format!("{:<18}", piece(draft.token)));
         let (who, percent) = (paint(style, format!("{who:<6}")), draft.log_prob.exp() * 100.0);
-        writeln!(out, "{:>4}  {who}  {text} {percent:>5.1} %{}", draft.at, paint(QUIET, note.into()))
+        let _ = writeln!(lines, "{:>4}  {who}  {text} {percent:>5.1} %{}", draft.at, paint(QUIET, note.into()));
     };
     let mut drafts: Vec<Pending> = Vec::new();
     let mut declined: Option<Pending> = None;
@@ -38,21 +34,22 @@ pub(crate) fn write(
             Event::Fallback { at, token, log_prob } => declined = Some(Pending { at, token, log_prob }),
             Event::Rollback { at, .. } => {
                 for draft in drafts.drain(..).filter(|draft| draft.at >= at) {
-                    line(&draft, "little", TAKEN_BACK, "  taken back")?;
+                    line(&draft, "little", TAKEN_BACK, "  taken back");
                 }
             }
             Event::Committed { at, token, by: Role::Draft, log_prob } => {
                 drafts.retain(|draft| draft.at != at);
-                line(&Pending { at, token, log_prob }, "little", LITTLE, "")?;
+                line(&Pending { at, token, log_prob }, "little", LITTLE, "");
             }
             Event::Committed { at, token, by: Role::Verifier, log_prob } => {
                 if let Some(declined) = declined.take() {
-                    line(&declined, "little", QUIET, "  not sure enough: asks the big model")?;
+                    line(&declined, "little", QUIET, "  not sure enough: asks the big model");
                 }
-                line(&Pending { at, token, log_prob }, "big", BIG, "")?;
+                line(&Pending { at, token, log_prob }, "big", BIG, "");
             }
             _ => {}
         }
     }
-    Ok(())
+    lines.truncate(lines.trim_end().len());
+    lines
 }

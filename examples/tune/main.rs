@@ -7,20 +7,26 @@ mod support;
 
 mod race;
 
-use std::{fs, path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
-use bild::{AnyPolicy, BigAlone, Overflow, Settings};
+use bild::{AnyPolicy, BigAlone};
 use clap::Parser;
 use race::{Race, Trial};
 use serde_json::{Value, json};
 use support::{
     Error,
-    candidates::{self, Candidate},
-    costs::CostsArgs,
-    dataset::DatasetArgs,
+    args::{self, CostsArgs, DatasetArgs, MetricArg, PairArgs, TextArgs, number, whole},
+    candidates,
+    clock::in_turn,
+    dataset,
+    digest::of_texts,
+    interval::{Speedup, speedup},
+    log::Log,
     metrics::bootstrap,
-    pair::PairArgs,
-    policy,
+    output::{Files, OutputFile},
+    policy::{self, Needs},
+    progress,
+    streams::{Stdout, say},
     trial::{Bench, Decoded, Metric, predicted, scores},
 };
 
@@ -28,9 +34,12 @@ use support::{
 /// `translate --policy-file` and programs load.
 ///
 /// It is chosen on the first half of the sentences, by decoding few of them with most policies and more with those that may
-/// win, and judged on the second half.
+/// win, and judged on the second half. How fast a policy is goes by its counted passes and what passes cost; the one chosen is
+/// timed by the clock as well, on some sentences.
+///
+/// If no policy is sure enough to lose no more than allowed, the exit status is 1 and nothing is written.
 #[derive(Parser)]
-#[command(name = "tune")]
+#[command(name = "tune", allow_negative_numbers = true)]
 struct Args {
     #[command(flatten)]
     dataset: DatasetArgs,
@@ -38,15 +47,17 @@ struct Args {
     pair: PairArgs,
     #[command(flatten)]
     costs: CostsArgs,
+    #[command(flatten)]
+    texts: TextArgs,
+    /// The most tokens of a source, prefix included; what is longer is cut
+    #[arg(long, value_name = "N", default_value = "512", value_parser = whole(1..=u64::MAX))]
+    max_source_tokens: usize,
     /// The most quality to lose, in points of the metric
-    #[arg(long, value_name = "POINTS", default_value_t = 1.0)]
+    #[arg(long, value_name = "POINTS", default_value = "1", value_parser = number(0.0, 100.0), allow_hyphen_values = true)]
     loss: f64,
     /// What quality is
     #[arg(long, value_enum, default_value = "bleu")]
-    metric: Metric,
-    /// The most tokens to write for a source
-    #[arg(long, value_name = "N", default_value_t = 128)]
-    max_new_tokens: usize,
+    metric: MetricArg,
     /// The policy
     #[arg(long, value_name = "FILE", default_value = "policy.json")]
     out: PathBuf,
@@ -61,53 +72,90 @@ struct Args {
     resume: Option<PathBuf>,
 }
 
+/// The most time for timing by the clock.
+const BUDGET: Duration = Duration::from_secs(20);
+const ROUNDS: usize = 5;
+
 fn main() -> ExitCode {
-    support::exit(run(&Args::parse()))
+    args::main(run)
 }
 
 /// Whether a policy was found that loses no more than allowed.
-fn run(args: &Args) -> Result<bool, Error> {
-    let examples = args.dataset.read()?;
+fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
+    let (pair, dataset, costs) = (args.pair.options(), args.dataset.options()?, args.costs.options());
+    let mut files = Files::default();
+    dataset.name(&mut files);
+    files.reads_folders(pair.folders()).reads_folders(costs.folders());
+    files.writes("--out", Some(&args.out)).writes("--resume", args.resume.as_deref());
+    files.writes("--costs", costs.path(args.resume.as_deref()).as_deref()).check()?;
+    let file = OutputFile::tried(&args.out)?;
+    args::warn(args.pair.warnings(Needs::Both));
+    let mut examples = dataset.read()?;
+    examples.truncate(dataset.taken(examples.len()));
     if examples.len() < 40 {
         return Err(
             format!("{} sentences are too few to choose and to judge by: give 40 at least", examples.len()).into()
         );
     }
-    let settings =
-        Settings::default().max_new_tokens(args.max_new_tokens).max_source_tokens(512, Overflow::Truncate).trace(true);
-    let bench = Bench::new(args.pair.load()?, examples, &args.pair.prefix, settings)?;
-    let costs = args.costs.costs(&bench, args.resume.as_deref())?;
+    let limits = args.texts.limits(args.max_source_tokens, true);
+    let mut bench = Bench::new(pair.load(Needs::Both)?, examples, &args.texts.prefix, &limits)?;
+    bench.settings.trace = true;
+    let bench = bench;
+    let measured = costs.pair(&bench)?;
+    let passes = costs.costs(&measured, &bench, args.resume.as_deref())?;
     let half = bench.sources.len() / 2;
-    let conditions = format!("{:?} {:?} {:?} {:?}", args.dataset, args.pair, args.costs, bench.settings);
-    let mut race = Race::new(&bench, &costs, args.metric, args.loss, half, args.resume.as_deref(), &conditions)?;
+    let log = Log::open(args.resume.as_deref(), "tune", || {
+        let passes = of_texts([&*serde_json::to_string(&passes)?]);
+        let conditions = bench.conditions()?.and(dataset::conditions(&bench.examples)?);
+        Ok(conditions.with("the costs of passes", passes)?)
+    })?;
+    let metric = Metric::from(args.metric);
+    let mut race = Race::new(&bench, &passes, metric, args.loss, half, log);
     let chosen =
-        if args.grid { race.run_all(candidates::grid()?)? } else { race.run(candidates::for_tuning(&costs)?)? };
+        if args.grid { race.run_all(candidates::grid()?)? } else { race.run(candidates::for_tuning(&passes)?)? };
     let decoded = race.decoded();
-    fs::write(&args.out, serde_json::to_string(&chosen.candidate.policy)? + "\n")
-        .map_err(|error| format!("{} cannot be written: {error}", args.out.display()))?;
 
+    let policy = &chosen.candidate.policy;
     let rest: Vec<usize> = (half..bench.sources.len()).collect();
-    let progress = support::bar(2 * rest.len() as u64, "Judging");
-    let found = bench.decode(&chosen.candidate.policy, &rest, || progress.inc(1))?;
+    let progress = progress::bar(2 * rest.len(), "Judging");
+    let found = bench.decode(policy, &rest, || progress.inc(1))?;
     let alone = AnyPolicy::Big(BigAlone {});
     let big = bench.decode(&alone, &rest, || progress.inc(1))?;
     progress.finish_and_clear();
-    let speedup = predicted(&big, &costs, &alone) / predicted(&found, &costs, &chosen.candidate.policy);
-    let result = result(args, &chosen, decoded, [&found, &big], speedup);
-    if args.json {
-        println!("{result}");
-    } else {
-        print(args, &chosen.candidate, &result);
+    let predicted = predicted(&big, &passes, &alone) / predicted(&found, &passes, policy);
+    let timed = costs.timed(&measured, &bench, half);
+    let progress = progress::bar(ROUNDS * timed.sources.len(), "Timing");
+    let generators = [&timed.generator(policy)?, &timed.generator(&alone)?];
+    let times = in_turn(generators, timed.sources.iter(), ROUNDS, BUDGET, || progress.inc(1))?;
+    progress.finish_and_clear();
+    let sentences = timed.sources.len().min(times.len());
+    let mut result = result(metric, &chosen, decoded, [&found, &big], predicted, (speedup(&times), sentences));
+    for (key, value) in bench.read_json().as_object().into_iter().flatten() {
+        result[key] = value.clone();
     }
+    let printed = if args.json { out.line(&result) } else { out.line(words(metric, &chosen, &result)) };
     let within = args.grid || chosen.allowed >= race::SURE;
-    if !within {
-        eprintln!("warning: no policy is sure enough to lose at most {} points; this one loses least", args.loss);
+    if within {
+        file.write(&(serde_json::to_string(policy)? + "\n"))?;
+        say(args.out.display());
+    } else {
+        let (most, out) = (args.loss, args.out.display());
+        say(format_args!(
+            "error: no policy is sure enough to lose at most {most} points; the one shown loses least, and {out} is left as it is"
+        ));
     }
-    Ok(within)
+    printed.map(|()| within)
 }
 
-fn result(args: &Args, chosen: &Trial, decoded: usize, [found, big]: [&[Decoded]; 2], speedup: f64) -> Value {
-    let quality = |decoded: &[Decoded]| args.metric.of(&scores(decoded));
+fn result(
+    metric: Metric,
+    chosen: &Trial,
+    decoded: usize,
+    [found, big]: [&[Decoded]; 2],
+    predicted: f64,
+    (clock, timed): (Speedup, usize),
+) -> Value {
+    let quality = |decoded: &[Decoded]| metric.of(&scores(decoded));
     let some = |decoded: &[Decoded], indices: &[usize]| {
         let chosen: Vec<Decoded> = indices.iter().map(|&i| decoded[i].clone()).collect();
         quality(&chosen)
@@ -120,26 +168,35 @@ fn result(args: &Args, chosen: &Trial, decoded: usize, [found, big]: [&[Decoded]
         "sentences_decoded": decoded,
         "judged_on": {
             "sentences": found.len(), "quality": quality(found), "big": quality(big),
-            "loss": quality(big) - quality(found), "loss_interval": [low, high], "speedup": speedup,
+            "loss": quality(big) - quality(found), "loss_interval": [low, high], "speedup": predicted,
+            "by_the_clock": { "speedup": clock.times, "interval": clock.interval, "sentences": timed, "noisy": clock.noisy },
         },
     })
 }
 
-fn print(args: &Args, candidate: &Candidate, result: &Value) {
-    let judged = &result["judged_on"];
+fn words(metric: Metric, chosen: &Trial, result: &Value) -> String {
+    let (judged, clock) = (&result["judged_on"], &result["judged_on"]["by_the_clock"]);
     let number = |value: &Value| value.as_f64().unwrap_or(f64::NAN);
-    println!("{}: {}", candidate.curve, candidate.label);
-    println!("{}", result["policy"]);
-    println!(
-        "On {} sentences that it was not chosen on: {:.2} times as fast as the big model alone by its counted passes, \
-         {:.2} {} lost (95 %: {:.2} to {:.2}).",
+    format!(
+        "{}: {}\n{}\n\
+         On {} sentences that it was not chosen on: {:.2} {} lost (95 %: {:.2} to {:.2}).\n\
+         By its counted passes and what passes cost it is {:.2} times as fast as the big model alone there; by the clock, on {} of \
+         them, {:.2} times (95 %: {:.2} to {:.2}).{}\n\
+         {} sentences were decoded to choose it.",
+        chosen.candidate.curve,
+        chosen.candidate.label,
+        result["policy"],
         judged["sentences"],
-        number(&judged["speedup"]),
         number(&judged["loss"]),
-        args.metric.name(),
+        metric.name(),
         number(&judged["loss_interval"][0]),
-        number(&judged["loss_interval"][1])
-    );
-    println!("{} sentences were decoded to choose it.", result["sentences_decoded"]);
-    eprintln!("{}", args.out.display());
+        number(&judged["loss_interval"][1]),
+        number(&judged["speedup"]),
+        clock["sentences"],
+        number(&clock["speedup"]),
+        number(&clock["interval"][0]),
+        number(&clock["interval"][1]),
+        if clock["noisy"] == true { " Something else was running meanwhile." } else { "" },
+        result["sentences_decoded"],
+    )
 }

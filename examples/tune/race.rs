@@ -1,17 +1,16 @@
 //! Choosing among many policies with few decoded sentences: all of them on a few, those that may win on more, by successive
 //! halving (Karnin et al. 2013).
 
-use std::path::Path;
-
 use bild::{AnyPolicy, BigAlone};
 use serde::{Deserialize, Serialize};
 
 use crate::support::{
-    Error, bar,
+    Error,
     candidates::Candidate,
     costs::Costs,
     log::Log,
     metrics::{Scores, Sentence, resampled},
+    progress::bar,
     trial::{Bench, Metric, predicted_one},
 };
 
@@ -41,7 +40,7 @@ impl Trial {
 
 /// A sentence that was decoded, as it is kept in a file.
 #[derive(Serialize, Deserialize)]
-struct Line {
+pub(crate) struct Line {
     policy: AnyPolicy,
     index: usize,
     text: String,
@@ -68,13 +67,11 @@ impl<'a> Race<'a> {
         metric: Metric,
         loss: f64,
         sentences: usize,
-        resume: Option<&Path>,
-        conditions: &str,
-    ) -> Result<Self, Error> {
-        let log = Log::open(resume, conditions)?;
+        log: Log<Line>,
+    ) -> Self {
         let policy = AnyPolicy::Big(BigAlone {});
         let big = Trial::new(Candidate { curve: "big alone", label: "big alone".into(), policy });
-        Ok(Self { bench, costs, metric, loss, sentences, big, log, decoded: 0 })
+        Self { bench, costs, metric, loss, sentences, big, log, decoded: 0 }
     }
 
     /// How many sentences were decoded.
@@ -117,7 +114,7 @@ impl<'a> Race<'a> {
 
     /// Decodes the first `count` sentences with each policy, as far as that was not done yet.
     fn try_on(&mut self, trials: &mut [Trial], count: usize) -> Result<(), Error> {
-        let progress = bar((trials.len() + 1) as u64, "Trying");
+        let progress = bar(trials.len() + 1, "Trying");
         let mut big = std::mem::replace(&mut self.big, Trial::new(trials[0].candidate.clone()));
         self.decode(&mut big, count)?;
         progress.inc(1);

@@ -1,0 +1,123 @@
+//! Command lines. What they say becomes the plain options of the other modules.
+
+mod costs;
+mod dataset;
+mod pair;
+mod policy;
+
+use std::{io::IsTerminal, ops::RangeInclusive, process::ExitCode};
+
+use bild::Overflow;
+use clap::{Args, Parser};
+
+use super::{
+    Error,
+    pair::Limits,
+    streams::{Stdout, exit, say},
+};
+
+#[allow(unused_imports)] // each program uses its part
+pub use costs::{CostsArgs, MetricArg};
+#[allow(unused_imports)]
+pub use dataset::DatasetArgs;
+#[allow(unused_imports)]
+pub use pair::PairArgs;
+#[allow(unused_imports)]
+pub use policy::PolicyArgs;
+
+/// A program: reads its command line and ends with what `run` says, 0 for all that was asked for.
+pub fn main<A: Parser>(run: impl FnOnce(&A, &mut Stdout) -> Result<bool, Error>) -> ExitCode {
+    let mut out = Stdout::default();
+    match A::try_parse() {
+        Ok(args) => exit(run(&args, &mut out)),
+        Err(error) if error.use_stderr() => error.exit(),
+        Err(help) => {
+            let text = help.render();
+            let text = if std::io::stdout().is_terminal() { text.ansi().to_string() } else { text.to_string() };
+            exit(out.line(text.trim_end()).map(|()| true))
+        }
+    }
+}
+
+/// Says what of a command line has no effect.
+pub fn warn(warnings: impl IntoIterator<Item = String>) {
+    for warning in warnings {
+        say(format_args!("warning: {warning}"));
+    }
+}
+
+/// A whole number within a range.
+pub fn whole(range: RangeInclusive<u64>) -> impl Fn(&str) -> Result<usize, String> + Clone + Send + Sync + 'static {
+    move |text| {
+        let number = text.parse::<u64>().ok().filter(|number| range.contains(number));
+        let expected = || match (*range.start(), *range.end()) {
+            (least, u64::MAX) => format!("expected a whole number, {least} or more"),
+            (least, most) => format!("expected a whole number from {least} to {most}"),
+        };
+        number.and_then(|number| usize::try_from(number).ok()).ok_or_else(expected)
+    }
+}
+
+/// A number within a range; `most` may be infinite. NaN is no number.
+pub fn number(least: f64, most: f64) -> impl Fn(&str) -> Result<f64, String> + Clone + Send + Sync + 'static {
+    move |text| {
+        let number = text.parse::<f64>().ok().filter(|number| (least..=most).contains(number));
+        let expected = if most.is_finite() {
+            format!("expected a number from {least} to {most}")
+        } else {
+            format!("expected a number, {least} or more, or inf")
+        };
+        number.ok_or(expected)
+    }
+}
+
+/// What a generation is given and how much it may write.
+#[derive(Args, Clone, Debug)]
+pub struct TextArgs {
+    /// Put before every source, as in "translate English to German: "
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    pub prefix: String,
+    /// The most tokens to write for a source
+    #[arg(long, value_name = "N", default_value = "128", value_parser = whole(1..=65_536))]
+    pub max_new_tokens: usize,
+    /// The seed of a policy that draws random numbers [default: 0]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64))]
+    pub seed: Option<u64>,
+}
+
+impl TextArgs {
+    /// The limits, with those of a source.
+    pub fn limits(&self, max_source_tokens: usize, truncate: bool) -> Limits {
+        let overflow = if truncate { Overflow::Truncate } else { Overflow::Error };
+        let (max_new_tokens, seed) = (self.max_new_tokens, self.seed.unwrap_or(0));
+        Limits { max_new_tokens, max_source_tokens, overflow, seed }
+    }
+
+    /// What of it has no effect with this policy.
+    pub fn warning(&self, policy: &bild::AnyPolicy) -> Option<String> {
+        let ignored = self.seed.is_some() && !super::policy::is_random(policy);
+        ignored.then(|| "--seed has no effect: this policy draws no random numbers".into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges() {
+        let threads = whole(1..=1024);
+        assert_eq!(threads("1024"), Ok(1024));
+        for text in ["0", "1025", "-1", "x", "", "1.5", "99999999999999999999"] {
+            assert_eq!(threads(text).unwrap_err(), "expected a whole number from 1 to 1024");
+        }
+        assert_eq!(whole(1..=u64::MAX)("0").unwrap_err(), "expected a whole number, 1 or more");
+        let points = number(0.0, 100.0);
+        assert_eq!(points("0.5"), Ok(0.5));
+        for text in ["nan", "inf", "-1", "-inf", "101", "x"] {
+            assert_eq!(points(text).unwrap_err(), "expected a number from 0 to 100");
+        }
+        assert_eq!(number(0.0, f64::INFINITY)("inf"), Ok(f64::INFINITY));
+        assert_eq!(number(0.0, f64::INFINITY)("nan").unwrap_err(), "expected a number, 0 or more, or inf");
+    }
+}
