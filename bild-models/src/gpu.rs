@@ -1,8 +1,13 @@
-//! The GPU backends, without Burn's fusion of kernels.
+//! The GPU backends, without Burn's fusion of kernels and without its tuning.
 //!
-//! burn-fusion 0.21 computes passes of one row wrongly (the test `fusion` has the smallest graph that shows it), whatever
-//! features other crates of a program turn on. So the types are named here, kernel by kernel, and not by Burn's own aliases,
-//! which mean the fused backend wherever anyone asks for that feature.
+//! With both, as Burn 0.21 has them by default, passes of one row are wrong: among the fused kernels for a product that tuning
+//! chooses from is one that does not do what it should (`tests/fusion.rs` has the smallest graph that shows it). So the types are
+//! named here and not taken from Burn's own aliases, which mean the fused backend wherever any crate of a program asks for that
+//! feature.
+//!
+//! Tuning takes the kernel that was fastest for one shape for all whose sizes round up to the same powers of two, and
+//! panics where that kernel cannot do one of them, as attention to 12 keys with a kernel for multiples of 8. So the feature is
+//! left out; a program that turns it on gets the panic.
 
 /// CUDA, by Burn's kernels.
 #[cfg(feature = "cuda")]

@@ -372,7 +372,11 @@ fn an_adapter_beside_a_model_is_a_warning() {
 #[test]
 fn a_byte_order_mark_is_no_text() {
     let directory = sound();
-    fs::write(directory.path().join("generation_config.json"), r#"{"eos_token_id": [1, 5]}"#).unwrap();
+    fs::write(
+        directory.path().join("generation_config.json"),
+        r#"{"decoder_start_token_id": 0, "eos_token_id": [1, 5]}"#,
+    )
+    .unwrap();
     for file in ["config.json", "generation_config.json"] {
         let path = directory.path().join(file);
         fs::write(&path, [&b"\xef\xbb\xbf"[..], &fs::read(&path).unwrap()].concat()).unwrap();

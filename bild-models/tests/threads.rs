@@ -107,7 +107,8 @@ fn a_source_that_nobody_waits_for_is_not_read_to_its_end() {
     let cancel = CancelToken::default();
     let cancelled = std::thread::scope(|scope| {
         let settings = settings.clone().cancel(cancel.clone());
-        let generation = scope.spawn(|| generator.begin(&source, &settings).unwrap().finish().unwrap());
+        let (generator, source) = (&generator, &source);
+        let generation = scope.spawn(move || generator.begin(&source, &settings).unwrap().finish().unwrap());
         std::thread::sleep(Duration::from_millis(30));
         cancel.cancel();
         generation.join().unwrap()

@@ -20,7 +20,7 @@ use support::{
     Error,
     args::{self, PairArgs, PolicyArgs, whole},
     output::Files,
-    pair::Limits,
+    pair::{Limits, PairOptions},
     policy::needs,
     streams::Stdout,
     trial::source_of,
@@ -70,7 +70,8 @@ fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
     if args.profile {
         profile::install()?;
     }
-    let pair = args.pair.options();
+    // So many tokens by the models alone, whatever a checkpoint says about generating.
+    let pair = PairOptions { ignore_generation_config: true, ..args.pair.options() };
     let given = args.policy.policy()?;
     // Without anything that drafts the model decodes alone.
     let is_alone = !args.pair.drafts() && !matches!(given, AnyPolicy::Little(_) | AnyPolicy::Big(_));
@@ -89,12 +90,12 @@ fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
     let source: Vec<Token> = (0..args.source_len).map(|i| (3 + i * 7919 % most) as Token).collect();
     let source = Source::new(source);
     let limits = Limits {
-        max_new_tokens: args.new_tokens,
+        max_new_tokens: Some(args.new_tokens),
         max_source_tokens: args.source_len,
         overflow: Overflow::Error,
         seed: 0,
     };
-    let settings = loaded.settings(&limits).end_tokens([]);
+    let settings = loaded.settings(&limits)?.end_tokens([]);
     let generator = loaded.pair.generator(&policy, settings.clone())?;
     let measured = measure(args, &generator, &source)?;
     let threads = pair.loading.threads();

@@ -10,7 +10,7 @@ use std::{
     process::ExitCode,
 };
 
-use bild::{AnyPolicy, BigAlone, Generator, Settings, Source, Statistics, Tokenizer};
+use bild::{AnyPolicy, BigAlone, Generator, Source, Statistics, Tokenizer};
 use clap::{Parser, ValueEnum};
 use serde_json::{Value, json};
 use support::{
@@ -22,7 +22,6 @@ use support::{
     progress,
     streams::{Stdout, say},
     text,
-    trial::source_of,
     windows::{End, windows},
 };
 
@@ -102,10 +101,11 @@ fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
         return Err("the text is empty".into());
     }
     let loaded = pair.load(needs(&policy))?;
+    let policy = if args.policy.is_given() { policy } else { loaded.policy(policy)? };
     let limits = args.texts.limits(args.window, false); // every window fits
-    let settings = loaded.settings(&limits);
-    let generator = loaded.pair.generator(&policy, settings.clone())?;
-    let summarizer = Summarizer { args, tokenizer: loaded.tokenizer()?.clone(), generator, settings };
+    let settings = loaded.settings(&limits)?;
+    let generator = loaded.pair.generator(&policy, settings)?;
+    let summarizer = Summarizer { args, tokenizer: loaded.tokenizer()?.clone(), generator };
     summarizer.summarize(text, out)?;
     Ok(true)
 }
@@ -114,7 +114,6 @@ struct Summarizer<'a> {
     args: &'a Args,
     tokenizer: Tokenizer,
     generator: Generator<AnyPair>,
-    settings: Settings,
 }
 
 impl Summarizer<'_> {
@@ -136,9 +135,8 @@ impl Summarizer<'_> {
                 let output = self.generator.generate(&source)?;
                 statistics += &output.statistics;
                 let summary = self.tokenizer.decode(&output.tokens)?;
-                let (source_tokens, truncated) = source_of(&source, &self.settings);
                 parts.push(json!({
-                    "round": rounds.len() + 1, "source_tokens": source_tokens, "truncated": truncated,
+                    "round": rounds.len() + 1, "source_tokens": output.source_tokens, "truncated": output.truncated,
                     "end": window.end.name(), "summary": summary,
                 }));
                 summaries.push(summary);

@@ -15,7 +15,7 @@ use super::{
     median,
     models::Loading,
     output::OutputFile,
-    pair::{AnyPair, Drafting, Loaded, PairOptions},
+    pair::{AnyPair, Loaded, PairOptions},
     policy::Needs,
     progress::bar,
     streams::say,
@@ -153,7 +153,7 @@ impl CostsOptions {
         }
         let loading = Loading { big: *precision, little: *precision, threads: bench.loaded.threads() };
         let (big, little) = (Some(big.clone()), Some(little.clone()));
-        PairOptions { big, little, drafting: Drafting::Little, loading }.load(Needs::Both)
+        PairOptions { big, little, loading, ignore_generation_config: true, ..PairOptions::default() }.load(Needs::Both)
     }
 
     /// What passes cost, at the mean length of the sources. Costs of a file are taken if they were measured for this; else a

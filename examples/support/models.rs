@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use bild::{Checkpoint, Flex, LoadOptions, Precision, T5, Threads};
 
-use super::{Error, progress::spinner};
+use super::{Error, progress::spinner, streams::say};
 
 /// How the models of a pair are held, and with how many threads they compute.
 #[derive(Clone, Debug, Default)]
@@ -39,7 +39,11 @@ pub fn open(path: &Path) -> Result<Checkpoint, Error> {
         let name = path.display();
         return Err(format!("there is no folder {name} (if it is a name on the hub: build with --features hub)").into());
     }
-    Ok(Checkpoint::open(path)?)
+    let checkpoint = Checkpoint::open(path)?;
+    for warning in checkpoint.warnings() {
+        say(format_args!("warning: {}: {warning}", path.display()));
+    }
+    Ok(checkpoint)
 }
 
 /// Loads a model, with a spinner if that takes a while.

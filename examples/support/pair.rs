@@ -3,8 +3,8 @@
 use std::{path::PathBuf, sync::Arc};
 
 use bild::{
-    AnyPolicy, BigAlone, EarlyExit, Flex, Generator, LookIn, NgramLookup, NoDraft, Overflow, Pair, PairSession, Policy,
-    Result, SessionLimit, Settings, Source, T5, Tokenizer, Vocabulary,
+    AnyPolicy, BigAlone, Checkpoint, EarlyExit, Flex, GenerationConfig, Generator, LookIn, NgramLookup, NoDraft,
+    Overflow, Pair, PairSession, Policy, Result, SessionLimit, Settings, Source, T5, Tokenizer, Vocabulary,
 };
 
 use super::{
@@ -13,6 +13,7 @@ use super::{
     digest,
     models::{self, Loading},
     policy::{Needs, needs},
+    streams::say,
 };
 
 /// What drafts, if a policy wants drafts.
@@ -34,6 +35,8 @@ pub struct PairOptions {
     pub little: Option<PathBuf>,
     pub drafting: Drafting,
     pub loading: Loading,
+    /// Whether what the checkpoint says about generating is left out.
+    pub ignore_generation_config: bool,
 }
 
 /// Whatever drafts, and the big model.
@@ -51,6 +54,8 @@ pub enum AnyPair {
 pub struct Loaded {
     pub pair: AnyPair,
     tokenizer: Option<Tokenizer>,
+    /// What the big model says about generating, or the only one.
+    generation: GenerationConfig,
     big: Option<PathBuf>,
     little: Option<PathBuf>,
     options: PairOptions,
@@ -85,24 +90,24 @@ impl PairOptions {
         let load_big = || -> Result<_, Error> {
             let checkpoint = models::open(&big())?;
             let model = models::load(&checkpoint, "the big model", &big_options)?;
-            Ok((checkpoint.tokenizer().ok(), checkpoint.directory().to_owned(), model))
+            Ok((checkpoint, model))
         };
         let load_little = || -> Result<_, Error> {
             let checkpoint = models::open(&little()?)?;
             let model = models::load(&checkpoint, "the little model", &little_options)?;
-            Ok((checkpoint.tokenizer().ok(), checkpoint.directory().to_owned(), model))
+            Ok((checkpoint, model))
         };
-        let (tokenizer, big, little, pair) = match (needs, self.drafting) {
+        let (big, little, pair) = match (needs, self.drafting) {
             (Needs::Little, _) => {
-                let (tokenizer, folder, model) = load_little()?;
-                (tokenizer, None, Some(folder), AnyPair::Alone(model))
+                let (little, model) = load_little()?;
+                (None, Some(little), AnyPair::Alone(model))
             }
             (Needs::Both, Drafting::Little) => {
-                let ((second, little_folder, little), (first, folder, model)) = (load_little()?, load_big()?);
-                (first.or(second), Some(folder), Some(little_folder), AnyPair::Two(little, model))
+                let ((little, little_model), (big, model)) = (load_little()?, load_big()?);
+                (Some(big), Some(little), AnyPair::Two(little_model, model))
             }
             (needs, drafting) => {
-                let (tokenizer, folder, model) = load_big()?;
+                let (big, model) = load_big()?;
                 let pair = match drafting {
                     Drafting::Lookup(place) if needs == Needs::Both => {
                         AnyPair::Lookup(NgramLookup::default().look_in(place), model)
@@ -112,17 +117,28 @@ impl PairOptions {
                     }
                     _ => AnyPair::Alone(model),
                 };
-                (tokenizer, Some(folder), None, pair)
+                (Some(big), None, pair)
             }
         };
-        Ok(Loaded { pair, tokenizer, big, little, options: self.clone() })
+        let first = big.as_ref().or(little.as_ref()).filter(|_| !self.ignore_generation_config);
+        let generation = first.map(Checkpoint::generation_config::<GenerationConfig>).transpose()?.unwrap_or_default();
+        for warning in generation.warnings() {
+            say(format_args!("warning: what the checkpoint says about generating: {warning}"));
+        }
+        if !generation.stop_strings().is_empty() {
+            say("warning: what the checkpoint says about generating: `stop_strings` is not done by this program");
+        }
+        let tokenizer = [&big, &little].into_iter().flatten().find_map(|checkpoint| checkpoint.tokenizer().ok());
+        let folder = |checkpoint: Option<Checkpoint>| checkpoint.map(|checkpoint| checkpoint.directory().to_owned());
+        Ok(Loaded { pair, tokenizer, generation, big: folder(big), little: folder(little), options: self.clone() })
     }
 }
 
 /// What one generation may read and write.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    pub max_new_tokens: usize,
+    /// As the checkpoint has it, if none is said.
+    pub max_new_tokens: Option<usize>,
     pub max_source_tokens: usize,
     pub overflow: Overflow,
     pub seed: u64,
@@ -139,12 +155,29 @@ impl Loaded {
         self.options.loading.threads
     }
 
-    /// The settings with which this checkpoint generates, in every program. What it says itself about generating belongs here.
-    pub fn settings(&self, limits: &Limits) -> Settings {
-        Settings::default()
-            .max_new_tokens(limits.max_new_tokens)
+    /// The settings with which this checkpoint generates, in every program: what it says itself about generating, and the
+    /// limits in place of its own.
+    pub fn settings(&self, limits: &Limits) -> Result<Settings, Error> {
+        let settings = self.generation.settings(Settings::default())?;
+        let max_new_tokens = limits.max_new_tokens.unwrap_or(settings.max_new_tokens);
+        Ok(settings
+            .max_new_tokens(max_new_tokens)
             .max_source_tokens(limits.max_source_tokens, limits.overflow)
-            .seed(limits.seed)
+            .seed(limits.seed))
+    }
+
+    /// Whether the checkpoint asks to be sampled.
+    pub fn is_sampled(&self) -> Result<bool, Error> {
+        Ok(self.generation.sampling()?.is_some())
+    }
+
+    /// The policy of this checkpoint where none was asked for: `default`, unless it says that it is to be sampled.
+    pub fn policy(&self, default: AnyPolicy) -> Result<AnyPolicy, Error> {
+        let Some(sampling) = self.generation.sampling()? else { return Ok(default) };
+        say(
+            "note: the checkpoint asks to be sampled (`do_sample`): --policy bild, or --ignore-generation-config, is greedy",
+        );
+        Ok(AnyPolicy::Sampling(sampling))
     }
 
     /// What the models are and how they compute: what a result of theirs depends on, and how long it takes.
@@ -152,7 +185,8 @@ impl Loaded {
         let Loading { big, little, .. } = self.options.loading;
         let mut conditions = Conditions::default()
             .with("the number of threads", self.options.loading.threads())?
-            .with("the version of bild", env!("CARGO_PKG_VERSION"))?;
+            .with("the version of bild", env!("CARGO_PKG_VERSION"))?
+            .with("whether generation_config.json is left out", self.options.ignore_generation_config)?;
         for (name, precision, folder) in [("big", big, &self.big), ("little", little, &self.little)] {
             if let Some(folder) = folder {
                 conditions = conditions

@@ -79,7 +79,10 @@ impl Bench {
         let tokenizer = loaded.tokenizer()?.clone();
         let source = |example: &Example| tokenizer.encode(&format!("{prefix}{}", example.source)).map(Source::new);
         let sources = examples.iter().map(source).collect::<Result<_, _>>()?;
-        let settings = loaded.settings(limits);
+        let settings = loaded.settings(limits)?;
+        if loaded.is_sampled()? {
+            say("note: the checkpoint asks to be sampled (`do_sample`); what is compared here is greedy");
+        }
         let bench = Self { loaded, tokenizer, prefix: prefix.into(), settings, sources, examples };
         let (_, cut) = bench.read();
         if cut > 0 && limits.overflow == bild::Overflow::Truncate {

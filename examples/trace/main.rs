@@ -22,7 +22,6 @@ use support::{
     policy::needs,
     streams::{Stdout, say},
     text,
-    trial::source_of,
 };
 
 /// Write a page that shows how a sentence was decoded: who wrote each token, how sure it was, what was taken back.
@@ -69,13 +68,15 @@ fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
         return Err(bild::Error::EmptySource.into());
     }
     let loaded = pair.load(needs(&policy))?;
+    let policy = if args.policy.is_given() { policy } else { loaded.policy(policy)? };
     let limits = args.texts.limits(args.max_source_tokens, args.truncate);
-    let settings = loaded.settings(&limits).trace(true);
+    let settings = loaded.settings(&limits)?.trace(true);
     let tokenizer = loaded.tokenizer()?;
     let source = Source::new(tokenizer.encode(&format!("{}{text}", args.texts.prefix))?);
     let output = loaded.pair.generator(&policy, settings.clone())?.generate(&source)?;
-    if let (read, true) = source_of(&source, &settings) {
-        args::warn([format!("of {} tokens {read} are read, the rest is cut", source.tokens().len())]);
+    if output.truncated {
+        let (all, read) = (source.tokens().len(), output.source_tokens);
+        args::warn([format!("of {all} tokens {read} are read, the rest is cut")]);
     }
     let written = tokenizer.decode(&output.tokens)?;
     let trace = Trace { source: text, text: &written, policy: &serde_json::to_string(&policy)?, output: &output };

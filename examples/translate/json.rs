@@ -1,17 +1,15 @@
 //! One object a source, for programs.
 
-use bild::Settings;
 use serde_json::{Value, json};
 
-use crate::{Translation, support::trial::source_of};
+use crate::Translation;
 
-pub(crate) fn object(line: &str, translation: &Translation, settings: &Settings) -> Value {
-    let (source, output) = &translation.parts[0]; // a line is one source here
-    let (source_tokens, truncated) = source_of(source, settings);
+pub(crate) fn object(line: &str, translation: &Translation) -> Value {
+    let (_, output) = &translation.parts[0]; // a line is one source here
     json!({
         "source": line,
-        "source_tokens": source_tokens,
-        "truncated": truncated,
+        "source_tokens": output.source_tokens,
+        "truncated": output.truncated,
         "text": translation.text,
         "tokens": output.tokens,
         "finish": output.finish,

@@ -16,7 +16,7 @@ use std::{
     process::ExitCode,
 };
 
-use bild::{AnyPolicy, Generator, Output, Settings, Source, Token, Tokenizer};
+use bild::{AnyPolicy, Generator, Output, Source, Token, Tokenizer};
 use clap::Parser;
 use support::{
     Error,
@@ -27,7 +27,6 @@ use support::{
     progress,
     sentences::sentences,
     streams::{Stdout, say},
-    trial::source_of,
 };
 
 /// Translate with a big and a little T5: a sentence, a file, or standard input, one source a line.
@@ -101,8 +100,9 @@ fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
     if tokenizer.is_none() && !args.ids {
         return Err("the model has neither tokenizer.json nor spiece.model: give token ids with --ids".into());
     }
+    let policy = if args.policy.is_given() { policy } else { loaded.policy(policy)? };
     let limits = args.texts.limits(args.max_source_tokens, args.truncate);
-    let settings = loaded.settings(&limits);
+    let settings = loaded.settings(&limits)?;
     let traced = settings.clone().trace(args.json || args.trace);
     let big =
         (needs == Needs::Both).then(|| loaded.pair.generator(&AnyPolicy::Big(Default::default()), settings.clone()));
@@ -110,7 +110,6 @@ fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
         args,
         tokenizer,
         generator: loaded.pair.generator(&policy, traced)?,
-        settings,
         is_default_pair: args.pair.options().is_default(),
     };
     let mut report = report::Report::new(needs != Needs::Both);
@@ -119,7 +118,7 @@ fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
         say(format_args!("{report}"));
     }
     if let Some(big) = big.transpose()?.filter(|_| args.time && report.sources > 0 && !out.is_closed()) {
-        let untraced = loaded.pair.generator(&policy, program.settings.clone())?;
+        let untraced = loaded.pair.generator(&policy, settings)?;
         say(report.timed([&untraced, &big])?);
     }
     Ok(complete)
@@ -151,7 +150,6 @@ struct Program<'a> {
     args: &'a Args,
     tokenizer: Option<Tokenizer>,
     generator: Generator<AnyPair>,
-    settings: Settings,
     is_default_pair: bool,
 }
 
@@ -172,7 +170,7 @@ impl Program<'_> {
             let translated = self.line(&line, sources.is_argument);
             complete &= translated.is_ok();
             progress.suspend(|| match &translated {
-                Ok(translation) if args.json => out.line(json::object(&line, translation, &self.settings)),
+                Ok(translation) if args.json => out.line(json::object(&line, translation)),
                 Ok(translation) => out.line(&translation.text),
                 Err(error) if args.json => out.line(json::failure(&line, error.as_ref())),
                 Err(error) => {
@@ -182,7 +180,7 @@ impl Program<'_> {
             })?;
             for (source, output) in translated.iter().flat_map(|translation| &translation.parts) {
                 progress.suspend(|| {
-                    self.warn_of(number + 1, source);
+                    self.warn_of(number + 1, source, output);
                     if args.trace {
                         say(timeline::timeline(output, self.tokenizer.as_ref(), colour));
                     }
@@ -243,10 +241,10 @@ impl Program<'_> {
     }
 
     /// Says of a source what its translation does not show.
-    fn warn_of(&self, number: usize, source: &Source) {
+    fn warn_of(&self, number: usize, source: &Source, output: &Output) {
         let length = source.tokens().len();
-        let (read, truncated) = source_of(source, &self.settings);
-        if truncated {
+        let read = output.source_tokens;
+        if output.truncated {
             say(format_args!(
                 "warning: source {number}: of a sentence of {length} tokens {read} are read, the rest is cut"
             ));

@@ -24,6 +24,16 @@ impl<B: Backend> Cache<B> {
         Self::Plain(Some([rows(), rows()]))
     }
 
+    /// How many numbers one with room for `limit` rows takes.
+    pub(super) fn numbers(limit: usize, config: &T5Config) -> f64 {
+        #[cfg(feature = "flex")]
+        if crate::flex::is_flex::<B>() {
+            let lengths = crate::kernel::KeysValues::lengths(limit, config.num_heads, config.d_kv);
+            return lengths.iter().map(|&length| length as f64).sum();
+        }
+        2.0 * limit as f64 * (config.num_heads * config.d_kv) as f64
+    }
+
     /// One that holds just these keys and values.
     pub(super) fn of(keys: Tensor<B, 2>, values: Tensor<B, 2>, config: &T5Config, threads: &Threads) -> Self {
         let mut cache = Self::new(keys.dims()[0], config, threads, &keys.device());

@@ -21,6 +21,7 @@ use bild_core::{DraftModel, DraftSession, Error, Result, SessionLimit, Source, T
 use burn::tensor::{Tensor, backend::Backend};
 
 use crate::{Checkpoint, Head, LoadError, LoadOptions, T5Config, Threads, memory};
+use cache::Cache;
 pub use early_exit::{EarlyExit, EarlyExitSession};
 use loader::Loader;
 use projection::Projection;
@@ -181,10 +182,11 @@ impl<B: Backend> Weights<B> {
     fn bytes_for(&self, source: usize, tokens: usize) -> u64 {
         let config = &self.config;
         let inner = (config.num_heads * config.d_kv) as f64;
+        let cache = |rows| Cache::<B>::numbers(rows, config);
+        let caches = config.decoder_layers as f64 * (cache(source) + cache(tokens)) + cache(source);
         let [source, tokens, heads] = [source, tokens, config.num_heads].map(|count| count as f64);
-        let caches = 2.0 * inner * config.decoder_layers as f64 * (source + tokens);
-        // Hidden states, queries, keys, values, what is found, and the feed-forward layer.
-        let rows = source * (3.0 * config.d_model as f64 + 6.0 * inner + 3.0 * config.d_ff as f64);
+        // Hidden states, queries, keys and values, what is found, and the feed-forward layer.
+        let rows = source * (3.0 * config.d_model as f64 + 4.0 * inner + 3.0 * config.d_ff as f64);
         // The kernels of flex never hold the scores of more than a few queries; elsewhere bias, scores and softmax are whole.
         let scores = if is_flex::<B>() { 0.0 } else { 4.0 * heads * source * source };
         let numbers = caches + rows + scores + 2.0 * heads * (source + tokens) + config.vocab_size as f64;

@@ -68,7 +68,10 @@ impl<B: Backend> PositionBias<B> {
         let value = |head: usize, bucket: Option<usize>| {
             bucket.map_or(f32::NEG_INFINITY, |bucket| self.values[bucket * self.heads + head])
         };
-        let table = (0..self.heads).flat_map(|head| buckets.iter().map(move |&bucket| value(head, bucket))).collect();
+        let mut table = Vec::with_capacity(self.heads * buckets.len());
+        for head in 0..self.heads {
+            table.extend(buckets.iter().map(|&bucket| value(head, bucket)));
+        }
         BiasTable { table: Table::new(table, self.heads, &self.device), limit }
     }
 }

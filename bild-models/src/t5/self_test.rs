@@ -60,3 +60,16 @@ impl<B: Backend> Weights<B> {
         )))
     }
 }
+
+#[cfg(all(test, feature = "wgpu"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn floats_of_16_bits_are_refused() {
+        type Half = burn_wgpu::CubeBackend<burn_wgpu::WgpuRuntime, half::f16, i32, u32>;
+        let refused = check_floats::<Half>(&Default::default()).unwrap_err().to_string();
+        assert!(refused.contains("computes in f16: a T5 needs f32"), "{refused}");
+        check_floats::<crate::Wgpu>(&Default::default()).unwrap();
+    }
+}

@@ -77,9 +77,9 @@ pub struct TextArgs {
     /// Put before every source, as in "translate English to German: "
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     pub prefix: String,
-    /// The most tokens to write for a source
-    #[arg(long, value_name = "N", default_value = "128", value_parser = whole(1..=65_536))]
-    pub max_new_tokens: usize,
+    /// The most tokens to write for a source [default: what the checkpoint says, else 128]
+    #[arg(long, value_name = "N", value_parser = whole(1..=65_536))]
+    pub max_new_tokens: Option<usize>,
     /// The seed of a policy that draws random numbers [default: 0]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64))]
     pub seed: Option<u64>,

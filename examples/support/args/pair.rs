@@ -56,6 +56,10 @@ pub struct PairArgs {
     /// Threads to compute with [default: one a physical core]
     #[arg(long, value_name = "N", value_parser = whole(1..=1024), help_heading = "Models")]
     pub threads: Option<usize>,
+    /// Leave out what the checkpoint itself says about generating (generation_config.json: lengths, n-grams, repetition, words,
+    /// sampling), which counts unless an option says otherwise
+    #[arg(long, help_heading = "Models")]
+    pub ignore_generation_config: bool,
 }
 
 impl PairArgs {
@@ -72,7 +76,8 @@ impl PairArgs {
             little: self.little_precision.unwrap_or(self.precision).into(),
             threads: self.threads,
         };
-        PairOptions { big: self.big.clone(), little: self.little.clone(), drafting, loading }
+        let ignore_generation_config = self.ignore_generation_config;
+        PairOptions { big: self.big.clone(), little: self.little.clone(), drafting, loading, ignore_generation_config }
     }
 
     /// Whether anything was named that drafts.

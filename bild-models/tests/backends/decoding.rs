@@ -1,11 +1,8 @@
-//! The models on every backend that is compiled in: what flex writes, all of them write. (The fixtures are in
-//! `reference.rs`, the cache in `sessions.rs`, both on every backend too.)
-
-#[macro_use]
-mod common;
+//! Decoding: what flex writes, every backend writes.
 
 use std::{num::NonZeroUsize, path::PathBuf};
 
+use crate::common::{Numbers, load_on, random_model_on};
 use bild_core::{
     Event, Generator, NoDraft, SessionLimit, Settings, Source, Token, VerifierModel, VerifierSession, Want,
 };
@@ -13,7 +10,6 @@ use bild_models::{Checkpoint, EarlyExit, T5};
 use bild_policies::{Bild, Lossless, Variant};
 use burn::tensor::backend::Backend;
 use burn_flex::Flex;
-use common::{Numbers, random_model_on};
 use serde_json::{Value, json};
 
 on_every_backend! {
@@ -29,7 +25,7 @@ fn repository(path: &str) -> PathBuf {
 }
 
 fn pair<B: Backend>() -> (T5<B>, T5<B>) {
-    let load = |role: &str| common::load_on::<B>(&repository("models/de-en").join(role));
+    let load = |role: &str| load_on::<B>(&repository("models/de-en").join(role));
     (load("little"), load("big"))
 }
 

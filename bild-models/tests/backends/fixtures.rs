@@ -1,12 +1,10 @@
 //! Every checkpoint of `fixtures/t5` against the numbers of transformers.
 
-mod common;
-
+use crate::common::fixture;
 use bild_core::{DraftModel, Generator, NoDraft, SessionLimit, Settings, Source, Token, VerifierSession, Want};
 use bild_models::{Checkpoint, T5};
 use bild_policies::Lossless;
 use burn::tensor::backend::Backend;
-use common::fixture;
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -75,17 +73,10 @@ fn check<B: Backend>(name: &str, what: Check) {
     }
 }
 
-/// Each fixture on flex, which has paths of its own, and on backends that take the plain operations of Burn.
 macro_rules! fixtures {
     ($($test:ident: $name:literal, $what:ident;)*) => {
-        mod flex { $(#[test] fn $test() { super::check::<burn_flex::Flex>($name, super::Check::$what); })* }
-        mod ndarray { $(#[test] fn $test() { super::check::<burn_ndarray::NdArray>($name, super::Check::$what); })* }
-        #[cfg(feature = "tch")]
-        mod tch { $(#[test] fn $test() { super::check::<burn_tch::LibTorch>($name, super::Check::$what); })* }
-        #[cfg(feature = "wgpu")]
-        mod wgpu { $(#[test] fn $test() { super::check::<bild_models::Wgpu>($name, super::Check::$what); })* }
-        #[cfg(feature = "cuda")]
-        mod cuda { $(#[test] fn $test() { super::check::<bild_models::Cuda>($name, super::Check::$what); })* }
+        on_every_backend! { $($test;)* }
+        $(fn $test<B: Backend>() { check::<B>($name, Check::$what); })*
     };
 }
 
