@@ -108,7 +108,7 @@ fn a_source_that_nobody_waits_for_is_not_read_to_its_end() {
     let cancelled = std::thread::scope(|scope| {
         let settings = settings.clone().cancel(cancel.clone());
         let (generator, source) = (&generator, &source);
-        let generation = scope.spawn(move || generator.begin(&source, &settings).unwrap().finish().unwrap());
+        let generation = scope.spawn(move || generator.begin(source, &settings).unwrap().finish().unwrap());
         std::thread::sleep(Duration::from_millis(30));
         cancel.cancel();
         generation.join().unwrap()
