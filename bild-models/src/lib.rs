@@ -40,6 +40,7 @@ mod sentencepiece;
 mod stops;
 mod t5;
 mod text;
+#[cfg_attr(not(feature = "flex"), allow(dead_code))] // only flex computes in them
 mod threads;
 mod tokenizer;
 mod tokenizer_config;

@@ -79,7 +79,6 @@ impl Threads {
 
     /// Computes a pass in the threads, once it is its turn, if there is so much to do (multiplications, or bytes to read)
     /// that it is worth going there; else here.
-    #[cfg(feature = "flex")]
     pub(crate) fn run<R: Send + 'static>(&self, work: usize, pass: impl FnOnce() -> R + Send + 'static) -> R {
         match &self.0 {
             // Going there and back takes some 20 µs.
@@ -90,7 +89,6 @@ impl Threads {
 
     /// With how many threads, itself included, the thread that asks may share what it computes now: one, unless it
     /// computes a pass.
-    #[cfg(feature = "flex")]
     pub(crate) fn shared(&self) -> usize {
         let Some(pools) = &self.0 else { return 1 };
         let mut begun = pools.pools.iter().filter_map(|pool| pool.get()?.as_ref());
@@ -100,7 +98,6 @@ impl Threads {
     }
 
     /// Computes two things, at once if there are two threads.
-    #[cfg(feature = "flex")]
     pub(crate) fn both<X: Send, Y: Send>(&self, x: impl FnOnce() -> X + Send, y: impl FnOnce() -> Y + Send) -> (X, Y) {
         if self.count() == 1 {
             return (x(), y());
@@ -112,7 +109,6 @@ impl Threads {
     }
 }
 
-#[cfg(feature = "flex")]
 impl Pools {
     fn run<R: Send + 'static>(&self, pass: impl FnOnce() -> R + Send + 'static) -> R {
         let turn = Turn::take(self);
@@ -141,13 +137,11 @@ fn pool(threads: usize) -> Result<ThreadPool, rayon::ThreadPoolBuildError> {
 }
 
 /// The right to compute a pass in one of the pools, given in the order in which it was asked for.
-#[cfg(feature = "flex")]
 struct Turn<'a> {
     pools: &'a Pools,
     pool: usize,
 }
 
-#[cfg(feature = "flex")]
 impl<'a> Turn<'a> {
     fn take(pools: &'a Pools) -> Self {
         let mut gate = pools.gate.lock().unwrap_or_else(PoisonError::into_inner);
@@ -162,7 +156,6 @@ impl<'a> Turn<'a> {
     }
 }
 
-#[cfg(feature = "flex")]
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         let mut gate = self.pools.gate.lock().unwrap_or_else(PoisonError::into_inner);

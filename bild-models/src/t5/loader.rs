@@ -1,12 +1,12 @@
 use burn::tensor::{Tensor, TensorData, backend::Backend};
 
-#[cfg(feature = "flex")]
-use crate::kernel::PANEL;
 use crate::{
-    Checkpoint, Head, LoadOptions, Precision, T5Config, Threads,
+    Checkpoint, Head, LoadOptions, Precision, T5Config,
     error::{LoadError, Result},
     memory,
 };
+#[cfg(feature = "flex")]
+use crate::{Threads, kernel::PANEL};
 
 /// The names that the embedding goes by.
 const EMBEDDINGS: [&str; 3] = ["shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight"];

@@ -228,6 +228,7 @@ impl<B: Backend> Weights<B> {
 }
 
 /// Whether tensors of `B` are flex's, which have kernels of their own.
+#[cfg_attr(not(feature = "flex"), allow(clippy::extra_unused_type_parameters))]
 fn is_flex<B: Backend>() -> bool {
     #[cfg(feature = "flex")]
     return crate::flex::is_flex::<B>();

@@ -104,6 +104,7 @@ impl<B: Backend> Table<B> {
 }
 
 /// The bias of the rows of one pass.
+#[cfg_attr(not(feature = "flex"), allow(dead_code))] // only a kernel reads the table
 pub(super) struct Bias<'a, B: Backend> {
     table: &'a BiasTable<B>,
     first: usize,
