@@ -61,9 +61,7 @@ pub enum Error {
         problem: String,
     },
     /// A logits processor made of sound logits what nothing can be read from.
-    #[error(
-        "the logits processor {processor} made logits that hold NaN or +∞, or nothing but −∞, at position {at} of the output"
-    )]
+    #[error("the logits processor {processor} made logits that hold NaN or +∞, at position {at} of the output")]
     Processor {
         /// The processor, as `Debug` shows it.
         processor: String,

@@ -3,7 +3,10 @@ use std::{
     sync::Arc,
 };
 
-use crate::{Error, Generation, Output, Pair, Policy, Result, Settings, Source, error::megabytes, in_order};
+use crate::{
+    Error, Generation, Output, Pair, Policy, Result, Settings, Source, error::megabytes, in_order,
+    settings::MOST_TOKENS,
+};
 
 /// A pair of models with the policy that steers them: begins generations.
 ///
@@ -43,8 +46,8 @@ impl<P: Pair> Generator<P> {
     /// About how many bytes a generation from `source` takes: the caches of both models for as many tokens as `settings`
     /// allow, and what reading the source needs meanwhile. The weights are not counted.
     pub fn bytes_for(&self, source: &Source, settings: &Settings) -> u64 {
-        let read = source.tokens().len().min(settings.max_source_tokens);
-        self.pair.bytes_for(read, settings.max_new_tokens.saturating_add(1))
+        let read = source.tokens().len().min(settings.max_source_tokens).min(MOST_TOKENS);
+        self.pair.bytes_for(read, settings.max_new_tokens.min(MOST_TOKENS) + 1)
     }
 
     /// The settings in use.
@@ -102,6 +105,7 @@ impl<P: Pair> Generator<P> {
     ///
     /// As [`stream`](Self::stream).
     pub fn begin(&self, source: &Source, settings: &Settings) -> Result<Generation<P::Session>> {
+        settings.check(self.pair.vocabulary())?;
         let needed = self.bytes_for(source, settings);
         if needed > self.max_bytes {
             let limit = megabytes(self.max_bytes);

@@ -84,8 +84,12 @@ impl Row {
         if entropy.is_some_and(f32::is_nan) || cross_entropy.is_some_and(f32::is_nan) {
             return Some("its entropy or cross-entropy is NaN".into());
         }
-        let length = logits.as_ref().map_or(size, |logits| logits.len());
-        (length != size).then(|| format!("it has {length} logits, of a vocabulary of {size}"))
+        let logits = logits.as_deref()?;
+        if logits.len() != size {
+            return Some(format!("it has {} logits, of a vocabulary of {size}", logits.len()));
+        }
+        let broken = logits.iter().any(|logit| logit.is_nan() || *logit == f32::INFINITY);
+        broken.then(|| "its logits hold NaN or +∞".into())
     }
 
     /// ln of the probability of `token`; NaN if that cannot be told, because `token` is not the most likely one and the

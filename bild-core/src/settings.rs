@@ -149,12 +149,15 @@ impl Settings {
                 vocabulary.check(token, || format!("of the setting `{name}`"))?;
             }
         }
-        self.processors.iter().try_for_each(|processor| processor.check(vocabulary))
+        // Processors see what ends a sequence here.
+        let end = self.end_tokens.as_ref().unwrap_or(&vocabulary.end).clone();
+        let vocabulary = Vocabulary { end, ..vocabulary.clone() };
+        self.processors.iter().try_for_each(|processor| processor.check(&vocabulary))
     }
 }
 
 /// The most tokens of a source and of an output; far beyond what a T5 can read or write sensibly.
-const MOST_TOKENS: usize = 65_536;
+pub(crate) const MOST_TOKENS: usize = 65_536;
 
 /// Ends generations from another thread. Clones share one state.
 #[derive(Clone, Debug, Default)]

@@ -13,11 +13,14 @@ pub(crate) fn is_host<B: Backend>(device: &B::Device) -> bool {
 pub(crate) fn check(needed: u64) -> Result<(), u64> {
     let kind = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
     let system = System::new_with_specifics(kind);
+    if system.total_memory() == 0 {
+        return Ok(());
+    }
     let limits = system.cgroup_limits().filter(|limits| limits.total_memory > 0);
     // What the group's limit leaves beside its processes; its page cache goes when memory is needed.
     let left = limits.map_or(u64::MAX, |limits| limits.total_memory.saturating_sub(limits.rss));
     let free = left.min(system.available_memory());
-    if system.total_memory() == 0 || needed <= free { Ok(()) } else { Err(free) }
+    if needed <= free { Ok(()) } else { Err(free) }
 }
 
 pub(crate) fn gigabytes(bytes: u64) -> String {

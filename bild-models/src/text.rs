@@ -54,6 +54,12 @@ impl<P: Pair> TextGenerator<P> {
         self
     }
 
+    /// Refuses a generation that would take more than so many bytes, as [`Generator::with_max_bytes`] does.
+    pub fn with_max_bytes(mut self, bytes: u64) -> Self {
+        self.generator = self.generator.with_max_bytes(bytes);
+        self
+    }
+
     /// Puts this before every text, as in `"translate English to German: "`.
     pub fn with_prefix(mut self, prefix: impl Into<Arc<str>>) -> Self {
         self.prefix = prefix.into();

@@ -118,3 +118,19 @@ fn a_source_that_nobody_waits_for_is_not_read_to_its_end() {
     let output = generator.begin(&source, &late).unwrap().finish().unwrap();
     assert_eq!((output.finish, output.tokens.len(), output.statistics.verifier_calls), (Finish::Deadline, 0, 0));
 }
+
+/// Whatever is asked for, a sentence; no arithmetic overflows on the way.
+#[test]
+fn limits_beyond_all_bounds_are_sentences() {
+    let generator = Generator::new((NoDraft, model(Threads::new(1).unwrap())), Lossless::default()).unwrap();
+    let source = Source::new([3, 1]);
+    for tokens in [1 << 60, usize::MAX] {
+        let settings = Settings::default().max_new_tokens(tokens).max_source_tokens(tokens, Overflow::Error);
+        let refused = generator.begin(&source, &settings).map(drop).unwrap_err().to_string();
+        assert!(refused.contains("at most 65536"), "{refused}");
+        assert!(generator.bytes_for(&source, &settings) < 1 << 40);
+        let limit = bild_core::SessionLimit::new(tokens);
+        let refused = bild_core::VerifierModel::begin(&generator.pair().1, &source, &limit).map(drop).unwrap_err();
+        assert!(refused.to_string().contains("are free"), "{refused}");
+    }
+}

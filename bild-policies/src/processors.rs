@@ -225,7 +225,8 @@ impl LogitsProcessor for SuppressAt {
 pub struct LengthDecay {
     /// How many tokens are written before it begins.
     pub after: usize,
-    /// By what the end grows more likely with every token: |logit| · (factor^tokens − 1) is added. Above 1.
+    /// By what the end grows more likely with every token: |logit| · (factor^tokens − 1) is added. Above 0; below 1 it grows
+    /// less likely.
     pub factor: f32,
 }
 

@@ -69,6 +69,8 @@ fn broken_rows() -> Vec<(Row, &'static str)> {
     let row = |argmax, probability| Row::new(argmax, probability);
     let mut short = Row::from_logits(&[0.0, 1.0], Want::default().logits(), None).unwrap();
     short.argmax = 7; // within the vocabulary, beyond its own logits
+    let mut nan = Row::from_logits(&[0.0; VOCABULARY], Want::default().logits(), None).unwrap();
+    nan.logits = Some([0.0, 1.0, f32::NAN, 0.0, 0.0, 0.0, 0.0, 0.0].into());
     let mut entropy = row(1, 0.5);
     entropy.entropy = Some(f32::NAN);
     vec![
@@ -78,6 +80,7 @@ fn broken_rows() -> Vec<(Row, &'static str)> {
         (row(1, f32::NAN), "is NaN"),
         (short, "it has 2 logits, of a vocabulary of 8"),
         (entropy, "entropy"),
+        (nan, "its logits hold NaN"),
     ]
 }
 

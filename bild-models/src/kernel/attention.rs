@@ -45,15 +45,15 @@ impl<'a> Bias<'a> {
 impl KeysValues {
     /// With room for `limit` rows.
     pub(crate) fn new(limit: usize, heads: usize, d_kv: usize, threads: Threads) -> Self {
-        let [keys, values] = Self::lengths(limit, heads, d_kv);
         let (room, depth) = (limit.next_multiple_of(LANES), d_kv.next_multiple_of(LANES));
-        Self { keys: vec![0.0; keys], values: vec![0.0; values], d_kv, room, depth, threads }
+        let (keys, values) = (vec![0.0; heads * d_kv * room], vec![0.0; heads * room * depth]);
+        Self { keys, values, d_kv, room, depth, threads }
     }
 
-    /// How many numbers it takes.
-    pub(crate) fn lengths(limit: usize, heads: usize, d_kv: usize) -> [usize; 2] {
-        let (room, depth) = (limit.next_multiple_of(LANES), d_kv.next_multiple_of(LANES));
-        [heads * d_kv * room, heads * room * depth]
+    /// How many numbers it would take, whatever the limit.
+    pub(crate) fn numbers(limit: usize, heads: usize, d_kv: usize) -> f64 {
+        let [room, depth] = [limit, d_kv].map(|count| (count as f64 / LANES as f64).ceil() * LANES as f64);
+        heads as f64 * room * (d_kv as f64 + depth)
     }
 
     /// Writes rows of `[heads, d_kv]` from row `at` on.

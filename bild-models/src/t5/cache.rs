@@ -28,8 +28,7 @@ impl<B: Backend> Cache<B> {
     pub(super) fn numbers(limit: usize, config: &T5Config) -> f64 {
         #[cfg(feature = "flex")]
         if crate::flex::is_flex::<B>() {
-            let lengths = crate::kernel::KeysValues::lengths(limit, config.num_heads, config.d_kv);
-            return lengths.iter().map(|&length| length as f64).sum();
+            return crate::kernel::KeysValues::numbers(limit, config.num_heads, config.d_kv);
         }
         2.0 * limit as f64 * (config.num_heads * config.d_kv) as f64
     }

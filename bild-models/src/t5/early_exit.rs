@@ -73,8 +73,8 @@ impl<B: Backend> Pair for EarlyExit<B> {
 
     fn bytes_for(&self, source: usize, tokens: usize) -> u64 {
         // What the first layers made of each token is kept too.
-        let hidden = (tokens * self.model.config().d_model * size_of::<f32>()) as u64;
-        self.model.weights.bytes_for(source, tokens).saturating_add(hidden)
+        let hidden = tokens as f64 * (self.model.config().d_model * size_of::<f32>()) as f64;
+        self.model.weights.bytes_for(source, tokens).saturating_add(hidden as u64)
     }
 }
 
@@ -129,22 +129,26 @@ impl<B: Backend> EarlyExitSession<B> {
 impl<B: Backend> PairSession for EarlyExitSession<B> {
     fn propose(&mut self, new: &[Token], want: Want) -> Result<Option<Row>> {
         self.take_in(new, self.drafted)?;
-        self.drafted += new.len();
-        let last = self.hidden[self.drafted - 1].clone();
+        let end = self.drafted + new.len();
+        let last = self.hidden[end - 1].clone();
         let reduce = move |weights: &Weights<B>| reduce::rows(weights.logits(weights.decoder.normed(last)), want, &[]);
-        Ok(self.weights.run(1, reduce)?.pop())
+        let row = self.weights.run(1, reduce)?.pop();
+        self.drafted = end;
+        Ok(row)
     }
 
     fn score(&mut self, new: &[Token], want: Want) -> Result<Vec<Row>> {
         let first = self.scored;
         self.take_in(new, first)?;
-        self.scored += new.len();
+        let end = first + new.len();
         let rest = self.layers..self.weights.config.decoder_layers;
-        let hidden = Tensor::cat(self.hidden[first..self.scored].to_vec(), 0);
+        let hidden = Tensor::cat(self.hidden[first..end].to_vec(), 0);
         let new = new.to_vec();
-        self.through(hidden, first, rest, move |weights, hidden| {
+        let rows = self.through(hidden, first, rest, move |weights, hidden| {
             reduce::rows(weights.logits(weights.decoder.normed(hidden)), want, &new[1..])
-        })?
+        })??;
+        self.scored = end;
+        Ok(rows)
     }
 
     fn truncate(&mut self, length: usize) {

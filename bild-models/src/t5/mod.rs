@@ -189,7 +189,9 @@ impl<B: Backend> Weights<B> {
         let rows = source * (3.0 * config.d_model as f64 + 4.0 * inner + 3.0 * config.d_ff as f64);
         // The kernels of flex never hold the scores of more than a few queries; elsewhere bias, scores and softmax are whole.
         let scores = if is_flex::<B>() { 0.0 } else { 4.0 * heads * source * source };
-        let numbers = caches + rows + scores + 2.0 * heads * (source + tokens) + config.vocab_size as f64;
+        // The logits of a verification of a usual draft, and a copy of them.
+        let logits = 2.0 * tokens.min(16.0) * config.vocab_size as f64;
+        let numbers = caches + rows + scores + 2.0 * heads * (source + tokens) + logits;
         (numbers * size_of::<f32>() as f64) as u64
     }
 
@@ -246,7 +248,6 @@ impl<B: Backend> DraftModel for T5<B> {
     /// The source is read before the first proposal, not now: a policy may never ask for one.
     fn begin(&self, source: &Source, limit: &SessionLimit) -> Result<T5Session<B>> {
         self.check_decodes()?;
-        self.weights.check_memory(source.tokens().len(), limit.tokens)?;
         Ok(T5Session::new(self.weights.clone(), source.clone(), limit.clone()))
     }
 

@@ -79,6 +79,7 @@ pub(super) fn lost() -> Error {
 impl<B: Backend> DraftSession for T5Session<B> {
     fn prepare(&mut self) -> Result<()> {
         if let State::Unread = self.state {
+            self.weights.check_memory(self.source.tokens().len(), self.limit.tokens)?;
             self.state = State::Ready(self.weights.begin(&self.source, &self.limit)?);
         }
         Ok(())
