@@ -169,7 +169,16 @@ impl Hub {
                     tracing::warn!(repository, %error, "the hub could not be asked: the checkpoint is from the cache");
                     Ok(checkpoint)
                 }
-                _ => Err(self.error(repository, format!("{error} (is the name right? does it need HF_TOKEN?)"))),
+                _ => {
+                    // Only a hub that answers can want another name or a token.
+                    let answered = error.to_string().contains("http status");
+                    let hint = if answered {
+                        "is the name right? does it need HF_TOKEN?"
+                    } else {
+                        "is it reachable from here?"
+                    };
+                    Err(self.error(repository, format!("{error} ({hint})")))
+                }
             },
         }
     }

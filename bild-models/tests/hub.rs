@@ -141,6 +141,9 @@ fn a_revision_is_a_checkpoint_of_its_own() {
 #[test]
 fn a_token_opens_what_is_closed() {
     let (server, cache) = (Server::start("mt5", Some("hf_secret")), tempfile::tempdir().unwrap());
+    let nobody =
+        server.hub(cache.path()).endpoint("http://127.0.0.1:1").checkpoint("owner/tiny").unwrap_err().to_string();
+    assert!(nobody.contains("reachable") && !nobody.contains("HF_TOKEN"), "{nobody}");
     let refused = server.hub(cache.path()).token("hf_wrong").checkpoint("owner/tiny").unwrap_err().to_string();
     assert!(!format!("{:?}", server.hub(cache.path()).token("hf_secret")).contains("hf_secret"));
     assert!(refused.contains("401") && refused.contains("HF_TOKEN") && !refused.contains("hf_wrong"), "{refused}");
