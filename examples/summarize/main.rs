@@ -87,7 +87,6 @@ fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
     let is_alone = !args.pair.drafts() && !matches!(given, AnyPolicy::Little(_) | AnyPolicy::Big(_));
     let policy = if is_alone { AnyPolicy::Big(BigAlone {}) } else { given };
     args::warn(args.policy.warnings().into_iter().chain(args.pair.warnings(needs(&policy))));
-    args::warn(args.texts.warning(&policy));
     if is_alone && args.policy.is_given() {
         args::warn([
             "the policy has no effect: without --little, --lookup or --early-exit the big model works alone".into()
@@ -102,6 +101,7 @@ fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
     }
     let loaded = pair.load(needs(&policy))?;
     let policy = if args.policy.is_given() { policy } else { loaded.policy(policy)? };
+    args::warn(args.texts.warning(&policy));
     let limits = args.texts.limits(args.window, false); // every window fits
     let settings = loaded.settings(&limits)?;
     let generator = loaded.pair.generator(&policy, settings)?;

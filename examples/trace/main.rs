@@ -61,7 +61,6 @@ fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
     let html = OutputFile::tried(&args.html)?;
     let policy = args.policy.policy()?;
     args::warn(args.policy.warnings().into_iter().chain(args.pair.warnings(needs(&policy))));
-    args::warn(args.texts.warning(&policy));
     let text = if args.text == "-" { text::read(Path::new("-"))? } else { text::without_mark(&args.text).to_owned() };
     let text = text.trim_end_matches(['\n', '\r']);
     if text.trim().is_empty() {
@@ -69,6 +68,7 @@ fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
     }
     let loaded = pair.load(needs(&policy))?;
     let policy = if args.policy.is_given() { policy } else { loaded.policy(policy)? };
+    args::warn(args.texts.warning(&policy));
     let limits = args.texts.limits(args.max_source_tokens, args.truncate);
     let settings = loaded.settings(&limits)?.trace(true);
     let tokenizer = loaded.tokenizer()?;

@@ -101,6 +101,7 @@ fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
         return Err("the model has neither tokenizer.json nor spiece.model: give token ids with --ids".into());
     }
     let policy = if args.policy.is_given() { policy } else { loaded.policy(policy)? };
+    args::warn(args.texts.warning(&policy));
     let limits = args.texts.limits(args.max_source_tokens, args.truncate);
     let settings = loaded.settings(&limits)?;
     let traced = settings.clone().trace(args.json || args.trace);
@@ -134,7 +135,7 @@ fn warn(args: &Args, policy: &AnyPolicy, needs: Needs) {
     ];
     let ignored = ignored.into_iter().filter(|(is, _)| *is).map(|(_, sentence)| sentence.to_owned());
     args::warn(args.policy.warnings().into_iter().chain(args.pair.warnings(needs)));
-    args::warn(args.texts.warning(policy).into_iter().chain(ignored));
+    args::warn(ignored);
 }
 
 /// A line, translated: its text, and each source that it was made of with what was written for it.
