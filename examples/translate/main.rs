@@ -89,7 +89,7 @@ fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
     Files::default().reads("the text", file).reads("--policy-file", args.policy.file()).check()?;
     let policy = args.policy.policy()?;
     let needs = needs(&policy);
-    warn(args, &policy, needs);
+    warn(args, needs);
     // Before the models are loaded: a file that cannot be read is said at once.
     let sources = match file {
         Some(path) => input::of_file(path)?,
@@ -126,7 +126,7 @@ fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
 }
 
 /// Says which options have no effect.
-fn warn(args: &Args, policy: &AnyPolicy, needs: Needs) {
+fn warn(args: &Args, needs: Needs) {
     let one_source = args.whole || args.json || args.ids;
     let ignored = [
         (args.language.is_some() && one_source, "--language has no effect: a line is one source"),
