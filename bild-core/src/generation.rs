@@ -65,6 +65,7 @@ struct Limits {
 }
 
 impl<S: PairSession> Generation<S> {
+    /// With settings that were looked at.
     pub(crate) fn begin<P: Pair<Session = S>>(
         pair: &P,
         policy: &dyn Policy,
@@ -73,7 +74,6 @@ impl<S: PairSession> Generation<S> {
     ) -> Result<Self> {
         let begun = Instant::now();
         let vocabulary = pair.vocabulary().clone();
-        settings.check(&vocabulary)?;
         let end = settings.end_tokens.as_ref().unwrap_or(&vocabulary.end).clone();
         let read = source.limited(settings, &vocabulary.end)?;
         let interrupt = Interrupt { begun, deadline: settings.deadline, cancel: settings.cancel.clone() };
