@@ -8,8 +8,8 @@
 use std::{path::PathBuf, time::Duration};
 
 use bild::{
-    Bild, Checkpoint, EarlyExit, Flex, Generator, LoadOptions, Lossless, NoDraft, Pair, PairSession, Policy, Precision,
-    SessionLimit, Settings, Source, T5, Token, VerifierModel, VerifierSession, Want,
+    Bild, Checkpoint, EarlyExit, Flex, Generator, LoadOptions, Lossless, Model, NoDraft, Pair, PairSession, Pass,
+    Policy, Precision, SessionLimit, Settings, Source, T5, Token, VerifierSession, Want,
 };
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 
@@ -33,15 +33,12 @@ fn decoding(criterion: &mut Criterion) {
         for (name, model) in [("big", &big), ("little", &little)] {
             group.bench_function(format!("{name}, encoder"), |bencher| bencher.iter(|| model.encode(&source).unwrap()));
             // After 16 tokens; taking the new ones back costs nothing.
-            let mut session = VerifierModel::begin(model, &source, &SessionLimit::new(SOURCE)).unwrap();
-            session.score(&tokens[..16], Want::default()).unwrap();
+            let mut session = model.begin(&source, &SessionLimit::new(SOURCE)).unwrap();
+            session.score(&Pass::verify(0, &tokens[..16], Want::default())).unwrap();
             for rows in [1, 4, 8, 11] {
                 group.bench_function(BenchmarkId::new(format!("{name}, rows"), rows), |bencher| {
-                    bencher.iter(|| {
-                        let scored = session.score(&tokens[16..16 + rows], Want::default().cross_entropy()).unwrap();
-                        session.truncate(16);
-                        scored
-                    });
+                    let want = Want::default().cross_entropy();
+                    bencher.iter(|| session.score(&Pass::verify(16, &tokens[16..16 + rows], want)).unwrap());
                 });
             }
         }
@@ -50,18 +47,14 @@ fn decoding(criterion: &mut Criterion) {
         for exit in [layers / 4, layers / 2, layers - 1].into_iter().filter(|&exit| exit > 0) {
             let pair = EarlyExit::new(big.clone(), exit).unwrap();
             let mut session = pair.begin(&source, &SessionLimit::new(SOURCE)).unwrap();
-            session.score(&tokens[..16], Want::default()).unwrap();
-            session.propose(&tokens[..16], Want::default()).unwrap();
+            session.pass(&Pass::verify(0, &tokens[..16], Want::default())).unwrap();
+            session.pass(&Pass::draft(0, &tokens[..16], Want::default())).unwrap();
             let name = format!("early exit, {exit} of {layers} layers");
             group.bench_function(name, |bencher| {
-                bencher.iter(|| {
-                    let row = session.propose(&tokens[16..17], Want::default()).unwrap();
-                    session.truncate(16);
-                    row
-                });
+                bencher.iter(|| session.pass(&Pass::draft(16, &tokens[16..17], Want::default())).unwrap());
             });
         }
-        let settings = Settings::default().max_new_tokens(NEW).end_tokens([]);
+        let settings = Settings::default().with_max_new_tokens(NEW).with_end_tokens([]);
         let alone =
             Generator::new((NoDraft, big.clone()), Lossless::default()).unwrap().with_settings(settings.clone());
         group.bench_function("generate, big alone", |bencher| {

@@ -5,8 +5,8 @@
 use std::hint::black_box;
 
 use bild::{
-    Bild, DraftModel, DraftSession, Generator, Lossless, NoDraft, Policy, Result, Row, SessionLimit, Settings, Source,
-    Token, VerifierModel, VerifierSession, Vocabulary, Want,
+    Bild, DraftModel, DraftSession, Generator, Lossless, Model, NoDraft, Pass, Policy, Result, Row, SessionLimit,
+    Settings, Source, VerifierModel, VerifierSession, Vocabulary,
 };
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
@@ -24,43 +24,39 @@ struct FreeSession(Row);
 fn free(probability: f32) -> Free {
     let mut row = Row::new(5, probability);
     row.cross_entropy = Some(0.1);
-    Free { vocabulary: Vocabulary { size: 32_128, start: 0, end: vec![1], pieces: None }, row }
+    Free { vocabulary: Vocabulary::new(32_128, 0, [1]), row }
 }
 
-impl DraftModel for Free {
+impl Model for Free {
     type Session = FreeSession;
     fn begin(&self, _source: &Source, _limit: &SessionLimit) -> Result<FreeSession> {
         Ok(FreeSession(self.row.clone()))
     }
 }
+
+impl DraftModel for Free {}
 
 impl VerifierModel for Free {
-    type Session = FreeSession;
     fn vocabulary(&self) -> &Vocabulary {
         &self.vocabulary
-    }
-    fn begin(&self, _source: &Source, _limit: &SessionLimit) -> Result<FreeSession> {
-        Ok(FreeSession(self.row.clone()))
     }
 }
 
 impl DraftSession for FreeSession {
-    fn propose(&mut self, new: &[Token], _want: Want) -> Result<Option<Row>> {
-        black_box(new);
-        Ok(Some(self.0.clone()))
+    fn propose(&mut self, pass: &Pass<'_>) -> Result<Vec<Row>> {
+        black_box(pass);
+        Ok(vec![self.0.clone()])
     }
-    fn truncate(&mut self, _length: usize) {}
 }
 
 impl VerifierSession for FreeSession {
-    fn score(&mut self, new: &[Token], _want: Want) -> Result<Vec<Row>> {
-        Ok(vec![self.0.clone(); new.len()])
+    fn score(&mut self, pass: &Pass<'_>) -> Result<Vec<Row>> {
+        Ok(vec![self.0.clone(); pass.new.len()])
     }
-    fn truncate(&mut self, _length: usize) {}
 }
 
 fn overhead(criterion: &mut Criterion) {
-    let settings = Settings::default().max_new_tokens(TOKENS);
+    let settings = Settings::default().with_max_new_tokens(TOKENS);
     let source = Source::new([5, 1]);
     let mut group = criterion.benchmark_group("loop, 1000 tokens");
     group.throughput(Throughput::Elements(TOKENS as u64));

@@ -7,7 +7,7 @@ mod support;
 
 use std::{process::ExitCode, sync::Arc};
 
-use bild::{Checkpoint, Context, Draft, Flex, Policy, PolicyState, Row, T5, TextGenerator, Tokenizer};
+use bild::{Checkpoint, Context, Draft, Flex, Policy, PolicyState, Row, Start, T5, TextGenerator, Tokenizer};
 use support::{Error, args, streams::Stdout};
 
 /// Drafts one word at a time: as soon as a token begins a new word, what stands is verified. Nothing else is said, so
@@ -18,7 +18,7 @@ struct WordByWord {
 }
 
 impl Policy for WordByWord {
-    fn begin(&self, _seed: u64) -> Box<dyn PolicyState> {
+    fn begin(&self, _start: &Start<'_>) -> Box<dyn PolicyState> {
         Box::new(self.clone())
     }
 }

@@ -7,7 +7,8 @@ pub use bild_core::*;
 pub use bild_models::Hub;
 pub use bild_models::{
     Activation, Checkpoint, EarlyExit, EarlyExitSession, Head, LoadError, LoadOptions, LookIn, NgramLookup,
-    NgramLookupSession, Precision, T5, T5Config, T5Session, TextGenerator, TextOutput, TextStream, Threads, Tokenizer,
+    NgramLookupSession, Precision, T5, T5Config, T5Session, TextGenerator, TextOutput, TextRequest, TextStream,
+    Threads, Tokenizer,
 };
 pub use bild_policies::*;
 

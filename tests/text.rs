@@ -54,7 +54,7 @@ fn lossless_equals_greedy_for_a_thousand_sources() {
         Err(_) => sources(),
     };
     let (little, big) = pair();
-    let settings = Settings::default().max_new_tokens(32);
+    let settings = Settings::default().with_max_new_tokens(32);
     let alone = Generator::new((NoDraft, big.clone()), Lossless::default()).unwrap().with_settings(settings.clone());
     for (i, source) in sources.into_iter().enumerate() {
         let source = Source::new(source);
@@ -122,10 +122,10 @@ fn empty_and_long_texts() {
         assert!(matches!(generator.generate(empty), Err(Error::EmptySource)));
     }
     let long = "Das ist gut. ".repeat(30);
-    let limited = generator.clone().with_settings(Settings::default().max_source_tokens(20, Overflow::Error));
+    let limited = generator.clone().with_settings(Settings::default().with_max_source_tokens(20, Overflow::Error));
     let sentence = limited.generate(&long).unwrap_err().to_string();
     assert!(sentence.contains("the limit is 20"), "{sentence}");
-    let settings = Settings::default().max_source_tokens(20, Overflow::Truncate).max_new_tokens(40);
+    let settings = Settings::default().with_max_source_tokens(20, Overflow::Truncate).with_max_new_tokens(40);
     assert!(!generator.with_settings(settings).generate(&long).unwrap().text.is_empty());
 }
 
@@ -133,7 +133,7 @@ fn empty_and_long_texts() {
 fn both_models_of_the_pair_have_the_same_pieces() {
     let (little, big) = pair();
     assert!(little.vocabulary().pieces.is_some());
-    assert_eq!(VerifierModel::vocabulary(&little).pieces, VerifierModel::vocabulary(&big).pieces);
+    assert_eq!(little.vocabulary().pieces, big.vocabulary().pieces);
     (little, big).check().unwrap();
 }
 

@@ -98,10 +98,12 @@ pub enum Error {
         /// How many there were.
         drafts: usize,
     },
-    /// A verifier did not return one row a token.
-    #[error("the verifier returned {found} rows for {expected} tokens")]
+    /// A verifier did not return one row a token, or a draft model more drafts than it was asked for.
+    #[error("the {role} model returned {found} rows, expected {}{expected}", if *role == Role::Draft { "at most " } else { "" })]
     Rows {
-        /// Tokens that were given.
+        /// The model that returned them.
+        role: Role,
+        /// Tokens that were given, or drafts that were asked for.
         expected: usize,
         /// Rows that came back.
         found: usize,

@@ -28,7 +28,7 @@ impl fmt::Display for Role {
 /// Positions (`at`) count generated tokens from 0: the decoder's start token is not one of them, end-of-sequence is.
 /// Only [`Event::Committed`] is final. In JSON an event is an object with a `kind`, as
 /// `{"kind":"rollback","at":7,"dropped":3}`.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Event {

@@ -1,11 +1,12 @@
 use std::{
+    fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
 };
 
 use crate::{
-    Error, Generation, Output, Pair, Policy, Result, Settings, Source, error::megabytes, in_order,
-    settings::MOST_TOKENS,
+    Error, EventStream, Generation, Output, Pair, Policy, Request, Result, Settings, Source, error::megabytes,
+    in_order, settings::MOST_TOKENS,
 };
 
 /// A pair of models with the policy that steers them: begins generations.
@@ -30,7 +31,13 @@ impl<P: Pair> Generator<P> {
         Ok(Self { pair, policy: Arc::new(policy), settings: Settings::default(), max_bytes: u64::MAX })
     }
 
-    /// Replaces the settings that [`generate`](Self::generate) and [`stream`](Self::stream) use.
+    /// Replaces the policy.
+    pub fn with_policy(mut self, policy: impl Policy + 'static) -> Self {
+        self.policy = Arc::new(policy);
+        self
+    }
+
+    /// Replaces the settings of requests that bring none of their own.
     pub fn with_settings(mut self, settings: Settings) -> Self {
         self.settings = settings;
         self
@@ -65,29 +72,25 @@ impl<P: Pair> Generator<P> {
     /// # Errors
     ///
     /// If the source is empty or too long, a setting makes no sense, or a model or the policy fails.
-    pub fn generate(&self, source: &Source) -> Result<Output> {
-        self.begin(source, &self.settings)?.finish()
+    pub fn generate(&self, request: impl Into<Request>) -> Result<Output> {
+        self.stream(request)?.finish()
     }
 
-    /// Generates for many sources, `at_once` of them at a time, and hands each result to `each` with its number: in the
-    /// order of the sources, on this thread, as soon as it and all before it are there. One that fails does not stop the
-    /// others; one that panics fails with [`Error::Panicked`]. Each has a seed of its own: that of the settings plus its
-    /// number.
+    /// Generates for many requests, `at_once` of them at a time, and hands each result to `each` with its number: in the
+    /// order of the requests, on this thread, as soon as it and all before it are there. One that fails does not stop the
+    /// others; one that panics fails with [`Error::Panicked`]. Each has a seed of its own: its own one, or that of the settings
+    /// plus its number.
     ///
-    /// Sources are taken as they are needed, so neither they nor the results need memory for all of them. Models on a CPU
+    /// Requests are taken as they are needed, so neither they nor the results need memory for all of them. Models on a CPU
     /// share the cores between the generations; more than two or three at once seldom pay.
-    pub fn generate_many(
+    pub fn generate_many<R: Into<Request> + Send>(
         &self,
-        sources: impl IntoIterator<Item = Source>,
+        requests: impl IntoIterator<Item = R>,
         at_once: usize,
         each: impl FnMut(usize, Result<Output>),
     ) {
-        let generate = |(i, source): (usize, Source)| {
-            let seed = self.settings.seed.wrapping_add(i as u64);
-            let settings = self.settings.clone().seed(seed);
-            caught(|| self.begin(&source, &settings)?.finish())
-        };
-        in_order(sources.into_iter().enumerate(), at_once, generate, each);
+        let generate = |(number, request): (usize, R)| caught(|| self.begin(&request.into(), number)?.finish());
+        in_order(requests.into_iter().enumerate(), at_once, generate, each);
     }
 
     /// Begins a generation whose events are taken one by one.
@@ -95,24 +98,29 @@ impl<P: Pair> Generator<P> {
     /// # Errors
     ///
     /// As [`generate`](Self::generate), as far as it shows before the first step.
-    pub fn stream(&self, source: &Source) -> Result<Generation<P::Session>> {
-        self.begin(source, &self.settings)
+    pub fn stream(&self, request: impl Into<Request>) -> Result<EventStream<P::Session>> {
+        self.begin(&request.into(), 0)
     }
 
-    /// Begins a generation with other settings than the generator's.
-    ///
-    /// # Errors
-    ///
-    /// As [`stream`](Self::stream).
-    pub fn begin(&self, source: &Source, settings: &Settings) -> Result<Generation<P::Session>> {
-        settings.check(self.pair.vocabulary())?;
-        let needed = self.bytes_for(source, settings);
+    /// Begins the request with this number of those given at once.
+    #[doc(hidden)]
+    pub fn begin(&self, request: &Request, number: usize) -> Result<EventStream<P::Session>> {
+        let settings = request.settings(&self.settings, number);
+        let policy = request.policy.as_ref().unwrap_or(&self.policy);
+        let generation = Generation::new(policy, self.pair.vocabulary(), &request.source, &settings)?;
+        let needed = self.bytes_for(&request.source, &settings);
         if needed > self.max_bytes {
             let limit = megabytes(self.max_bytes);
             let reason = format!("this generator allows {limit}; a shorter source or fewer new tokens take less");
             return Err(Error::Memory { needed, reason });
         }
-        Generation::begin(&self.pair, &*self.policy, source, settings)
+        EventStream::begin(&self.pair, generation.with_most_drafts(self.pair.most_drafts()))
+    }
+}
+
+impl<P> fmt::Debug for Generator<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Generator").field("settings", &self.settings).finish_non_exhaustive()
     }
 }
 

@@ -6,7 +6,8 @@
 //!
 //! - what a model must do to take part: [`DraftModel`], [`VerifierModel`], [`Pair`] and their sessions;
 //! - what a policy is asked and may decide: [`Policy`], [`PolicyState`];
-//! - the decode loop: [`Generation`], an iterator of [`Event`]s, begun by a [`Generator`];
+//! - the decode loop: [`Generation`], a state that says which [`Pass`] it waits for, and what drives it with a pair of
+//!   models: [`EventStream`], an iterator of [`Event`]s, begun by a [`Generator`];
 //! - what comes out: [`Output`], [`Statistics`], [`Event`], [`Error`].
 //!
 //! Nothing here depends on a tensor library: whatever can tell a distribution over the next token can draft or verify.
@@ -19,6 +20,8 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs, unreachable_pub)]
 
+mod boxed;
+mod cancel;
 mod error;
 mod event;
 mod generation;
@@ -28,31 +31,42 @@ mod many;
 mod model;
 mod output;
 mod pair;
+mod pass;
+mod pointers;
 mod policy;
 mod processor;
+mod reader;
+mod record;
+mod request;
 mod row;
 mod seconds;
 mod settings;
 mod softmax;
 mod source;
 mod statistics;
+mod stream;
 mod vocabulary;
 
+pub use boxed::BoxedPair;
+pub use cancel::{CancelGuard, CancelToken};
 pub use error::{Error, Result};
 pub use event::{Event, Role};
 pub use generation::Generation;
 pub use generator::{Generator, caught};
 pub use limit::SessionLimit;
 pub use many::in_order;
-pub use model::{DraftModel, DraftSession, NoDraft, VerifierModel, VerifierSession};
+pub use model::{DraftModel, DraftSession, Model, NoDraft, VerifierModel, VerifierSession};
 pub use output::{Finish, Output};
 pub use pair::{Pair, PairSession};
-pub use policy::{Context, Draft, Drafted, Policy, PolicyState, Then, Verdict, Wants};
+pub use pass::Pass;
+pub use policy::{Context, Draft, Drafted, Policy, PolicyState, Start, Then, Verdict, Wants};
 pub use processor::{LogitsProcessor, Prefix};
+pub use request::Request;
 pub use row::{Row, Want};
-pub use settings::{CancelToken, Overflow, Settings};
+pub use settings::{Overflow, Settings};
 pub use source::Source;
 pub use statistics::Statistics;
+pub use stream::EventStream;
 pub use vocabulary::{Pieces, Vocabulary};
 
 /// The number of a piece of text in a vocabulary.

@@ -1,6 +1,12 @@
-use std::time::{Duration, Instant};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
-use crate::{CancelToken, Error, Finish, Result, Settings};
+use crate::{CancelToken, Error, Finish, Result};
 
 /// How far a session may go.
 ///
@@ -20,16 +26,41 @@ pub struct SessionLimit {
     /// The most tokens that the session will hold, the decoder's start token included.
     pub tokens: usize,
     interrupt: Interrupt,
+    /// The time that went into reading the source, in nanoseconds.
+    reading: Arc<AtomicU64>,
 }
 
 impl SessionLimit {
     /// So many tokens, and all the time in the world.
     pub fn new(tokens: usize) -> Self {
-        Self { tokens, interrupt: Interrupt { begun: Instant::now(), deadline: None, cancel: None } }
+        Self {
+            tokens,
+            interrupt: Interrupt { begun: Instant::now(), deadline: None, cancel: None },
+            reading: Arc::default(),
+        }
     }
 
-    pub(crate) fn of(settings: &Settings, interrupt: Interrupt) -> Self {
-        Self { tokens: settings.max_new_tokens + 1, interrupt }
+    pub(crate) fn of(max_new_tokens: usize, interrupt: Interrupt) -> Self {
+        Self { tokens: max_new_tokens + 1, interrupt, reading: Arc::default() }
+    }
+
+    /// Reads the source, in the span `encode`, and counts the time: it is [`Statistics::encode_time`](crate::Statistics) and not
+    /// that of the pass that waits for it.
+    pub fn reading<R>(&self, read: impl FnOnce() -> R) -> R {
+        let begun = Instant::now();
+        let read = tracing::trace_span!("encode").in_scope(read);
+        self.reading.fetch_add(begun.elapsed().as_nanos() as u64, Ordering::Relaxed);
+        read
+    }
+
+    /// The time counted by [`reading`](Self::reading) since this was asked last, by the session or a clone of its limit.
+    pub fn take_reading_time(&self) -> Duration {
+        Duration::from_nanos(self.reading.swap(0, Ordering::Relaxed))
+    }
+
+    /// Why the generation has to end, if it has.
+    pub(crate) fn interrupted(&self) -> Option<Finish> {
+        self.interrupt.interrupted()
     }
 
     /// Whether the generation may go on.
@@ -38,7 +69,7 @@ impl SessionLimit {
     ///
     /// [`Error::Interrupted`] if it was cancelled or its deadline passed.
     pub fn check(&self) -> Result<()> {
-        self.interrupt.interrupted().map_or(Ok(()), |finish| Err(Error::Interrupted(finish)))
+        self.interrupted().map_or(Ok(()), |finish| Err(Error::Interrupted(finish)))
     }
 }
 

@@ -1,9 +1,9 @@
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{Event, Role, Statistics, Token};
 
 /// Why a generation ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Finish {
@@ -13,7 +13,7 @@ pub enum Finish {
     StopToken,
     /// As many tokens as [`Settings::max_new_tokens`](crate::Settings::max_new_tokens) allows were committed.
     MaxNewTokens,
-    /// The caller ended it ([`Generation::stop_after`](crate::Generation::stop_after)), as at a stop string.
+    /// The caller ended it ([`EventStream::stop_after`](crate::EventStream::stop_after)), as at a stop string.
     Stopped,
     /// A [`CancelToken`](crate::CancelToken) was cancelled; drafts not yet verified are left out.
     Cancelled,
@@ -22,7 +22,7 @@ pub enum Finish {
 }
 
 /// What a generation wrote, and how.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Output {
     /// The committed tokens: without the decoder's start token, with the end-of-sequence token if one was written.

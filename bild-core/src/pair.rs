@@ -1,6 +1,6 @@
 use crate::{
-    DraftModel, DraftSession, Error, Result, Row, SessionLimit, Source, Token, VerifierModel, VerifierSession,
-    Vocabulary, Want,
+    BoxedPair, DraftModel, DraftSession, Error, Pass, Result, Role, Row, SessionLimit, Source, Token, VerifierModel,
+    VerifierSession, Vocabulary,
 };
 
 /// Two models that decode together, seen as one.
@@ -30,58 +30,35 @@ pub trait Pair: Send + Sync {
     /// If the source cannot be read, or a model fails; [`Error::Interrupted`] if `limit` says so.
     fn begin(&self, source: &Source, limit: &SessionLimit) -> Result<Self::Session>;
 
-    /// As [`VerifierModel::bytes_for`], of both models.
+    /// The most drafts that a pass of the draft model can return.
+    fn most_drafts(&self) -> usize {
+        1
+    }
+
+    /// The same pair without its type, for a program that chooses at run time.
+    fn boxed(self) -> BoxedPair
+    where
+        Self: Sized + 'static,
+        Self::Session: 'static,
+    {
+        BoxedPair::new(self)
+    }
+
+    /// As [`Model::bytes_for`](crate::Model::bytes_for), of both models.
     fn bytes_for(&self, source: usize, tokens: usize) -> u64 {
         let _ = (source, tokens);
         0
     }
 }
 
-/// One generation's state of a [`Pair`]. The two roles take in tokens independently of each other.
+/// One generation's state of a [`Pair`]. The two roles take in tokens, and forget them, independently of each other.
 pub trait PairSession: Send {
-    /// As [`DraftSession::propose`].
+    /// Carries out a pass: as [`DraftSession::propose`] or [`VerifierSession::score`], by its [`role`](Pass::role).
     ///
     /// # Errors
     ///
-    /// If a token is not one of the vocabulary, or the model fails.
-    fn propose(&mut self, new: &[Token], want: Want) -> Result<Option<Row>>;
-
-    /// As [`DraftSession::prepare`].
-    ///
-    /// # Errors
-    ///
-    /// If the source cannot be read, or the model fails.
-    fn prepare(&mut self) -> Result<()> {
-        Ok(())
-    }
-
-    /// As [`VerifierSession::score`].
-    ///
-    /// # Errors
-    ///
-    /// If a token is not one of the vocabulary, or the model fails.
-    fn score(&mut self, new: &[Token], want: Want) -> Result<Vec<Row>>;
-
-    /// Forgets, in both roles, all but the first `length` tokens, in O(1).
-    fn truncate(&mut self, length: usize);
-}
-
-impl<S: PairSession + ?Sized> PairSession for Box<S> {
-    fn propose(&mut self, new: &[Token], want: Want) -> Result<Option<Row>> {
-        (**self).propose(new, want)
-    }
-
-    fn prepare(&mut self) -> Result<()> {
-        (**self).prepare()
-    }
-
-    fn score(&mut self, new: &[Token], want: Want) -> Result<Vec<Row>> {
-        (**self).score(new, want)
-    }
-
-    fn truncate(&mut self, length: usize) {
-        (**self).truncate(length);
-    }
+    /// As theirs.
+    fn pass(&mut self, pass: &Pass<'_>) -> Result<Vec<Row>>;
 }
 
 impl<D: DraftModel, V: VerifierModel> Pair for (D, V) {
@@ -92,7 +69,7 @@ impl<D: DraftModel, V: VerifierModel> Pair for (D, V) {
     }
 
     fn check(&self) -> Result<()> {
-        let Some(draft) = self.0.vocabulary() else { return Ok(()) };
+        let Some(draft) = self.0.speaks() else { return Ok(()) };
         let verifier = self.1.vocabulary();
         let mismatch = |what: &str, draft: String, verifier: String| {
             Err(Error::PairMismatch { what: what.to_owned(), draft, verifier })
@@ -139,20 +116,10 @@ impl<D: DraftModel, V: VerifierModel> Pair for (D, V) {
 }
 
 impl<D: DraftSession, V: VerifierSession> PairSession for (D, V) {
-    fn propose(&mut self, new: &[Token], want: Want) -> Result<Option<Row>> {
-        self.0.propose(new, want)
-    }
-
-    fn prepare(&mut self) -> Result<()> {
-        self.0.prepare()
-    }
-
-    fn score(&mut self, new: &[Token], want: Want) -> Result<Vec<Row>> {
-        self.1.score(new, want)
-    }
-
-    fn truncate(&mut self, length: usize) {
-        self.0.truncate(length);
-        self.1.truncate(length);
+    fn pass(&mut self, pass: &Pass<'_>) -> Result<Vec<Row>> {
+        match pass.role {
+            Role::Draft => self.0.propose(pass),
+            Role::Verifier => self.1.score(pass),
+        }
     }
 }

@@ -1,5 +1,3 @@
-use std::sync::Arc;
-
 use crate::{Role, Row, Source, Statistics, Token, Want};
 
 /// When to hand over and when to take back.
@@ -11,13 +9,13 @@ use crate::{Role, Row, Source, Statistics, Token, Want};
 /// This policy hands over after every third draft, and stays lossless:
 ///
 /// ```
-/// use bild_core::{Context, Draft, Policy, PolicyState, Row};
+/// use bild_core::{Context, Draft, Policy, PolicyState, Row, Start};
 ///
 /// #[derive(Clone)]
 /// struct Threes;
 ///
 /// impl Policy for Threes {
-///     fn begin(&self, _seed: u64) -> Box<dyn PolicyState> {
+///     fn begin(&self, _start: &Start<'_>) -> Box<dyn PolicyState> {
 ///         Box::new(self.clone())
 ///     }
 /// }
@@ -34,8 +32,8 @@ pub trait Policy: Send + Sync {
         Wants::default()
     }
 
-    /// The state of one generation; `seed` is [`Settings::seed`](crate::Settings::seed).
-    fn begin(&self, seed: u64) -> Box<dyn PolicyState>;
+    /// The state of one generation.
+    fn begin(&self, start: &Start<'_>) -> Box<dyn PolicyState>;
 }
 
 /// One generation's state of a [`Policy`].
@@ -65,26 +63,6 @@ pub trait PolicyState: Send {
     }
 }
 
-impl<P: Policy + ?Sized> Policy for Box<P> {
-    fn wants(&self) -> Wants {
-        (**self).wants()
-    }
-
-    fn begin(&self, seed: u64) -> Box<dyn PolicyState> {
-        (**self).begin(seed)
-    }
-}
-
-impl<P: Policy + ?Sized> Policy for Arc<P> {
-    fn wants(&self) -> Wants {
-        (**self).wants()
-    }
-
-    fn begin(&self, seed: u64) -> Box<dyn PolicyState> {
-        (**self).begin(seed)
-    }
-}
-
 /// What a policy wants to know of the rows of each model.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Wants {
@@ -92,6 +70,25 @@ pub struct Wants {
     pub draft: Want,
     /// Of the verifier's rows.
     pub verifier: Want,
+}
+
+/// What a generation begins with when its policy is asked for a state.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Start<'a> {
+    /// What the generation starts from.
+    pub source: &'a Source,
+    /// The seed of the generation ([`Settings::seed`](crate::Settings::seed)).
+    pub seed: u64,
+    /// The most tokens that are generated.
+    pub max_new_tokens: usize,
+}
+
+impl<'a> Start<'a> {
+    /// A start as the loop makes it, for a policy's tests: it has no limit.
+    pub fn new(source: &'a Source, seed: u64) -> Self {
+        Self { source, seed, max_new_tokens: usize::MAX }
+    }
 }
 
 /// Where a generation stands when its policy is asked.

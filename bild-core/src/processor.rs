@@ -25,7 +25,7 @@ use crate::{Result, Source, Token, Vocabulary};
 ///     }
 /// }
 ///
-/// let settings = bild_core::Settings::default().processor(NoStutter);
+/// let settings = bild_core::Settings::default().with_processor(NoStutter);
 /// assert_eq!(settings.processors.len(), 1);
 /// ```
 pub trait LogitsProcessor: fmt::Debug + Send + Sync {

@@ -1,14 +1,8 @@
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, LogitsProcessor, Result, Token, Vocabulary};
+use crate::{CancelToken, Error, LogitsProcessor, Result, Token, Vocabulary};
 
 /// What to do with a source over its limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,7 +20,7 @@ pub enum Overflow {
 /// ```
 /// use bild_core::Settings;
 ///
-/// let settings = Settings::default().max_new_tokens(64).trace(true);
+/// let settings = Settings::default().with_max_new_tokens(64).with_trace(true);
 /// assert_eq!(settings.max_source_tokens, 2048);
 /// ```
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -78,55 +72,55 @@ impl Default for Settings {
 
 impl Settings {
     /// Sets the most tokens to generate.
-    pub fn max_new_tokens(mut self, tokens: usize) -> Self {
+    pub fn with_max_new_tokens(mut self, tokens: usize) -> Self {
         self.max_new_tokens = tokens;
         self
     }
 
     /// Sets the most tokens a source may have, and what happens to a longer one.
-    pub fn max_source_tokens(mut self, tokens: usize, overflow: Overflow) -> Self {
+    pub fn with_max_source_tokens(mut self, tokens: usize, overflow: Overflow) -> Self {
         (self.max_source_tokens, self.overflow) = (tokens, overflow);
         self
     }
 
     /// Sets the tokens that end a sequence, in place of the model's own.
-    pub fn end_tokens(mut self, tokens: impl Into<Vec<Token>>) -> Self {
+    pub fn with_end_tokens(mut self, tokens: impl Into<Vec<Token>>) -> Self {
         self.end_tokens = Some(tokens.into());
         self
     }
 
     /// Sets further tokens that end the generation.
-    pub fn stop_tokens(mut self, tokens: impl Into<Vec<Token>>) -> Self {
+    pub fn with_stop_tokens(mut self, tokens: impl Into<Vec<Token>>) -> Self {
         self.stop_tokens = tokens.into();
         self
     }
 
     /// Sets how long after its beginning a generation ends.
-    pub fn deadline(mut self, after: Duration) -> Self {
+    pub fn with_deadline(mut self, after: Duration) -> Self {
         self.deadline = Some(after);
         self
     }
 
     /// Sets the token by which a generation is ended from outside.
-    pub fn cancel(mut self, token: CancelToken) -> Self {
+    pub fn with_cancel(mut self, token: CancelToken) -> Self {
         self.cancel = Some(token);
         self
     }
 
     /// Sets the seed of a policy that draws random numbers.
-    pub fn seed(mut self, seed: u64) -> Self {
+    pub fn with_seed(mut self, seed: u64) -> Self {
         self.seed = seed;
         self
     }
 
     /// Sets whether the output keeps its events.
-    pub fn trace(mut self, trace: bool) -> Self {
+    pub fn with_trace(mut self, trace: bool) -> Self {
         self.trace = trace;
         self
     }
 
     /// Adds a processor of logits after those there are.
-    pub fn processor(mut self, processor: impl LogitsProcessor + 'static) -> Self {
+    pub fn with_processor(mut self, processor: impl LogitsProcessor + 'static) -> Self {
         self.processors.push(Arc::new(processor));
         self
     }
@@ -158,19 +152,3 @@ impl Settings {
 
 /// The most tokens of a source and of an output; far beyond what a T5 can read or write sensibly.
 pub(crate) const MOST_TOKENS: usize = 65_536;
-
-/// Ends generations from another thread. Clones share one state.
-#[derive(Clone, Debug, Default)]
-pub struct CancelToken(Arc<AtomicBool>);
-
-impl CancelToken {
-    /// Ends every generation that was given this token before its next step, or the next layer of its encoder.
-    pub fn cancel(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether it was cancelled.
-    pub fn is_cancelled(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-}

@@ -4,6 +4,7 @@ use crate::{Error, Result, Token};
 
 /// The tokens a model speaks: what two models must share to decode together.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Vocabulary {
     /// How many tokens the model's head scores.
     pub size: usize,
@@ -16,6 +17,17 @@ pub struct Vocabulary {
 }
 
 impl Vocabulary {
+    /// A vocabulary of `size` tokens, whose pieces are not known.
+    pub fn new(size: usize, start: Token, end: impl Into<Vec<Token>>) -> Self {
+        Self { size, start, end: end.into(), pieces: None }
+    }
+
+    /// Sets the text behind every token, for two models to be compared.
+    pub fn with_pieces(mut self, pieces: Pieces) -> Self {
+        self.pieces = Some(pieces);
+        self
+    }
+
     /// Refuses a token that is not one of them; `place` says where it stood or who named it.
     ///
     /// # Errors

@@ -3,20 +3,10 @@ use std::path::Path;
 use bild_core::Token;
 use serde_json::Value;
 
-use crate::error::{LoadError, Result};
-
-/// The non-linearity of the feed-forward layers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Activation {
-    /// max(0, x): T5 1.0.
-    Relu,
-    /// x · Φ(x), by the error function.
-    Gelu,
-    /// The approximation of gelu by tanh: T5 1.1, FLAN-T5 and mT5.
-    GeluTanh,
-    /// x · σ(x): UL2.
-    Silu,
-}
+use crate::{
+    Activation,
+    error::{LoadError, Result},
+};
 
 impl Activation {
     /// By the name that transformers gives it.
@@ -215,15 +205,6 @@ impl<'a> Fields<'a> {
 }
 
 impl T5Config {
-    /// How many weights a pass of the decoder reads: six matrices of attention (keys and values of the source are there),
-    /// those of the feed-forward layers, and the head.
-    #[cfg(feature = "flex")]
-    pub(crate) fn decoder_weights(&self) -> usize {
-        let feed_forward = if self.gated { 3 } else { 2 };
-        let layer = 6 * self.num_heads * self.d_kv + feed_forward * self.d_ff;
-        self.d_model * (self.decoder_layers * layer + self.vocab_size)
-    }
-
     /// Reads a `config.json` and, if there is one, a `generation_config.json`, which alone says then where a sequence
     /// begins and ends.
     pub(crate) fn from_json(config: (&Path, &Value), generation: Option<(&Path, &Value)>) -> Result<Self> {

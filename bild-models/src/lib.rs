@@ -10,11 +10,13 @@
 #![deny(unsafe_code)]
 #![warn(missing_docs, unreachable_pub)]
 
+mod backend;
 mod checkpoint;
 mod cleanup;
 mod config;
 #[cfg(feature = "cuda")]
 mod cuda;
+mod decode;
 mod error;
 #[cfg(feature = "flex")]
 mod flex;
@@ -26,9 +28,9 @@ mod gpu;
 mod hub;
 #[cfg(feature = "flex")]
 mod kernel;
-mod lookup;
 mod memory;
 mod names;
+mod nn;
 mod options;
 mod panics;
 mod partial_text;
@@ -40,6 +42,7 @@ mod sentencepiece;
 mod stops;
 mod t5;
 mod text;
+mod text_request;
 #[cfg_attr(not(feature = "flex"), allow(dead_code))] // only flex computes in them
 mod threads;
 mod tokenizer;
@@ -59,7 +62,8 @@ pub mod internals {
 }
 
 pub use checkpoint::Checkpoint;
-pub use config::{Activation, Head, T5Config};
+pub use config::{Head, T5Config};
+pub use decode::{EarlyExit, EarlyExitSession, LookIn, NgramLookup, NgramLookupSession};
 pub use error::LoadError;
 #[cfg(feature = "cuda")]
 pub use gpu::Cuda;
@@ -67,10 +71,11 @@ pub use gpu::Cuda;
 pub use gpu::Wgpu;
 #[cfg(feature = "hub")]
 pub use hub::Hub;
-pub use lookup::{LookIn, NgramLookup, NgramLookupSession};
+pub use nn::Activation;
 pub use options::LoadOptions;
 pub use precision::Precision;
-pub use t5::{EarlyExit, EarlyExitSession, T5, T5Session};
+pub use t5::{T5, T5Session};
 pub use text::{TextGenerator, TextOutput, TextStream};
+pub use text_request::TextRequest;
 pub use threads::Threads;
 pub use tokenizer::Tokenizer;

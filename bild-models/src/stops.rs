@@ -1,5 +1,5 @@
 /// Text on its way out that ends before the first of some strings.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Stops {
     strings: std::sync::Arc<[String]>,
     /// What may be the beginning of one of them.

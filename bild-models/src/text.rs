@@ -1,10 +1,11 @@
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use bild_core::{
-    Error, Event, Generation, Generator, Output, Pair, PairSession, Policy, Result, Settings, Source, in_order,
+    Error, Event, EventStream, Generator, Output, Pair, PairSession, Policy, Result, Settings, Source, in_order,
 };
+use serde::{Deserialize, Serialize};
 
-use crate::{Tokenizer, partial_text::PartialText, stops::Stops};
+use crate::{TextRequest, Tokenizer, partial_text::PartialText, stops::Stops};
 
 /// Goes from text to text: a pair of models, the policy that steers them, and their tokenizer.
 ///
@@ -29,7 +30,7 @@ pub struct TextGenerator<P> {
 }
 
 /// What was written, as text and as tokens.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct TextOutput {
     /// The text of the committed tokens, special ones left out; up to the first stop string, if there is one in it.
@@ -48,7 +49,13 @@ impl<P: Pair> TextGenerator<P> {
         Ok(Self { tokenizer, generator: Generator::new(pair, policy)?, prefix: "".into(), stops: Stops::default() })
     }
 
-    /// Replaces the settings.
+    /// Replaces the policy.
+    pub fn with_policy(mut self, policy: impl Policy + 'static) -> Self {
+        self.generator = self.generator.with_policy(policy);
+        self
+    }
+
+    /// Replaces the settings of requests that bring none of their own.
     pub fn with_settings(mut self, settings: Settings) -> Self {
         self.generator = self.generator.with_settings(settings);
         self
@@ -84,47 +91,48 @@ impl<P: Pair> TextGenerator<P> {
         &self.tokenizer
     }
 
-    /// The source of a text: prefix and text as tokens.
+    /// The source of a text: the generator's prefix and the text as tokens.
     ///
     /// # Errors
     ///
     /// [`Error::EmptySource`] if there is nothing but white space in `text`; an error of the tokenizer.
     pub fn source(&self, text: &str) -> Result<Source> {
+        self.source_after(&self.prefix, text)
+    }
+
+    fn source_after(&self, prefix: &str, text: &str) -> Result<Source> {
         if text.trim().is_empty() {
             return Err(Error::EmptySource);
         }
-        let tokens = if self.prefix.is_empty() {
+        let tokens = if prefix.is_empty() {
             self.tokenizer.encode(text)?
         } else {
-            self.tokenizer.encode(&format!("{}{text}", self.prefix))?
+            self.tokenizer.encode(&format!("{prefix}{text}"))?
         };
         Ok(Source::new(tokens))
     }
 
-    /// Generates to the end.
+    /// Generates to the end, from a text or from a [`TextRequest`].
     ///
     /// # Errors
     ///
     /// If the text is empty or too long, a setting makes no sense, or a model, the policy or the tokenizer fails.
-    pub fn generate(&self, text: &str) -> Result<TextOutput> {
-        self.stream(text)?.finish()
+    pub fn generate<'t>(&self, request: impl Into<TextRequest<'t>>) -> Result<TextOutput> {
+        self.stream(request)?.finish()
     }
 
-    /// Generates for many texts, `at_once` of them at a time, and hands each result to `each` with its number, in the order of
-    /// the texts. One that fails does not stop the others. As
+    /// Generates for many texts or requests, `at_once` of them at a time, and hands each result to `each` with its number, in
+    /// the order in which they came. One that fails does not stop the others. As
     /// [`Generator::generate_many`](bild_core::Generator::generate_many).
-    pub fn generate_many<T: AsRef<str> + Send>(
+    pub fn generate_many<'t, R: Into<TextRequest<'t>> + Send>(
         &self,
-        texts: impl IntoIterator<Item = T>,
+        requests: impl IntoIterator<Item = R>,
         at_once: usize,
         each: impl FnMut(usize, Result<TextOutput>),
     ) {
-        let generate = |(i, text): (usize, T)| {
-            let settings = self.generator.settings();
-            let settings = settings.clone().seed(settings.seed.wrapping_add(i as u64));
-            bild_core::caught(|| self.begin(text.as_ref(), &settings)?.finish())
-        };
-        in_order(texts.into_iter().enumerate(), at_once, generate, each);
+        let generate =
+            |(number, request): (usize, R)| bild_core::caught(|| self.begin(request.into(), number)?.finish());
+        in_order(requests.into_iter().enumerate(), at_once, generate, each);
     }
 
     /// Begins a generation whose text is taken piece by piece.
@@ -132,21 +140,32 @@ impl<P: Pair> TextGenerator<P> {
     /// # Errors
     ///
     /// As [`generate`](Self::generate), as far as it shows before the first step.
-    pub fn stream(&self, text: &str) -> Result<TextStream<P::Session>> {
-        self.begin(text, self.generator.settings())
+    pub fn stream<'t>(&self, request: impl Into<TextRequest<'t>>) -> Result<TextStream<P::Session>> {
+        self.begin(request.into(), 0)
     }
 
-    fn begin(&self, text: &str, settings: &Settings) -> Result<TextStream<P::Session>> {
-        let generation = self.generator.begin(&self.source(text)?, settings)?;
-        let (text, stops) = (PartialText::new(self.tokenizer.clone()), self.stops.clone());
-        Ok(TextStream { generation, text, stops, given: String::new(), stopped: None })
+    fn begin(&self, request: TextRequest<'_>, number: usize) -> Result<TextStream<P::Session>> {
+        let source = self.source_after(request.prefix.as_ref().unwrap_or(&self.prefix), &request.text)?;
+        let events = self.generator.begin(&request.request.with_source(source), number)?;
+        let (text, stops) =
+            (PartialText::new(self.tokenizer.clone()), request.stops.unwrap_or_else(|| self.stops.clone()));
+        Ok(TextStream { events, text, stops, given: String::new(), stopped: None })
+    }
+}
+
+impl<P> fmt::Debug for TextGenerator<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TextGenerator")
+            .field("generator", &self.generator)
+            .field("prefix", &self.prefix)
+            .finish_non_exhaustive()
     }
 }
 
 /// A generation under way as an iterator over pieces of its text: whole characters, of committed tokens only. All pieces
 /// together are the text of the output.
 pub struct TextStream<S> {
-    generation: Generation<S>,
+    events: EventStream<S>,
     text: PartialText,
     stops: Stops,
     /// All pieces so far, if there are stop strings.
@@ -160,20 +179,34 @@ impl<S: PairSession> TextStream<S> {
     ///
     /// # Errors
     ///
-    /// As [`Generation::finish`].
+    /// As [`EventStream::finish`].
     pub fn finish(mut self) -> Result<TextOutput> {
         if self.stops.is_empty() {
-            let output = self.generation.finish()?;
+            let output = self.events.finish()?;
             return Ok(TextOutput { text: self.text.tokenizer().decode(&output.tokens)?, output });
         }
         for piece in self.by_ref() {
             piece?;
         }
         let output = match self.stopped {
-            Some(tokens) => self.generation.stop_after(tokens)?,
-            None => self.generation.finish()?,
+            Some(tokens) => self.events.stop_after(tokens)?,
+            None => self.events.finish()?,
         };
         Ok(TextOutput { text: self.given, output })
+    }
+
+    /// Ends the generation now and returns the text of what is committed, with [`Finish::Stopped`](bild_core::Finish::Stopped).
+    ///
+    /// # Errors
+    ///
+    /// As [`EventStream::stop`].
+    pub fn stop(self) -> Result<TextOutput> {
+        let output = match self.stopped {
+            Some(tokens) => self.events.stop_after(tokens)?,
+            None => self.events.stop()?,
+        };
+        let text = if self.stops.is_empty() { self.text.tokenizer().decode(&output.tokens)? } else { self.given };
+        Ok(TextOutput { text, output })
     }
 
     /// What can be given out after an event, and whether the text ends with it.
@@ -202,11 +235,17 @@ impl<S: PairSession> Iterator for TextStream<S> {
 
     fn next(&mut self) -> Option<Result<String>> {
         while self.stopped.is_none() {
-            match self.generation.next()?.and_then(|event| self.piece(event)) {
+            match self.events.next()?.and_then(|event| self.piece(event)) {
                 Ok(piece) if piece.is_empty() => {}
                 piece => return Some(piece),
             }
         }
         None
+    }
+}
+
+impl<S> fmt::Debug for TextStream<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TextStream").field("events", &self.events).finish_non_exhaustive()
     }
 }

@@ -616,7 +616,7 @@ fn mutate(fixture_name: &str, file: usize, at: f64, byte: u8, cut: bool) {
     fs::write(&path, bytes).unwrap();
     if let Ok(model) = Checkpoint::open(directory.path()).and_then(|c| T5::<TestBackend>::load(&c, &Default::default()))
     {
-        let settings = bild_core::Settings::default().max_new_tokens(2);
+        let settings = bild_core::Settings::default().with_max_new_tokens(2);
         let generator = Generator::new((NoDraft, model), Lossless::default()).unwrap().with_settings(settings);
         let _ = generator.generate(&Source::new([3, 1]));
     }

@@ -124,6 +124,7 @@ fn reads(config: &T5Config) -> Reads {
         Activation::Gelu => "gelu",
         Activation::GeluTanh => "gelu_new",
         Activation::Silu => "silu",
+        other => panic!("{other:?} is new"),
     };
     let T5Config { vocab_size, d_model, d_kv, d_ff, num_heads, encoder_layers, decoder_layers, .. } = config;
     let sizes = json!([vocab_size, d_model, d_kv, d_ff, num_heads, encoder_layers, decoder_layers]);
@@ -135,7 +136,7 @@ fn reads(config: &T5Config) -> Reads {
 /// What is written with the checkpoint's own settings, for these sources.
 fn decode(checkpoint: &Checkpoint, sources: &[Vec<Token>]) -> Result<Outcome, Box<dyn std::error::Error>> {
     let generation: GenerationConfig = checkpoint.generation_config()?;
-    let settings = generation.settings(Settings::default().max_new_tokens(DEFAULT_LENGTH))?;
+    let settings = generation.settings(Settings::default().with_max_new_tokens(DEFAULT_LENGTH))?;
     let warnings = generation.warnings();
     if let Some(warning) = warnings.iter().find(|warning| warning.contains("num_beams")) {
         let count = warning.split(&[' ', ','][..]).find_map(|word| word.parse().ok());

@@ -5,8 +5,8 @@ mod common;
 use std::num::NonZeroUsize;
 
 use bild_core::{
-    DraftModel, DraftSession, Generator, NoDraft, Pair, PairSession, SessionLimit, Settings, Source, Token,
-    VerifierModel, VerifierSession, Want,
+    DraftSession, Generator, Model, NoDraft, Pair, PairSession, Pass, Request, SessionLimit, Settings, Source, Token,
+    VerifierSession, Want,
 };
 use bild_models::{EarlyExit, LookIn, NgramLookup, T5};
 use bild_policies::{BigAlone, Lossless, Sampling};
@@ -27,7 +27,7 @@ fn early_exit_is_lossless_at_every_depth() {
     for seed in 0..20 {
         let model = model(seed);
         let source = Source::new(Numbers(seed).tokens(3 + seed as usize % 7, 37));
-        let settings = Settings::default().max_new_tokens(24);
+        let settings = Settings::default().with_max_new_tokens(24);
         let expected = greedy(&model, &source, &settings);
         for layers in 1..5 {
             let pair = EarlyExit::new(model.clone(), layers).unwrap();
@@ -54,13 +54,13 @@ fn early_exit_scores_as_the_model_does() {
         let (mut tokens, mut scored, mut drafted) = (vec![0], 0, 0);
         while tokens.len() < 30 {
             for _ in 0..numbers.below(4) {
-                session.propose(&tokens[drafted..], want).unwrap().unwrap();
+                assert_eq!(session.pass(&Pass::draft(drafted, &tokens[drafted..], want)).unwrap().len(), 1);
                 drafted = tokens.len();
                 tokens.push(numbers.below(37) as Token);
             }
-            let rows = session.score(&tokens[scored..], want).unwrap();
-            let mut whole = VerifierModel::begin(&model, &source, &SessionLimit::new(40)).unwrap();
-            let expected = whole.score(&tokens, want).unwrap().split_off(scored);
+            let rows = session.pass(&Pass::verify(scored, &tokens[scored..], want)).unwrap();
+            let mut whole = model.begin(&source, &SessionLimit::new(40)).unwrap();
+            let expected = whole.score(&Pass::verify(0, &tokens, want)).unwrap().split_off(scored);
             let bits = |rows: &[bild_core::Row]| -> Vec<u32> {
                 rows.iter().flat_map(|row| row.logits.as_ref().unwrap().iter().map(|x| x.to_bits())).collect()
             };
@@ -68,7 +68,6 @@ fn early_exit_scores_as_the_model_does() {
             scored = tokens.len();
             let kept = tokens.len() - numbers.below(tokens.len().min(3));
             tokens.truncate(kept);
-            session.truncate(kept);
             (scored, drafted) = (scored.min(kept), drafted.min(kept));
             tokens.push(numbers.below(37) as Token);
         }
@@ -89,7 +88,7 @@ fn look_up_is_lossless_wherever_it_looks() {
     for seed in 0..40 {
         let model = model(seed);
         let source = Source::new(Numbers(seed).tokens(12, 37));
-        let settings = Settings::default().max_new_tokens(40);
+        let settings = Settings::default().with_max_new_tokens(40);
         let expected = greedy(&model, &source, &settings);
         for place in [LookIn::Source, LookIn::Output, LookIn::Both] {
             let pair = (NgramLookup::default().look_in(place), model.clone());
@@ -106,9 +105,8 @@ fn look_up_is_lossless_wherever_it_looks() {
 fn a_draft_model_that_is_not_asked_does_not_read_the_source() {
     // 99 is outside the vocabulary, which shows when the source is read.
     let (model, source) = (model(1), Source::new([99]));
-    let mut session = DraftModel::begin(&model, &source, &SessionLimit::new(8)).unwrap();
-    assert!(session.prepare().is_err());
-    assert!(VerifierModel::begin(&model, &source, &SessionLimit::new(8)).is_err());
+    let mut session = model.begin(&source, &SessionLimit::new(8)).unwrap();
+    assert!(session.propose(&Pass::draft(0, &[0], Want::default())).is_err());
 
     let (source, settings) = (Source::new([36, 1]), Settings::default());
     let run = |policy: Box<dyn bild_core::Policy>| {
@@ -128,8 +126,8 @@ fn sampling_has_the_distribution_of_the_model() {
     let (k, draws) = (3, 6_000);
     // The k largest of a row, as (token, probability).
     let top = |prefix: &[Token]| -> Vec<(Token, f64)> {
-        let mut session = VerifierModel::begin(&big, &source, &SessionLimit::new(8)).unwrap();
-        let row = session.score(prefix, Want::default().logits()).unwrap().pop().unwrap();
+        let mut session = big.begin(&source, &SessionLimit::new(8)).unwrap();
+        let row = session.score(&Pass::verify(0, prefix, Want::default().logits())).unwrap().pop().unwrap();
         let mut all: Vec<(Token, f64)> = (0..).zip(row.logits.unwrap().iter().map(|&x| f64::from(x).exp())).collect();
         all.sort_by(|a, b| b.1.total_cmp(&a.1));
         let sum: f64 = all[..k].iter().map(|(_, weight)| weight).sum();
@@ -143,8 +141,13 @@ fn sampling_has_the_distribution_of_the_model() {
     let generator = Generator::new((little, big.clone()), policy).unwrap();
     let mut counts = vec![0.0; exact.len()];
     for seed in 0..draws {
-        let settings = Settings::default().max_new_tokens(2).end_tokens([]).seed(seed);
-        let tokens = generator.begin(&source, &settings).unwrap().finish().unwrap().tokens;
+        let settings = Settings::default().with_max_new_tokens(2).with_end_tokens([]).with_seed(seed);
+        let tokens = generator
+            .stream(Request::new(source.clone()).with_settings(settings.clone()))
+            .unwrap()
+            .finish()
+            .unwrap()
+            .tokens;
         let at = exact.iter().position(|(pair, _)| pair[..] == tokens[..]).expect("it is among the exact ones");
         counts[at] += 1.0;
     }

@@ -4,7 +4,7 @@ mod common;
 
 use std::path::Path;
 
-use bild_core::{Generator, NoDraft, SessionLimit, Settings, Source, Token, VerifierModel, VerifierSession, Want};
+use bild_core::{Generator, Model, NoDraft, Pass, SessionLimit, Settings, Source, Token, VerifierSession, Want};
 use bild_models::{Checkpoint, LoadError, LoadOptions, Precision, T5, Threads};
 use bild_policies::Lossless;
 use burn::tensor::backend::Backend;
@@ -27,8 +27,8 @@ fn int8() -> LoadOptions {
 
 /// The logits after each of `tokens`.
 fn logits<B: Backend>(model: &T5<B>, source: &Source, tokens: &[Token]) -> Vec<Vec<f32>> {
-    let mut session = VerifierModel::begin(model, source, &SessionLimit::new(tokens.len())).unwrap();
-    let rows = session.score(tokens, Want::default().logits()).unwrap();
+    let mut session = model.begin(source, &SessionLimit::new(tokens.len())).unwrap();
+    let rows = session.score(&Pass::verify(0, tokens, Want::default().logits())).unwrap();
     rows.into_iter().map(|row| row.logits.unwrap().to_vec()).collect()
 }
 
@@ -77,9 +77,10 @@ fn a_row_has_the_same_bits_alone_and_in_a_pass_that_threads_share() {
         let (source, tokens) = (Source::new(numbers.tokens(90, 6000)), numbers.tokens(17, 6000));
         let together = logits(&model, &source, &tokens);
         for model in [model, serial] {
-            let mut session = VerifierModel::begin(&model, &source, &SessionLimit::new(tokens.len())).unwrap();
-            for (token, expected) in tokens.iter().zip(&together) {
-                let row = session.score(&[*token], Want::default().logits()).unwrap().pop().unwrap();
+            let mut session = model.begin(&source, &SessionLimit::new(tokens.len())).unwrap();
+            for (keep, (token, expected)) in tokens.iter().zip(&together).enumerate() {
+                let row =
+                    session.score(&Pass::verify(keep, &[*token], Want::default().logits())).unwrap().pop().unwrap();
                 let same = row.logits.unwrap().iter().zip(expected).all(|(a, b)| a.to_bits() == b.to_bits());
                 assert!(same, "{precision:?}");
             }
@@ -100,7 +101,7 @@ fn lossless_equals_greedy_whatever_either_model_is_held_in() {
             let big = random_model(json!({}), 100 + seed, &options(big));
             // The same weights, so that many drafts stand.
             let little = random_model(json!({}), 100 + seed, &options(little));
-            let settings = Settings::default().max_new_tokens(40);
+            let settings = Settings::default().with_max_new_tokens(40);
             let alone =
                 Generator::new((NoDraft, big.clone()), Lossless::default()).unwrap().with_settings(settings.clone());
             let pair = Generator::new((little, big), Lossless::default()).unwrap().with_settings(settings);
@@ -116,7 +117,7 @@ fn lossless_equals_greedy_whatever_either_model_is_held_in() {
 #[test]
 fn generations_in_many_threads_write_what_one_writes() {
     let model = random_model(sizes(), 9, &int8().threads(Threads::new(2).unwrap()));
-    let settings = Settings::default().max_new_tokens(12);
+    let settings = Settings::default().with_max_new_tokens(12);
     let generator = Generator::new((model.clone(), model), Lossless::default()).unwrap().with_settings(settings);
     let source = |i: usize| Source::new(Numbers(i as u64).tokens(10 + i, 6000));
     let expected: Vec<_> = (0..6).map(|i| generator.generate(&source(i)).unwrap().tokens).collect();

@@ -3,7 +3,7 @@
 
 mod common;
 
-use bild_core::{Generator, NoDraft, Overflow, Settings, Source};
+use bild_core::{Generator, NoDraft, Overflow, Request, Settings, Source};
 use bild_models::{Checkpoint, LoadOptions, Precision, T5};
 use bild_policies::Lossless;
 use common::{Numbers, TestBackend, config, write_checkpoint};
@@ -51,15 +51,15 @@ fn generating_peaks_at_what_is_said_beforehand() {
     let shape = json!({ "vocab_size": 500, "d_model": 32, "d_kv": 8, "num_heads": 8, "d_ff": 64 });
     write_checkpoint(directory.path(), &config(shape), 1, |_| {});
     let model = common::load(directory.path());
-    let settings = Settings::default().max_source_tokens(20_000, Overflow::Error).max_new_tokens(1);
+    let settings = Settings::default().with_max_source_tokens(20_000, Overflow::Error).with_max_new_tokens(1);
     let generator = Generator::new((NoDraft, model), Lossless::default()).unwrap();
     for (length, new_tokens) in [(200, 1), (2000, 1), (5000, 1), (20, 20_000)] {
         let source = Source::new(Numbers(1).tokens(length, 500));
-        let settings = settings.clone().max_new_tokens(new_tokens);
+        let settings = settings.clone().with_max_new_tokens(new_tokens);
         let said = generator.bytes_for(&source, &settings) as usize;
         let before = MEMORY.current_usage();
         MEMORY.reset_peak_usage();
-        let mut generation = generator.begin(&source, &settings).unwrap();
+        let mut generation = generator.stream(Request::new(source.clone()).with_settings(settings.clone())).unwrap();
         generation.next().unwrap().unwrap();
         let peak = MEMORY.peak_usage() - before;
         assert!(

@@ -104,7 +104,11 @@ fn assert_refused(directory: &Path, parts: &[&str]) {
 
 fn greedy(model: T5<TestBackend>) -> Vec<Token> {
     let generator = Generator::new((NoDraft, model), Lossless::default()).unwrap();
-    generator.with_settings(Settings::default().max_new_tokens(12)).generate(&Source::new([3, 9, 1])).unwrap().tokens
+    generator
+        .with_settings(Settings::default().with_max_new_tokens(12))
+        .generate(&Source::new([3, 9, 1]))
+        .unwrap()
+        .tokens
 }
 
 #[test]

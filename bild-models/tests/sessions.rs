@@ -3,14 +3,14 @@
 
 mod common;
 
-use bild_core::{DraftSession, Error, Generator, SessionLimit, Source, VerifierModel, VerifierSession, Want};
+use bild_core::{DraftSession, Error, Generator, Model, Pass, SessionLimit, Source, VerifierSession, Want};
 use bild_models::{T5, T5Session};
 use bild_policies::{Bild, Lossless};
 use common::{Numbers, TestBackend, fixture, load, random_model};
 use serde_json::json;
 
 fn begin(model: &T5<TestBackend>, source: &Source, limit: usize) -> T5Session<TestBackend> {
-    VerifierModel::begin(model, source, &SessionLimit::new(limit)).unwrap()
+    model.begin(source, &SessionLimit::new(limit)).unwrap()
 }
 
 /// On flex a row does not depend on what else is in the pass, so equal means equal.
@@ -27,8 +27,8 @@ fn a_draft_step_is_the_last_row_of_a_pass() {
     let (mut a, mut b) = (begin(&model, &source, 9), begin(&model, &source, 9));
     for new in [&[0][..], &[5, 6], &[9]] {
         let want = Want::default().entropy().logits();
-        let proposed = a.propose(new, want).unwrap().unwrap();
-        let scored = b.score(new, want).unwrap().pop().unwrap();
+        let proposed = a.propose(&Pass::draft(a.length(), new, want)).unwrap().pop().unwrap();
+        let scored = b.score(&Pass::verify(b.length(), new, want)).unwrap().pop().unwrap();
         assert_eq!(proposed.argmax, scored.argmax);
         assert!(same_bits(&[proposed.logits.unwrap().to_vec()], &[scored.logits.unwrap().to_vec()]));
     }
@@ -38,14 +38,14 @@ fn a_draft_step_is_the_last_row_of_a_pass() {
 fn a_session_holds_what_it_was_begun_for_and_no_more() {
     let model = load(&fixture("t5-v1_0"));
     let mut session = begin(&model, &Source::new([3, 1]), 4);
-    session.score(&[0, 5, 6, 7], Want::default()).unwrap();
-    let full = session.score(&[8], Want::default()).unwrap_err().to_string();
+    let score = |session: &mut T5Session<_>, keep, new| session.score(&Pass::verify(keep, new, Want::default()));
+    score(&mut session, 0, &[0, 5, 6, 7]).unwrap();
+    let full = score(&mut session, 4, &[8]).unwrap_err().to_string();
     assert!(full.contains("1 new tokens after 4"), "{full}");
-    VerifierSession::truncate(&mut session, 9); // more than there are: nothing happens
     assert_eq!(session.length(), 4);
-    VerifierSession::truncate(&mut session, 3);
-    session.score(&[8], Want::default()).unwrap();
-    assert!(session.score(&[], Want::default()).is_err());
+    assert!(score(&mut session, 9, &[8]).is_err(), "there are no more to keep");
+    score(&mut session, 3, &[8]).unwrap();
+    assert!(score(&mut session, 4, &[]).is_err());
 }
 
 #[test]
@@ -53,7 +53,10 @@ fn tokens_outside_the_vocabulary_are_errors() {
     let model = load(&fixture("t5-v1_0"));
     let found = model.encode(&Source::new([3, 503])).unwrap_err().to_string();
     assert!(found.contains("token 503 at position 1 of the source") && found.contains("503 tokens"), "{found}");
-    let found = begin(&model, &Source::new([3]), 9).score(&[0, 7, 600], Want::default()).unwrap_err().to_string();
+    let found = begin(&model, &Source::new([3]), 9)
+        .score(&Pass::verify(0, &[0, 7, 600], Want::default()))
+        .unwrap_err()
+        .to_string();
     assert!(found.contains("token 600 at position 2 of the output"), "{found}");
     assert!(matches!(model.encode(&Source::new([])), Err(Error::EmptySource)));
 }
@@ -94,7 +97,7 @@ fn lossless_equals_greedy_for_random_pairs() {
         let little = if seed % 4 == 0 { big.clone() } else { random_model(little_shape, seed + 1000) };
         let source_length = 1 + numbers.below(12);
         let source = Source::new(numbers.tokens(source_length, 37));
-        let settings = bild_core::Settings::default().max_new_tokens(24);
+        let settings = bild_core::Settings::default().with_max_new_tokens(24);
         let alone = Generator::new((bild_core::NoDraft, big.clone()), Lossless::default()).unwrap();
         let greedy = alone.with_settings(settings.clone()).generate(&source).unwrap().tokens;
         for max_draft in 1..=16 {

@@ -8,7 +8,9 @@ use std::{
     time::Duration,
 };
 
-use bild_core::{CancelToken, Finish, Generator, LogitsProcessor, NoDraft, Overflow, Prefix, Settings, Source};
+use bild_core::{
+    CancelToken, Finish, Generator, LogitsProcessor, NoDraft, Overflow, Prefix, Request, Settings, Source,
+};
 use bild_models::{Checkpoint, LoadOptions, T5, Threads};
 use bild_policies::Lossless;
 use burn_flex::Flex;
@@ -52,7 +54,7 @@ fn generations_in_a_foreign_pool_do_not_nest() {
     for count in [1, 2, 3] {
         static DEEPEST: AtomicUsize = AtomicUsize::new(0);
         let model = model(Threads::new(count).unwrap());
-        let settings = Settings::default().max_new_tokens(12).end_tokens([]).processor(Depth(&DEEPEST));
+        let settings = Settings::default().with_max_new_tokens(12).with_end_tokens([]).with_processor(Depth(&DEEPEST));
         let generator = Generator::new((NoDraft, model), Lossless::default()).unwrap().with_settings(settings);
         let sources: Vec<Source> = (0..64).map(|i| Source::new(Numbers(i).tokens(4 + i as usize % 9, 8000))).collect();
         let expected: Vec<_> = sources.iter().map(|source| generator.generate(source).unwrap().tokens).collect();
@@ -102,20 +104,22 @@ fn thread_time() -> Duration {
 fn a_source_that_nobody_waits_for_is_not_read_to_its_end() {
     let model = model_of(24, Threads::new(2).unwrap());
     let source = Source::new(Numbers(1).tokens(3000, 8000));
-    let settings = Settings::default().max_source_tokens(3000, Overflow::Error).max_new_tokens(1);
+    let settings = Settings::default().with_max_source_tokens(3000, Overflow::Error).with_max_new_tokens(1);
     let generator = Generator::new((NoDraft, model), Lossless::default()).unwrap();
     let cancel = CancelToken::default();
     let cancelled = std::thread::scope(|scope| {
-        let settings = settings.clone().cancel(cancel.clone());
+        let settings = settings.clone().with_cancel(cancel.clone());
         let (generator, source) = (&generator, &source);
-        let generation = scope.spawn(move || generator.begin(source, &settings).unwrap().finish().unwrap());
+        let generation = scope.spawn(move || {
+            generator.stream(Request::new(source.clone()).with_settings(settings)).unwrap().finish().unwrap()
+        });
         std::thread::sleep(Duration::from_millis(30));
         cancel.cancel();
         generation.join().unwrap()
     });
     assert_eq!((cancelled.finish, cancelled.tokens.len()), (Finish::Cancelled, 0));
-    let late = settings.deadline(Duration::from_millis(30));
-    let output = generator.begin(&source, &late).unwrap().finish().unwrap();
+    let late = settings.with_deadline(Duration::from_millis(30));
+    let output = generator.stream(Request::new(source.clone()).with_settings(late.clone())).unwrap().finish().unwrap();
     assert_eq!((output.finish, output.tokens.len(), output.statistics.verifier_calls), (Finish::Deadline, 0, 0));
 }
 
@@ -125,12 +129,16 @@ fn limits_beyond_all_bounds_are_sentences() {
     let generator = Generator::new((NoDraft, model(Threads::new(1).unwrap())), Lossless::default()).unwrap();
     let source = Source::new([3, 1]);
     for tokens in [1 << 60, usize::MAX] {
-        let settings = Settings::default().max_new_tokens(tokens).max_source_tokens(tokens, Overflow::Error);
-        let refused = generator.begin(&source, &settings).map(drop).unwrap_err().to_string();
+        let settings = Settings::default().with_max_new_tokens(tokens).with_max_source_tokens(tokens, Overflow::Error);
+        let refused = generator
+            .stream(Request::new(source.clone()).with_settings(settings.clone()))
+            .map(drop)
+            .unwrap_err()
+            .to_string();
         assert!(refused.contains("at most 65536"), "{refused}");
         assert!(generator.bytes_for(&source, &settings) < 1 << 40);
         let limit = bild_core::SessionLimit::new(tokens);
-        let refused = bild_core::VerifierModel::begin(&generator.pair().1, &source, &limit).map(drop).unwrap_err();
+        let refused = bild_core::Model::begin(&generator.pair().1, &source, &limit).map(drop).unwrap_err();
         assert!(refused.to_string().contains("are free"), "{refused}");
     }
 }

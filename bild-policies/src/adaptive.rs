@@ -1,6 +1,6 @@
 use std::num::NonZeroUsize;
 
-use bild_core::{Context, Draft, Drafted, Policy, PolicyState, Role, Row, Verdict, Wants};
+use bild_core::{Context, Draft, Drafted, Policy, PolicyState, Role, Row, Start, Verdict, Wants};
 use serde::{Deserialize, Serialize};
 
 use crate::Lossless;
@@ -49,8 +49,8 @@ impl<P: Policy> Policy for AdaptiveLength<P> {
         self.of.wants()
     }
 
-    fn begin(&self, seed: u64) -> Box<dyn PolicyState> {
-        Box::new(State { policy: self.of.begin(seed), length: self.start.get() })
+    fn begin(&self, start: &Start<'_>) -> Box<dyn PolicyState> {
+        Box::new(State { policy: self.of.begin(start), length: self.start.get() })
     }
 }
 

@@ -1,4 +1,4 @@
-use bild_core::{Context, Draft, Drafted, Policy, PolicyState, Role, Row, Then, Verdict};
+use bild_core::{Context, Draft, Drafted, Policy, PolicyState, Role, Row, Start, Then, Verdict};
 use serde::{Deserialize, Serialize};
 
 /// The big model alone, greedily: the little one of the pair is never asked. What every other policy is measured against.
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 pub struct BigAlone {}
 
 impl Policy for BigAlone {
-    fn begin(&self, _seed: u64) -> Box<dyn PolicyState> {
+    fn begin(&self, _start: &Start<'_>) -> Box<dyn PolicyState> {
         Box::new(*self)
     }
 }
@@ -28,7 +28,7 @@ impl PolicyState for BigAlone {
 pub struct LittleAlone {}
 
 impl Policy for LittleAlone {
-    fn begin(&self, _seed: u64) -> Box<dyn PolicyState> {
+    fn begin(&self, _start: &Start<'_>) -> Box<dyn PolicyState> {
         Box::new(*self)
     }
 }

@@ -1,4 +1,4 @@
-use bild_core::{Policy, PolicyState, Wants};
+use bild_core::{Policy, PolicyState, Start, Wants};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -62,7 +62,7 @@ impl Policy for AnyPolicy {
         self.policy().wants()
     }
 
-    fn begin(&self, seed: u64) -> Box<dyn PolicyState> {
-        self.policy().begin(seed)
+    fn begin(&self, start: &Start<'_>) -> Box<dyn PolicyState> {
+        self.policy().begin(start)
     }
 }

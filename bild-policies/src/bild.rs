@@ -1,6 +1,6 @@
 use std::num::NonZeroUsize;
 
-use bild_core::{Context, Draft, Drafted, Policy, PolicyState, Result, Role, Row, Then, Verdict, Wants};
+use bild_core::{Context, Draft, Drafted, Policy, PolicyState, Result, Role, Row, Start, Then, Verdict, Wants};
 use serde::{Deserialize, Serialize};
 
 use crate::{FallbackRule, HighCrossEntropy, LowProbability, RollbackRule};
@@ -110,7 +110,7 @@ where
         Wants { draft: self.fallback.want().and(self.rollback.want_of_draft()), verifier: self.rollback.want() }
     }
 
-    fn begin(&self, _seed: u64) -> Box<dyn PolicyState> {
+    fn begin(&self, _start: &Start<'_>) -> Box<dyn PolicyState> {
         Box::new(self.clone())
     }
 }

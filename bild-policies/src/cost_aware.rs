@@ -1,7 +1,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bild_core::{
-    Context, Draft, Drafted, Error, Policy, PolicyState, Result, Role, Row, Statistics, Then, Verdict, Wants,
+    Context, Draft, Drafted, Error, Policy, PolicyState, Result, Role, Row, Start, Statistics, Then, Verdict, Wants,
 };
 use serde::{Deserialize, Serialize};
 
@@ -116,9 +116,9 @@ impl<P: Policy> Policy for CostAware<P> {
         self.of.wants()
     }
 
-    fn begin(&self, seed: u64) -> Box<dyn PolicyState> {
+    fn begin(&self, start: &Start<'_>) -> Box<dyn PolicyState> {
         let drafts = self.learned.lock().begins_draft(false);
-        let policy = self.of.begin(seed);
+        let policy = self.of.begin(start);
         let (seen, prices) = (Statistics::default(), self.prices);
         Box::new(State { policy, prices, learned: self.learned.clone(), drafts, seen, chance: 1.0, steps: 0 })
     }

@@ -109,51 +109,51 @@ impl GenerationConfig {
 
     fn with_processors(&self, mut settings: Settings) -> Result<Settings> {
         if let Some(bias) = self.sequence_bias.clone() {
-            settings = settings.processor(processors::SequenceBias(bias));
+            settings = settings.with_processor(processors::SequenceBias(bias));
         }
         if let Some(bonus) = self.encoder_repetition_penalty.filter(|&bonus| bonus != 1.0) {
-            settings = settings.processor(processors::SourceBonus::new(bonus)?);
+            settings = settings.with_processor(processors::SourceBonus::new(bonus)?);
         }
         if let Some(penalty) = self.repetition_penalty.filter(|&penalty| penalty != 1.0) {
-            settings = settings.processor(processors::RepetitionPenalty::new(penalty)?);
+            settings = settings.with_processor(processors::RepetitionPenalty::new(penalty)?);
         }
         if let Some(size) = self.no_repeat_ngram_size.filter(|&size| size > 0) {
-            settings = settings.processor(processors::NoRepeatNgram::new(size)?);
+            settings = settings.with_processor(processors::NoRepeatNgram::new(size)?);
         }
         if let Some(size) = self.encoder_no_repeat_ngram_size.filter(|&size| size > 0) {
-            settings = settings.processor(processors::NoSourceNgram::new(size)?);
+            settings = settings.with_processor(processors::NoSourceNgram::new(size)?);
         }
         if let Some(words) = self.bad_words_ids.clone() {
             // A longer one may well end in end-of-sequence: no text ends after what stands before it.
             let (single, longer): (Vec<_>, Vec<_>) = words.into_iter().partition(|word| word.len() < 2);
             if !longer.is_empty() {
                 let never = |word| (word, f32::NEG_INFINITY);
-                settings = settings.processor(processors::SequenceBias(longer.into_iter().map(never).collect()));
+                settings = settings.with_processor(processors::SequenceBias(longer.into_iter().map(never).collect()));
             }
             if !single.is_empty() {
-                settings = settings.processor(processors::BadWords(single));
+                settings = settings.with_processor(processors::BadWords(single));
             }
         }
         // `min_length` counts the start token; `min_new_tokens` comes before it.
         let least = self.min_new_tokens.or(self.min_length.map(|length| length.saturating_sub(1)));
         if let Some(least) = least.filter(|&least| least > 0) {
-            settings = settings.processor(processors::MinLength(least));
+            settings = settings.with_processor(processors::MinLength(least));
         }
         if let Some(token) = self.forced_bos_token_id {
-            settings = settings.processor(processors::ForcedFirst(token));
+            settings = settings.with_processor(processors::ForcedFirst(token));
         }
         if let Some(tokens) = &self.forced_eos_token_id {
-            settings = settings.processor(processors::ForcedLast(tokens.to_vec()));
+            settings = settings.with_processor(processors::ForcedLast(tokens.to_vec()));
         }
         if let Some((after, factor)) = self.exponential_decay_length_penalty {
-            settings = settings.processor(processors::LengthDecay { after, factor });
+            settings = settings.with_processor(processors::LengthDecay { after, factor });
         }
         if let Some(tokens) = &self.suppress_tokens {
-            settings = settings.processor(processors::Suppress(suppressed(tokens)));
+            settings = settings.with_processor(processors::Suppress(suppressed(tokens)));
         }
         if let Some(tokens) = &self.begin_suppress_tokens {
             let at = usize::from(self.forced_bos_token_id.is_some());
-            settings = settings.processor(processors::SuppressAt { at, tokens: suppressed(tokens) });
+            settings = settings.with_processor(processors::SuppressAt { at, tokens: suppressed(tokens) });
         }
         Ok(settings)
     }

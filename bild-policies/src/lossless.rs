@@ -1,6 +1,6 @@
 use std::num::NonZeroUsize;
 
-use bild_core::{Context, Draft, Policy, PolicyState, Result, Row};
+use bild_core::{Context, Draft, Policy, PolicyState, Result, Row, Start};
 use serde::{Deserialize, Serialize};
 
 use crate::{FallbackRule, LowProbability, bild::keep};
@@ -49,7 +49,7 @@ impl Lossless {
 }
 
 impl Policy for Lossless {
-    fn begin(&self, _seed: u64) -> Box<dyn PolicyState> {
+    fn begin(&self, _start: &Start<'_>) -> Box<dyn PolicyState> {
         Box::new(*self)
     }
 }

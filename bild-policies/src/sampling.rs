@@ -1,6 +1,6 @@
 use std::num::NonZeroUsize;
 
-use bild_core::{Context, Draft, Drafted, Error, Policy, PolicyState, Result, Row, Source, Then, Verdict, Want, Wants};
+use bild_core::{Context, Draft, Drafted, Error, Policy, PolicyState, Result, Row, Start, Then, Verdict, Want, Wants};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -156,25 +156,20 @@ impl Policy for Sampling {
         Wants { draft: want, verifier: want }
     }
 
-    fn begin(&self, seed: u64) -> Box<dyn PolicyState> {
-        Box::new(State { policy: *self, seed, random: None, drafts: Vec::new() })
+    fn begin(&self, start: &Start<'_>) -> Box<dyn PolicyState> {
+        Box::new(State {
+            policy: *self,
+            random: Generator::new(of_source(start.seed, start.source)),
+            drafts: Vec::new(),
+        })
     }
 }
 
 struct State {
     policy: Sampling,
-    seed: u64,
-    /// Nothing before the source is known.
-    random: Option<Generator>,
+    random: Generator,
     /// What each waiting draft was drawn from.
     drafts: Vec<Distribution>,
-}
-
-impl State {
-    fn uniform(&mut self, source: &Source) -> f64 {
-        let seed = self.seed;
-        self.random.get_or_insert_with(|| Generator::new(of_source(seed, source))).uniform()
-    }
 }
 
 impl PolicyState for State {
@@ -183,24 +178,24 @@ impl PolicyState for State {
             return Draft::FallBack;
         }
         let distribution = self.policy.shape(row);
-        let token = distribution.at(self.uniform(at.source));
+        let token = distribution.at(self.random.uniform());
         self.drafts.push(distribution);
         let last = self.policy.max_draft.is_some_and(|max| self.drafts.len() >= max.get());
         if last { Draft::KeepLast(token) } else { Draft::Keep(token) }
     }
 
-    fn verified(&mut self, at: &Context<'_>, drafts: &[Drafted], rows: &[Row]) -> Verdict {
+    fn verified(&mut self, _at: &Context<'_>, drafts: &[Drafted], rows: &[Row]) -> Verdict {
         let lenience = f64::from(self.policy.lenience);
         let mut distributions = std::mem::take(&mut self.drafts).into_iter();
         for (accepted, (draft, row)) in drafts.iter().zip(rows).enumerate() {
             let (p, q) = (self.policy.shape(row), distributions.next().unwrap_or(Distribution::Point(draft.token)));
-            let least = self.uniform(at.source) * lenience * q.probability(draft.token);
+            let least = self.random.uniform() * lenience * q.probability(draft.token);
             if least >= p.probability(draft.token) {
-                let next = p.without(&q).at(self.uniform(at.source));
+                let next = p.without(&q).at(self.random.uniform());
                 return Verdict { accepted, next, then: Then::Draft };
             }
         }
-        let next = self.policy.shape(&rows[drafts.len()]).at(self.uniform(at.source));
+        let next = self.policy.shape(&rows[drafts.len()]).at(self.random.uniform());
         Verdict { accepted: drafts.len(), next, then: Then::Draft }
     }
 }

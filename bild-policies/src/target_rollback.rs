@@ -1,4 +1,4 @@
-use bild_core::{Context, Draft, Drafted, Error, Policy, PolicyState, Result, Role, Row, Verdict, Wants};
+use bild_core::{Context, Draft, Drafted, Error, Policy, PolicyState, Result, Role, Row, Start, Verdict, Wants};
 use serde::{Deserialize, Serialize};
 
 use crate::{Bild, HighCrossEntropy, LowProbability, RollbackRule};
@@ -72,7 +72,7 @@ impl<R: RollbackRule + Clone + 'static> Policy for TargetRollback<R> {
         self.of.wants()
     }
 
-    fn begin(&self, _seed: u64) -> Box<dyn PolicyState> {
+    fn begin(&self, _start: &Start<'_>) -> Box<dyn PolicyState> {
         Box::new(self.clone())
     }
 }

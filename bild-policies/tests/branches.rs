@@ -37,7 +37,7 @@ fn events(output: &Output) -> Vec<(char, usize, usize)> {
 }
 
 fn limit(tokens: usize) -> Settings {
-    Settings::default().max_new_tokens(tokens)
+    Settings::default().with_max_new_tokens(tokens)
 }
 
 #[test]
@@ -213,7 +213,7 @@ fn lossless_verifies_at_the_limit_and_appends_nothing_past_it() {
 #[test]
 fn stop_tokens_end_like_end_of_sequence() {
     let script = sure(&[2, 3, 4]);
-    let settings = limit(20).stop_tokens([3]);
+    let settings = limit(20).with_stop_tokens([3]);
     let (output, _) = decode(scripted(&script), scripted(&script), bild(Variant::Paper, 10), settings.clone()).unwrap();
     assert_eq!((&output.tokens[..], output.finish), (&[2, 3][..], Finish::StopToken));
     assert_eq!(output.statistics.verifier_calls, 0);
@@ -225,10 +225,10 @@ fn stop_tokens_end_like_end_of_sequence() {
 #[test]
 fn several_end_tokens_and_none() {
     let script = sure(&[2, 3, END, 4]);
-    let settings = limit(20).end_tokens([3, 6]);
+    let settings = limit(20).with_end_tokens([3, 6]);
     let (output, _) = decode(scripted(&script), scripted(&script), bild(Variant::Paper, 10), settings).unwrap();
     assert_eq!((&output.tokens[..], output.finish), (&[2, 3][..], Finish::EndOfSequence));
-    let settings = limit(6).end_tokens([]);
+    let settings = limit(6).with_end_tokens([]);
     let (output, _) = decode(scripted(&script), scripted(&script), lossless(2), settings).unwrap();
     assert_eq!((&output.tokens[..], output.finish), (&[2, 3, END, 4, END, END][..], Finish::MaxNewTokens));
 }

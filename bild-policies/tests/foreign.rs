@@ -9,9 +9,9 @@ use std::sync::{
 };
 
 use bild_core::{
-    CancelToken, Context, Draft, DraftModel, DraftSession, Drafted, Error, Finish, Generator, LogitsProcessor, NoDraft,
-    Overflow, Pair, PairSession, Policy, PolicyState, Prefix, Result, Row, SessionLimit, Settings, Source, Then, Token,
-    Verdict, VerifierModel, VerifierSession, Vocabulary, Want,
+    CancelToken, Context, Draft, DraftModel, DraftSession, Drafted, Error, Finish, Generator, LogitsProcessor, Model,
+    NoDraft, Overflow, Pair, PairSession, Pass, Policy, PolicyState, Prefix, Request, Result, Row, SessionLimit,
+    Settings, Source, Start, Then, Token, Verdict, VerifierModel, VerifierSession, Vocabulary, Want,
 };
 use bild_policies::{
     Atypical, Bild, FallbackRule, HighDivergence, Lossless, LowRank, RandomFallback, RollbackRule, Sampling,
@@ -25,39 +25,35 @@ struct Foreign(Row, Vocabulary);
 
 impl Foreign {
     fn new(row: Row) -> Self {
-        Self(row, Vocabulary { size: VOCABULARY, start: START, end: vec![END], pieces: None })
+        Self(row, Vocabulary::new(VOCABULARY, START, [END]))
     }
 }
 
-impl DraftModel for Foreign {
+impl Model for Foreign {
     type Session = Self;
     fn begin(&self, _source: &Source, _limit: &SessionLimit) -> Result<Self> {
         Ok(self.clone())
     }
 }
+
+impl DraftModel for Foreign {}
 
 impl VerifierModel for Foreign {
-    type Session = Self;
     fn vocabulary(&self) -> &Vocabulary {
         &self.1
-    }
-    fn begin(&self, _source: &Source, _limit: &SessionLimit) -> Result<Self> {
-        Ok(self.clone())
     }
 }
 
 impl DraftSession for Foreign {
-    fn propose(&mut self, _new: &[Token], _want: Want) -> Result<Option<Row>> {
-        Ok(Some(self.0.clone()))
+    fn propose(&mut self, _pass: &Pass<'_>) -> Result<Vec<Row>> {
+        Ok(vec![self.0.clone()])
     }
-    fn truncate(&mut self, _length: usize) {}
 }
 
 impl VerifierSession for Foreign {
-    fn score(&mut self, new: &[Token], _want: Want) -> Result<Vec<Row>> {
-        Ok(vec![self.0.clone(); new.len()])
+    fn score(&mut self, pass: &Pass<'_>) -> Result<Vec<Row>> {
+        Ok(vec![self.0.clone(); pass.new.len()])
     }
-    fn truncate(&mut self, _length: usize) {}
 }
 
 fn toy() -> Toy {
@@ -113,7 +109,7 @@ struct Beyond {
 }
 
 impl Policy for Beyond {
-    fn begin(&self, _seed: u64) -> Box<dyn PolicyState> {
+    fn begin(&self, _start: &Start<'_>) -> Box<dyn PolicyState> {
         Box::new(self.clone())
     }
 }
@@ -149,12 +145,12 @@ fn settings_have_bounds() {
     let default = Settings::default;
     let json = |text| serde_json::from_str::<Settings>(text).unwrap();
     for (settings, says) in [
-        (default().max_new_tokens(0), "max_new_tokens is 0, expected at least 1 and at most 65536"),
+        (default().with_max_new_tokens(0), "max_new_tokens is 0, expected at least 1 and at most 65536"),
         (json(r#"{"max_new_tokens":1000000}"#), "max_new_tokens is 1000000"),
-        (default().max_source_tokens(0, Overflow::Truncate), "max_source_tokens is 0, expected"),
+        (default().with_max_source_tokens(0, Overflow::Truncate), "max_source_tokens is 0, expected"),
         (json(r#"{"max_source_tokens":18446744073709551615}"#), "max_source_tokens is 18446744073709551615"),
-        (default().end_tokens([99]), "token 99 of the setting `end_tokens` is outside"),
-        (default().stop_tokens([1, 8]), "token 8 of the setting `stop_tokens` is outside"),
+        (default().with_end_tokens([99]), "token 99 of the setting `end_tokens` is outside"),
+        (default().with_stop_tokens([1, 8]), "token 8 of the setting `stop_tokens` is outside"),
     ] {
         let found = refused(settings);
         assert!(found.contains(says), "{found}");
@@ -186,7 +182,7 @@ impl LogitsProcessor for Bad {
 #[test]
 fn errors_blame_who_did_it() {
     let found = |model: Toy, processor: Bad| {
-        let settings = Settings::default().processor(processor);
+        let settings = Settings::default().with_processor(processor);
         Generator::new((NoDraft, model), Lossless::default())
             .unwrap()
             .with_settings(settings)
@@ -207,7 +203,7 @@ fn errors_blame_who_did_it() {
 fn each_of_many_sources_has_a_seed_of_its_own() {
     let generator = |seed| {
         let policy = Sampling::new(1.0).unwrap();
-        let settings = Settings::default().max_new_tokens(24).seed(seed).end_tokens([]);
+        let settings = Settings::default().with_max_new_tokens(24).with_seed(seed).with_end_tokens([]);
         Generator::new((NoDraft, toy()), policy).unwrap().with_settings(settings)
     };
     let many = |seed, at_once| {
@@ -240,7 +236,7 @@ struct Slow {
 impl Pair for Slow {
     type Session = Box<dyn PairSession>;
     fn vocabulary(&self) -> &Vocabulary {
-        VerifierModel::vocabulary(&self.toy)
+        self.toy.vocabulary()
     }
     fn begin(&self, source: &Source, limit: &SessionLimit) -> Result<Self::Session> {
         for look in 0..10 {
@@ -259,7 +255,7 @@ fn reading_a_source_ends_early_where_nobody_waits_for_it() {
     for cancel_after in [0, 3, 99] {
         let (cancel, looks) = (CancelToken::default(), Arc::new(AtomicUsize::new(0)));
         let pair = Slow { toy: toy(), cancel_after, cancel: cancel.clone(), looks: looks.clone() };
-        let settings = Settings::default().cancel(cancel).trace(true).max_new_tokens(5);
+        let settings = Settings::default().with_cancel(cancel).with_trace(true).with_max_new_tokens(5);
         let generator = Generator::new(pair, Lossless::default()).unwrap().with_settings(settings);
         let output = generator.generate(&Source::new([2])).unwrap();
         let looks = looks.load(Ordering::Relaxed);
@@ -270,7 +266,7 @@ fn reading_a_source_ends_early_where_nobody_waits_for_it() {
             assert_ne!(output.finish, Finish::Cancelled);
         }
     }
-    let late = Settings::default().deadline(std::time::Duration::ZERO);
+    let late = Settings::default().with_deadline(std::time::Duration::ZERO);
     let generator = Generator::new((toy(), toy()), Bild::default()).unwrap().with_settings(late);
     let stream = generator.stream(&Source::new([2])).unwrap();
     assert_eq!(stream.finish().unwrap().finish, Finish::Deadline);
@@ -280,7 +276,7 @@ fn reading_a_source_ends_early_where_nobody_waits_for_it() {
 
 #[test]
 fn the_output_says_what_was_read() {
-    let settings = Settings::default().max_source_tokens(3, Overflow::Truncate).max_new_tokens(4);
+    let settings = Settings::default().with_max_source_tokens(3, Overflow::Truncate).with_max_new_tokens(4);
     let generator = Generator::new((NoDraft, toy()), Lossless::default()).unwrap().with_settings(settings);
     let read = |tokens: &[Token]| {
         let output = generator.generate(&Source::new(tokens)).unwrap();
@@ -294,25 +290,27 @@ fn the_output_says_what_was_read() {
 fn what_a_generation_takes_is_known_before_it_begins() {
     struct Large(Toy);
     impl VerifierModel for Large {
-        type Session = toy::ToySession;
         fn vocabulary(&self) -> &Vocabulary {
-            VerifierModel::vocabulary(&self.0)
+            self.0.vocabulary()
         }
+    }
+    impl Model for Large {
+        type Session = toy::ToySession;
         fn begin(&self, source: &Source, limit: &SessionLimit) -> Result<toy::ToySession> {
-            VerifierModel::begin(&self.0, source, limit)
+            self.0.begin(source, limit)
         }
         fn bytes_for(&self, source: usize, tokens: usize) -> u64 {
             1000 * source as u64 + 10 * tokens as u64
         }
     }
     let generator = Generator::new((NoDraft, Large(toy())), Lossless::default()).unwrap();
-    let settings = Settings::default().max_new_tokens(9).max_source_tokens(3, Overflow::Truncate);
+    let settings = Settings::default().with_max_new_tokens(9).with_max_source_tokens(3, Overflow::Truncate);
     let source = Source::new([2, 3, 4, 5]);
     assert_eq!(generator.bytes_for(&source, &settings), 3100, "of what is left when it is truncated");
     let limited = generator.with_max_bytes(3099);
-    let found = limited.begin(&source, &settings).map(drop).unwrap_err();
+    let found = limited.stream(Request::new(source.clone()).with_settings(settings.clone())).map(drop).unwrap_err();
     assert!(matches!(found, Error::Memory { needed: 3100, .. }), "{found}");
-    assert!(limited.begin(&source, &settings.max_new_tokens(8)).is_ok());
+    assert!(limited.stream(Request::new(source.clone()).with_settings(settings.with_max_new_tokens(8))).is_ok());
 }
 
 #[test]
@@ -321,7 +319,7 @@ fn a_fallback_at_random_is_another_for_another_source() {
         let script: Vec<(Token, f32)> = (0..40).map(|_| (2, 0.9)).collect();
         let policy = Bild::with_rules(RandomFallback::new(0.5).unwrap(), LowRank::new(1).unwrap());
         let pair = (Toy::new(&Arc::default(), scripted(&script)), Toy::new(&Arc::default(), scripted(&script)));
-        let settings = Settings::default().max_new_tokens(40);
+        let settings = Settings::default().with_max_new_tokens(40);
         let generator = Generator::new(pair, policy).unwrap().with_settings(settings);
         generator.generate(&Source::new([source])).unwrap().statistics.fallbacks
     };

@@ -8,8 +8,9 @@ use std::{
 };
 
 use bild_core::{
-    CancelToken, Context, DraftModel, Drafted, Error, Event, Finish, Generator, NoDraft, Overflow, Pair, Pieces,
-    Policy, PolicyState, Result, Row, SessionLimit, Settings, Source, Then, Token, Verdict, VerifierModel, Vocabulary,
+    CancelToken, Context, DraftModel, Drafted, Error, Event, Finish, Generator, Model, NoDraft, Overflow, Pair, Pieces,
+    Policy, PolicyState, Request, Result, Row, SessionLimit, Settings, Source, Start, Then, Token, Verdict,
+    VerifierModel, Vocabulary,
 };
 use bild_policies::{Bild, HighCrossEntropy, Lossless, LowProbability};
 use toy::{END, Toy, ToySession, blend, decode, random, scripted};
@@ -57,7 +58,11 @@ fn a_stream_commits_exactly_the_output_in_order() {
         }
         assert_eq!(committed, output.tokens);
         assert_eq!(events.last(), Some(&Event::Finished { finish: output.finish }));
-        let traced = generator.begin(&source(), &Settings::default().trace(true)).unwrap().finish().unwrap();
+        let traced = generator
+            .stream(Request::new(source()).with_settings(Settings::default().with_trace(true)))
+            .unwrap()
+            .finish()
+            .unwrap();
         assert_eq!(traced.events, events);
     }
 }
@@ -80,7 +85,7 @@ fn cancelling_ends_between_steps_and_leaves_drafts_out() {
     let calls = Arc::default();
     let generator = Generator::new((Toy::new(&calls, endless.clone()), Toy::new(&calls, endless)), Bild::default())
         .unwrap()
-        .with_settings(Settings::default().cancel(cancel.clone()));
+        .with_settings(Settings::default().with_cancel(cancel.clone()));
     let mut stream = generator.stream(&source()).unwrap();
     for event in &mut stream {
         if matches!(event.unwrap(), Event::Drafted { at: 12, .. }) {
@@ -100,7 +105,7 @@ fn a_deadline_ends_a_generation_that_would_not_end() {
         std::thread::sleep(Duration::from_millis(2));
         toy::peaked(2, 0.9)
     });
-    let settings = Settings::default().max_new_tokens(10_000).deadline(Duration::from_millis(40));
+    let settings = Settings::default().with_max_new_tokens(10_000).with_deadline(Duration::from_millis(40));
     let begun = Instant::now();
     let (output, _) = decode(slow.clone(), slow, Lossless::default(), settings).unwrap();
     assert_eq!(output.finish, Finish::Deadline);
@@ -140,29 +145,31 @@ fn error(settings: Settings, source: &[Token]) -> String {
 fn bad_input_is_a_sentence() {
     let settings = Settings::default();
     assert!(error(settings.clone(), &[]).contains("source is empty"));
-    assert!(error(settings.clone().max_new_tokens(0), &[2]).contains("max_new_tokens is 0"));
-    assert!(error(settings.clone().max_new_tokens(usize::MAX), &[2]).contains("at most 65536"));
-    let long = error(settings.clone().max_source_tokens(3, Overflow::Error), &[2; 4]);
+    assert!(error(settings.clone().with_max_new_tokens(0), &[2]).contains("max_new_tokens is 0"));
+    assert!(error(settings.clone().with_max_new_tokens(usize::MAX), &[2]).contains("at most 65536"));
+    let long = error(settings.clone().with_max_source_tokens(3, Overflow::Error), &[2; 4]);
     assert!(long.contains("4 tokens") && long.contains("limit is 3"), "{long}");
-    assert!(error(settings.max_source_tokens(0, Overflow::Truncate), &[2]).contains("max_source_tokens is 0"));
+    assert!(error(settings.with_max_source_tokens(0, Overflow::Truncate), &[2]).contains("max_source_tokens is 0"));
 }
 
 #[test]
 fn a_truncated_source_keeps_its_end() {
     struct Mirror(Vocabulary, Arc<std::sync::Mutex<Vec<Token>>>);
     impl VerifierModel for Mirror {
-        type Session = ToySession;
         fn vocabulary(&self) -> &Vocabulary {
             &self.0
         }
+    }
+    impl Model for Mirror {
+        type Session = ToySession;
         fn begin(&self, source: &Source, limit: &SessionLimit) -> Result<ToySession> {
             *self.1.lock().unwrap() = source.tokens().to_vec();
-            VerifierModel::begin(&Toy::new(&Arc::default(), scripted(&[])), source, limit)
+            Toy::new(&Arc::default(), scripted(&[])).begin(source, limit)
         }
     }
     let seen = Arc::default();
-    let vocabulary = Vocabulary { size: toy::VOCABULARY, start: 0, end: vec![END], pieces: None };
-    let settings = Settings::default().max_source_tokens(3, Overflow::Truncate);
+    let vocabulary = Vocabulary::new(toy::VOCABULARY, 0, [END]);
+    let settings = Settings::default().with_max_source_tokens(3, Overflow::Truncate);
     let generator = Generator::new((NoDraft, Mirror(vocabulary, Arc::clone(&seen))), Lossless::default())
         .unwrap()
         .with_settings(settings);
@@ -204,7 +211,7 @@ fn a_verdict_that_cannot_be_carried_out_is_an_error() {
     #[derive(Clone)]
     struct Greedy;
     impl Policy for Greedy {
-        fn begin(&self, _seed: u64) -> Box<dyn PolicyState> {
+        fn begin(&self, _start: &Start<'_>) -> Box<dyn PolicyState> {
             Box::new(Greedy)
         }
     }
@@ -222,34 +229,34 @@ fn a_verdict_that_cannot_be_carried_out_is_an_error() {
 fn pairs_that_do_not_fit_are_refused_by_name() {
     struct Named(Vocabulary);
     impl DraftModel for Named {
-        type Session = NoDraft;
-        fn vocabulary(&self) -> Option<&Vocabulary> {
+        fn speaks(&self) -> Option<&Vocabulary> {
             Some(&self.0)
         }
+    }
+    impl Model for Named {
+        type Session = NoDraft;
         fn begin(&self, _source: &Source, _limit: &SessionLimit) -> Result<NoDraft> {
             Ok(NoDraft)
         }
     }
     let pieces = |fifth: &'static str| {
         let piece = move |token| if token == 5 { fifth.to_owned() } else { format!("p{token}") };
-        Some(Pieces::new(fifth.len() as u64, move |token| Some(piece(token))))
+        Pieces::new(fifth.len() as u64, move |token| Some(piece(token)))
     };
-    let ours = Vocabulary { size: toy::VOCABULARY, start: 0, end: vec![END], pieces: pieces("Tom") };
+    let plain = |size, start, end: &[Token]| Vocabulary::new(size, start, end);
+    let named = |fifth| plain(toy::VOCABULARY, 0, &[END]).with_pieces(pieces(fifth));
     let refused = |draft: Vocabulary| {
         let (_, mut verifier) = pair(0);
-        verifier.set_pieces(pieces("Tom"));
+        verifier.set_pieces(Some(pieces("Tom")));
         (Named(draft), verifier).check().map_err(|error| error.to_string())
     };
-    assert!(refused(ours.clone()).is_ok());
-    assert!(refused(Vocabulary { pieces: None, ..ours.clone() }).is_ok());
+    assert!(refused(named("Tom")).is_ok());
+    assert!(refused(plain(toy::VOCABULARY, 0, &[END])).is_ok());
     for (other, what) in [
-        (Vocabulary { size: 9, ..ours.clone() }, "vocabulary size of the draft model is 9, of the verifier 8"),
-        (Vocabulary { start: 1, ..ours.clone() }, "start token of the draft model is 1"),
-        (Vocabulary { end: vec![END, 3], ..ours.clone() }, "end-of-sequence tokens of the draft model is [1, 3]"),
-        (
-            Vocabulary { pieces: pieces("Anna"), ..ours },
-            "token 5, the first that differs, of the draft model is \"Anna\"",
-        ),
+        (plain(9, 0, &[END]), "vocabulary size of the draft model is 9, of the verifier 8"),
+        (plain(toy::VOCABULARY, 1, &[END]), "start token of the draft model is 1"),
+        (plain(toy::VOCABULARY, 0, &[END, 3]), "end-of-sequence tokens of the draft model is [1, 3]"),
+        (named("Anna"), "token 5, the first that differs, of the draft model is \"Anna\""),
     ] {
         let sentence = refused(other).unwrap_err();
         assert!(sentence.contains(what), "{sentence}");
@@ -286,7 +293,7 @@ fn thresholds_are_checked_wherever_they_come_from() {
         let json = serde_json::to_string(&policy).unwrap();
         assert_eq!(serde_json::from_str::<Lossless>(&json).unwrap(), policy);
     }
-    let settings = Settings::default().deadline(Duration::from_millis(1500)).stop_tokens([4]);
+    let settings = Settings::default().with_deadline(Duration::from_millis(1500)).with_stop_tokens([4]);
     let json = serde_json::to_string(&settings).unwrap();
     let back: Settings = serde_json::from_str(&json).unwrap();
     assert_eq!((back.deadline, back.stop_tokens), (Some(Duration::from_millis(1500)), vec![4]));

@@ -47,7 +47,7 @@ fn every_policy_round_trips_through_json_and_decodes() {
         let policy: AnyPolicy = serde_json::from_str(json).unwrap_or_else(|error| panic!("{json}: {error}"));
         assert_eq!(serde_json::to_string(&policy).unwrap(), json);
         let big = random(3, 6.0);
-        let (output, _) = decode(random(4, 6.0), big, policy, Settings::default().max_new_tokens(12)).unwrap();
+        let (output, _) = decode(random(4, 6.0), big, policy, Settings::default().with_max_new_tokens(12)).unwrap();
         assert!(!output.tokens.is_empty(), "{json}");
     }
 }
@@ -89,7 +89,7 @@ fn row(p: &[f32], want: Want, next: Token) -> Row {
 /// Which positions of a script of probabilities fall back by a rule, the rest being kept.
 fn fallbacks(rule: impl FallbackRule + Clone + 'static, script: &[(Token, f32)]) -> Vec<usize> {
     let policy = Bild::with_rules(rule, HighCrossEntropy::new(f32::INFINITY).unwrap()).max_draft(None);
-    let settings = Settings::default().max_new_tokens(script.len());
+    let settings = Settings::default().with_max_new_tokens(script.len());
     let (output, _) = decode(scripted(script), scripted(script), policy, settings).unwrap();
     let at = |event: &bild_core::Event| match event {
         bild_core::Event::Fallback { at, .. } => Some(*at),
@@ -144,7 +144,7 @@ fn rollback_rules_are_their_definitions() {
 fn one_model_alone_never_asks_the_other() {
     for seed in 0..50 {
         let (draft, big) = (random(seed + 99, 6.0), random(seed, 6.0));
-        let settings = Settings::default().max_new_tokens(20);
+        let settings = Settings::default().with_max_new_tokens(20);
         let greedy = |model: &Logits| {
             let alone = (NoDraft, Toy::new(&Arc::default(), model.clone()));
             let generator = Generator::new(alone, Lossless::default()).unwrap().with_settings(settings.clone());
@@ -181,7 +181,7 @@ fn lengths(calls: &[Call]) -> Vec<usize> {
 fn the_adaptive_length_grows_and_shrinks() {
     let agree = scripted(&[(2, 0.9); 40]);
     let policy = || AdaptiveLength::new(Lossless::default().max_draft(None)).start(NonZeroUsize::new(3).unwrap());
-    let settings = Settings::default().max_new_tokens(24);
+    let settings = Settings::default().with_max_new_tokens(24);
     let (_, calls) = decode(agree.clone(), agree.clone(), policy(), settings.clone()).unwrap();
     assert_eq!(lengths(&calls), [3, 5, 7, 6], "the last is cut by the limit");
     let (_, calls) = decode(scripted(&[(3, 0.9); 40]), agree, policy(), settings).unwrap();
@@ -197,7 +197,7 @@ fn whatever_ends_a_draft_early_stays_lossless() {
         || Box::new(AnyPolicy::Lossless(Lossless { fallback: None, max_draft: None })),
     ];
     for seed in 0..100 {
-        let (big, settings) = (random(seed, 6.0), Settings::default().max_new_tokens(40));
+        let (big, settings) = (random(seed, 6.0), Settings::default().with_max_new_tokens(40));
         let draft = blend(big.clone(), random(seed + 99, 6.0), 0.3);
         let (greedy, _) = decode(draft.clone(), big.clone(), BigAlone {}, settings.clone()).unwrap();
         for policy in policies {
@@ -211,7 +211,7 @@ fn whatever_ends_a_draft_early_stays_lossless() {
 fn the_threshold_follows_the_rollback_rate() {
     // Every draft is refused: the threshold rises until nothing is drafted any more.
     let policy = TargetRollback::new(Bild::new(0.0, 1.0).unwrap().max_draft(NonZeroUsize::new(2)), 0.1).unwrap();
-    let settings = Settings::default().max_new_tokens(60);
+    let settings = Settings::default().with_max_new_tokens(60);
     let (output, _) =
         decode(scripted(&[(3, 0.6); 60]), scripted(&[(2, 0.9); 60]), policy.clone(), settings.clone()).unwrap();
     assert!((6..9).contains(&output.statistics.rollbacks), "{}", output.statistics.rollbacks);
@@ -247,12 +247,12 @@ fn lossless_stays_lossless_with_processors() {
         let big = random(seed, 6.0);
         let draft = blend(big.clone(), random(seed + 99, 6.0), 0.3);
         let settings = Settings::default()
-            .max_new_tokens(16)
-            .processor(processors::RepetitionPenalty::new(1.7).unwrap())
-            .processor(processors::NoRepeatNgram::new(2).unwrap())
-            .processor(processors::MinLength(6))
-            .processor(processors::ForcedFirst(4))
-            .processor(processors::BadWords(vec![vec![3], vec![5, 6]]));
+            .with_max_new_tokens(16)
+            .with_processor(processors::RepetitionPenalty::new(1.7).unwrap())
+            .with_processor(processors::NoRepeatNgram::new(2).unwrap())
+            .with_processor(processors::MinLength(6))
+            .with_processor(processors::ForcedFirst(4))
+            .with_processor(processors::BadWords(vec![vec![3], vec![5, 6]]));
         let greedy = greedy_with(&settings, big.clone());
         for policy in [Lossless::default(), Lossless { fallback: None, max_draft: NonZeroUsize::new(3) }] {
             let (output, _) = decode(draft.clone(), big.clone(), policy, settings.clone()).unwrap();
@@ -264,7 +264,7 @@ fn lossless_stays_lossless_with_processors() {
         let mut pairs: Vec<_> = greedy.windows(2).collect();
         pairs.sort();
         assert!(pairs.windows(2).all(|two| two[0] != two[1]), "{greedy:?}");
-        assert_ne!(greedy, greedy_with(&Settings::default().max_new_tokens(16), big), "it changes something");
+        assert_ne!(greedy, greedy_with(&Settings::default().with_max_new_tokens(16), big), "it changes something");
     }
 }
 
@@ -365,7 +365,7 @@ fn generation_settings_of_a_checkpoint() {
 
 #[test]
 fn what_forbids_everything_is_an_error() {
-    let settings = Settings::default().processor(processors::Suppress((0..VOCABULARY as Token).collect()));
+    let settings = Settings::default().with_processor(processors::Suppress((0..VOCABULARY as Token).collect()));
     let fine = scripted(&[(2, 0.9)]);
     let found = decode(fine.clone(), fine, Lossless::default(), settings).unwrap_err();
     assert!(matches!(found, Error::Forbidden { at: 0 }), "{found}");
@@ -375,15 +375,17 @@ fn what_forbids_everything_is_an_error() {
 fn many_sources_keep_their_order_and_one_failure_loses_no_other() {
     struct Poisoned(Toy);
     impl bild_core::VerifierModel for Poisoned {
-        type Session = toy::ToySession;
         fn vocabulary(&self) -> &bild_core::Vocabulary {
             self.0.vocabulary()
         }
+    }
+    impl bild_core::Model for Poisoned {
+        type Session = toy::ToySession;
         fn begin(&self, source: &Source, limit: &SessionLimit) -> bild_core::Result<toy::ToySession> {
             match source.tokens()[0] {
                 400 => Err(Error::model("poison")),
                 500 => panic!("worse"),
-                _ => bild_core::VerifierModel::begin(&self.0, source, limit),
+                _ => self.0.begin(source, limit),
             }
         }
     }

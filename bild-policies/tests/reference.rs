@@ -137,7 +137,7 @@ fn every_call_and_event_is_as_the_semantics_say() {
         let expected = case.expected();
 
         let max_draft = case.max_draft.and_then(NonZeroUsize::new);
-        let settings = Settings::default().max_new_tokens(case.max_new_tokens);
+        let settings = Settings::default().with_max_new_tokens(case.max_new_tokens);
         let bild = |variant| Bild::new(case.fallback, case.rollback).unwrap().variant(variant).max_draft(max_draft);
         let (output, calls) = match kind {
             Kind::Paper => decode(draft.clone(), verifier.clone(), bild(Variant::Paper), settings),

@@ -6,8 +6,9 @@ mod toy;
 use std::{num::NonZeroUsize, sync::Arc};
 
 use bild_core::{
-    Context, Draft, DraftModel, DraftSession, Drafted, Generator, Policy, PolicyState, Result, Row, SessionLimit,
-    Settings, Source, Then, Token, Verdict, VerifierModel, VerifierSession, Vocabulary, Want, Wants,
+    Context, Draft, DraftModel, DraftSession, Drafted, Generator, Model, Pass, Policy, PolicyState, Request, Result,
+    Row, SessionLimit, Settings, Source, Start, Then, Token, Verdict, VerifierModel, VerifierSession, Vocabulary, Want,
+    Wants,
 };
 use bild_policies::{AdaptiveLength, CostAware, Lossless, Prices, Sampling};
 use toy::{decode, mix, random};
@@ -30,7 +31,7 @@ struct Table {
 
 impl Table {
     fn new(size: usize, logits: impl Fn(&[Token]) -> Vec<f32> + Send + Sync + 'static) -> Self {
-        let vocabulary = Vocabulary { size, start: 0, end: vec![], pieces: None };
+        let vocabulary = Vocabulary::new(size, 0, []);
         Self { vocabulary, logits: Arc::new(logits), certain: false }
     }
 }
@@ -40,52 +41,42 @@ struct Session {
     tokens: Vec<Token>,
 }
 
-impl DraftModel for Table {
+impl Model for Table {
     type Session = Session;
-
-    fn vocabulary(&self) -> Option<&Vocabulary> {
-        Some(&self.vocabulary)
-    }
 
     fn begin(&self, _source: &Source, _limit: &SessionLimit) -> Result<Session> {
         Ok(Session { table: self.clone(), tokens: Vec::new() })
     }
 }
 
-impl VerifierModel for Table {
-    type Session = Session;
+impl DraftModel for Table {
+    fn speaks(&self) -> Option<&Vocabulary> {
+        Some(&self.vocabulary)
+    }
+}
 
+impl VerifierModel for Table {
     fn vocabulary(&self) -> &Vocabulary {
         &self.vocabulary
-    }
-
-    fn begin(&self, source: &Source, limit: &SessionLimit) -> Result<Session> {
-        DraftModel::begin(self, source, limit)
     }
 }
 
 impl DraftSession for Session {
-    fn propose(&mut self, new: &[Token], want: Want) -> Result<Option<Row>> {
-        let row = self.score(new, want)?.pop();
-        Ok(row.map(|row| if self.table.certain { Row::certain(row.argmax) } else { row }))
-    }
-
-    fn truncate(&mut self, length: usize) {
-        self.tokens.truncate(length);
+    fn propose(&mut self, pass: &Pass<'_>) -> Result<Vec<Row>> {
+        let row = self.score(pass)?.pop();
+        Ok(row.map(|row| if self.table.certain { Row::certain(row.argmax) } else { row }).into_iter().collect())
     }
 }
 
 impl VerifierSession for Session {
-    fn score(&mut self, new: &[Token], want: Want) -> Result<Vec<Row>> {
+    fn score(&mut self, pass: &Pass<'_>) -> Result<Vec<Row>> {
+        let Pass { new, want, .. } = *pass;
+        self.tokens.truncate(pass.keep);
         let row = |i: usize| {
             self.tokens.push(new[i]);
             Row::from_logits(&(self.table.logits)(&self.tokens[1..]), want, new.get(i + 1).copied())
         };
         (0..new.len()).map(row).collect()
-    }
-
-    fn truncate(&mut self, length: usize) {
-        self.tokens.truncate(length);
     }
 }
 
@@ -166,8 +157,9 @@ fn deviate(draft: &Table, verifier: &Table, policy: impl Policy + 'static, exact
     let generator = Generator::new((draft.clone(), verifier.clone()), policy).unwrap();
     let mut counts = vec![0u64; exact.len()];
     for seed in 0..draws {
-        let settings = Settings::default().max_new_tokens(TOKENS).seed(seed);
-        let output = generator.begin(&Source::new([1]), &settings).unwrap().finish().unwrap();
+        let settings = Settings::default().with_max_new_tokens(TOKENS).with_seed(seed);
+        let output =
+            generator.stream(Request::new(Source::new([1])).with_settings(settings.clone())).unwrap().finish().unwrap();
         counts[output.tokens.iter().fold(0, |code, &token| code * size + token as usize)] += 1;
     }
     let mut bins: Vec<(f64, f64)> = Vec::new();
@@ -302,8 +294,8 @@ impl Policy for Broken {
         Wants { draft: Want::default().logits(), verifier: Want::default().logits() }
     }
 
-    fn begin(&self, seed: u64) -> Box<dyn PolicyState> {
-        Box::new(BrokenState { broken: *self, random: mix(seed) })
+    fn begin(&self, start: &Start<'_>) -> Box<dyn PolicyState> {
+        Box::new(BrokenState { broken: *self, random: mix(start.seed) })
     }
 }
 
@@ -343,7 +335,7 @@ fn at_temperature_0_it_is_lossless_greedy() {
     for seed in 0..300 {
         let big = random(seed, 6.0);
         let draft = toy::blend(big.clone(), random(seed + 99, 6.0), 0.4);
-        let settings = Settings::default().max_new_tokens(20).seed(seed);
+        let settings = Settings::default().with_max_new_tokens(20).with_seed(seed);
         let (sampled, _) = decode(draft.clone(), big.clone(), Sampling::new(0.0).unwrap(), settings.clone()).unwrap();
         let (greedy, _) = decode(draft, big, Lossless::default(), settings).unwrap();
         assert_eq!(sampled.tokens, greedy.tokens);
@@ -354,8 +346,13 @@ fn at_temperature_0_it_is_lossless_greedy() {
 fn the_seed_decides() {
     let generator = Generator::new((similar(6), verifier(6)), Sampling::default()).unwrap();
     let tokens = |seed| {
-        let settings = Settings::default().max_new_tokens(30).seed(seed);
-        generator.begin(&Source::new([1]), &settings).unwrap().finish().unwrap().tokens
+        let settings = Settings::default().with_max_new_tokens(30).with_seed(seed);
+        generator
+            .stream(Request::new(Source::new([1])).with_settings(settings.clone()))
+            .unwrap()
+            .finish()
+            .unwrap()
+            .tokens
     };
     assert_eq!(tokens(1), tokens(1));
     assert_ne!(tokens(1), tokens(2));

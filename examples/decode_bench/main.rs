@@ -95,7 +95,7 @@ fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
         overflow: Overflow::Error,
         seed: 0,
     };
-    let settings = loaded.settings(&limits)?.end_tokens([]);
+    let settings = loaded.settings(&limits)?.with_end_tokens([]);
     let generator = loaded.pair.generator(&policy, settings.clone())?;
     let measured = measure(args, &generator, &source)?;
     let threads = pair.loading.threads();

@@ -32,8 +32,8 @@ static TIMES: Mutex<[Times; PHASES.len()]> =
 static PHASE: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
-    /// The spans entered, with the time of entering.
-    static ENTERED: RefCell<Vec<(usize, Instant)>> = const { RefCell::new(Vec::new()) };
+    /// The spans entered, with the time of entering, and of the phases within (a pass reads the source if it is the first).
+    static ENTERED: RefCell<Vec<(usize, Instant, Duration)>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Counts from here on.
@@ -74,18 +74,22 @@ impl Subscriber for Profiler {
         if index < PHASES.len() {
             PHASE.store(index, Ordering::Relaxed);
         }
-        ENTERED.with_borrow_mut(|entered| entered.push((index, Instant::now())));
+        ENTERED.with_borrow_mut(|entered| entered.push((index, Instant::now(), Duration::ZERO)));
     }
 
     fn exit(&self, _: &span::Id) {
         ENTERED.with_borrow_mut(|entered| {
-            let Some((index, begun)) = entered.pop() else { return };
-            let time = begun.elapsed();
+            let Some((index, begun, within)) = entered.pop() else { return };
+            let time = begun.elapsed().saturating_sub(within);
             let mut times = TIMES.lock().expect("nothing panics while counting");
             if index < PHASES.len() {
                 times[index].phase += time;
                 times[index].passes += 1;
-            } else if entered.last().is_none_or(|(outer, _)| *outer < PHASES.len()) {
+                if let Some((outer, _, within)) = entered.last_mut() {
+                    *within += time;
+                    PHASE.store(*outer, Ordering::Relaxed);
+                }
+            } else if entered.last().is_none_or(|(outer, ..)| *outer < PHASES.len()) {
                 times[PHASE.load(Ordering::Relaxed)].parts[index - PHASES.len()] += time;
             }
         });

@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use bild::{Event, Output, Pair, PairSession, Precision, SessionLimit, Source, Token, Want};
+use bild::{Event, Output, Pair, PairSession, Pass, Precision, SessionLimit, Source, Token, Want};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -51,25 +51,23 @@ impl Costs {
         let limit = generated + 18;
         let (source, written) = (Source::new(tokens(source)), tokens(limit));
         for _ in 0..ROUNDS {
-            let begun = Instant::now();
-            let mut session = pair.begin(&source, &SessionLimit::new(limit))?;
-            encode_big.push(milliseconds(begun));
-            let begun = Instant::now();
-            session.prepare()?;
-            encode_little.push(milliseconds(begun));
-            session.propose(&written[..generated], Want::default())?;
-            session.score(&written[..generated], Want::default())?;
+            let limit = SessionLimit::new(limit);
+            let mut session = pair.begin(&source, &limit)?;
+            let reading = || limit.take_reading_time().as_secs_f64() * 1e3;
+            session.pass(&Pass::verify(0, &written[..generated], Want::default()))?;
+            encode_big.push(reading());
+            session.pass(&Pass::draft(0, &written[..generated], Want::default()))?;
+            encode_little.push(reading());
             for (rows, times) in ROWS.iter().zip(&mut verify) {
                 let new = &written[generated..generated + rows];
-                for token in new {
+                for (i, token) in new.iter().enumerate() {
                     let begun = Instant::now();
-                    session.propose(&[*token], Want::default())?;
+                    session.pass(&Pass::draft(generated + i, &[*token], Want::default()))?;
                     draft.push(milliseconds(begun));
                 }
                 let begun = Instant::now();
-                session.score(new, Want::default().cross_entropy())?;
+                session.pass(&Pass::verify(generated, new, Want::default().cross_entropy()))?;
                 times.push(milliseconds(begun));
-                session.truncate(generated);
             }
             progress.inc(1);
         }
@@ -193,7 +191,7 @@ impl CostsOptions {
         let count = self.timed.clamp(1, all);
         let chosen = (0..count).map(|i| begin + i * all / count);
         let (examples, sources) = chosen.map(|i| (bench.examples[i].clone(), bench.sources[i].clone())).unzip();
-        let settings = bench.settings.clone().trace(false);
+        let settings = bench.settings.clone().with_trace(false);
         let (tokenizer, prefix) = (bench.tokenizer.clone(), bench.prefix.clone());
         Bench { loaded: measured.clone(), tokenizer, prefix, settings, sources, examples }
     }

@@ -44,7 +44,7 @@ pub struct PairOptions {
 pub enum AnyPair {
     Two(T5<Flex>, T5<Flex>),
     Lookup(NgramLookup, T5<Flex>),
-    EarlyExit(EarlyExit<Flex>),
+    EarlyExit(EarlyExit<T5<Flex>>),
     /// One model and nothing else.
     Alone(T5<Flex>),
 }
@@ -161,9 +161,9 @@ impl Loaded {
         let settings = self.generation.settings(Settings::default())?;
         let max_new_tokens = limits.max_new_tokens.unwrap_or(settings.max_new_tokens);
         Ok(settings
-            .max_new_tokens(max_new_tokens)
-            .max_source_tokens(limits.max_source_tokens, limits.overflow)
-            .seed(limits.seed))
+            .with_max_new_tokens(max_new_tokens)
+            .with_max_source_tokens(limits.max_source_tokens, limits.overflow)
+            .with_seed(limits.seed))
     }
 
     /// Whether the checkpoint asks to be sampled.

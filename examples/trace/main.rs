@@ -70,7 +70,7 @@ fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
     let policy = if args.policy.is_given() { policy } else { loaded.policy(policy)? };
     args::warn(args.texts.warning(&policy));
     let limits = args.texts.limits(args.max_source_tokens, args.truncate);
-    let settings = loaded.settings(&limits)?.trace(true);
+    let settings = loaded.settings(&limits)?.with_trace(true);
     let tokenizer = loaded.tokenizer()?;
     let source = Source::new(tokenizer.encode(&format!("{}{text}", args.texts.prefix))?);
     let output = loaded.pair.generator(&policy, settings.clone())?.generate(&source)?;

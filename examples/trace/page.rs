@@ -220,7 +220,8 @@ fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use bild::{
-        Bild, CancelToken, Generator, Pair, PairSession, Result, Row, SessionLimit, Settings, Source, Vocabulary, Want,
+        Bild, CancelToken, Generator, Pair, PairSession, Pass, Result, Role, Row, SessionLimit, Settings, Source,
+        Vocabulary, Want,
     };
 
     use super::*;
@@ -232,7 +233,7 @@ mod tests {
     /// Both models: each says at each position what its script has there, whatever was written, then end-of-sequence.
     /// The numbers are how many tokens each has seen.
     #[derive(Clone)]
-    struct Toy(Vocabulary, usize, usize);
+    struct Toy(Vocabulary);
 
     fn row(script: [(Token, f32); 5], at: usize, want: Want, following: Option<Token>) -> Result<Row> {
         let (token, p) = script.get(at).copied().unwrap_or((1, 0.9));
@@ -253,26 +254,19 @@ mod tests {
     }
 
     impl PairSession for Toy {
-        fn propose(&mut self, new: &[Token], want: Want) -> Result<Option<Row>> {
-            self.1 += new.len();
-            row(DRAFT, self.1 - 1, want, None).map(Some)
-        }
-
-        fn score(&mut self, new: &[Token], want: Want) -> Result<Vec<Row>> {
-            let first = self.2;
-            self.2 += new.len();
-            (0..new.len()).map(|i| row(VERIFIER, first + i, want, new.get(i + 1).copied())).collect()
-        }
-
-        fn truncate(&mut self, length: usize) {
-            (self.1, self.2) = (self.1.min(length), self.2.min(length));
+        fn pass(&mut self, pass: &Pass<'_>) -> Result<Vec<Row>> {
+            let Pass { keep, new, want, .. } = *pass;
+            if pass.role == Role::Draft {
+                return Ok(vec![row(DRAFT, keep + new.len() - 1, want, None)?]);
+            }
+            (0..new.len()).map(|i| row(VERIFIER, keep + i, want, new.get(i + 1).copied())).collect()
         }
     }
 
     fn generator(settings: Settings) -> Generator<Toy> {
-        let vocabulary = Vocabulary { size: PIECES.len(), start: 0, end: vec![1], pieces: None };
+        let vocabulary = Vocabulary::new(PIECES.len(), 0, [1]);
         let policy = Bild::new(0.5, 2.0).unwrap();
-        Generator::new(Toy(vocabulary, 0, 0), policy).unwrap().with_settings(settings.trace(true))
+        Generator::new(Toy(vocabulary), policy).unwrap().with_settings(settings.with_trace(true))
     }
 
     fn output() -> Output {
@@ -358,7 +352,7 @@ mod tests {
     #[test]
     fn drafts_that_a_cancelled_generation_left_are_marked() {
         let cancel = CancelToken::default();
-        let generator = generator(Settings::default().cancel(cancel.clone()));
+        let generator = generator(Settings::default().with_cancel(cancel.clone()));
         let mut generation = generator.stream(&Source::new([2, 1])).unwrap();
         generation.next().unwrap().unwrap();
         cancel.cancel();

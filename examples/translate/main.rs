@@ -104,7 +104,7 @@ fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
     args::warn(args.texts.warning(&policy));
     let limits = args.texts.limits(args.max_source_tokens, args.truncate);
     let settings = loaded.settings(&limits)?;
-    let traced = settings.clone().trace(args.json || args.trace);
+    let traced = settings.clone().with_trace(args.json || args.trace);
     let big =
         (needs == Needs::Both).then(|| loaded.pair.generator(&AnyPolicy::Big(Default::default()), settings.clone()));
     let program = Program {

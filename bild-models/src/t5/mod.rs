@@ -1,32 +1,27 @@
-//! The T5 family: an encoder that reads the source once and a decoder with a cache that can be taken back.
-//!
-//! One sequence at a time, so hidden states are `[tokens, d_model]` without a batch dimension.
+//! The T5 family: an encoder that reads the source once, and a decoder.
 
-mod attention;
-mod cache;
-mod early_exit;
-mod feed_forward;
-mod loader;
-mod norm;
-mod position;
-mod projection;
-mod reduce;
-mod self_test;
-mod session;
 mod stack;
 
-use std::sync::Arc;
+use std::{fmt, ops::Range, sync::Arc};
 
-use bild_core::{DraftModel, DraftSession, Error, Result, SessionLimit, Source, Token, VerifierModel, Vocabulary};
+use bild_core::{DraftModel, Error, Model, Result, SessionLimit, Source, Token, VerifierModel, Vocabulary};
 use burn::tensor::{Tensor, backend::Backend};
 
-use crate::{Checkpoint, Head, LoadError, LoadOptions, T5Config, Threads, memory};
-use cache::Cache;
-pub use early_exit::{EarlyExit, EarlyExitSession};
-use loader::Loader;
-use projection::Projection;
-pub use session::T5Session;
+use crate::{
+    Checkpoint, Head, LoadError, LoadOptions, T5Config, Threads,
+    backend::is_flex,
+    decode::{self, Decoder, DecoderModel, Part, Session},
+    nn::{self, Cache, Loader, Projection},
+};
 use stack::{DecoderStack, DecoderState, EncoderStack};
+
+/// The names that the embedding goes by.
+const EMBEDDINGS: [&str; 3] = ["shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight"];
+
+const HEAD: &str = "lm_head.weight";
+
+/// One generation's state of a [`T5`].
+pub type T5Session<B> = Session<T5Weights<B>>;
 
 /// A T5 on a Burn backend: T5 1.0, T5 1.1 and FLAN-T5, UL2, mT5.
 ///
@@ -34,12 +29,13 @@ use stack::{DecoderStack, DecoderState, EncoderStack};
 /// drafts ([`DraftModel`]) and verifies ([`VerifierModel`]) alike.
 #[derive(Clone)]
 pub struct T5<B: Backend> {
-    weights: Arc<Weights<B>>,
-    vocabulary: Vocabulary,
+    weights: Arc<T5Weights<B>>,
 }
 
-pub(crate) struct Weights<B: Backend> {
+/// The weights of a [`T5`].
+pub struct T5Weights<B: Backend> {
     config: T5Config,
+    vocabulary: Vocabulary,
     device: B::Device,
     threads: Threads,
     /// `[vocab, d_model]`
@@ -81,41 +77,39 @@ impl<B: Backend> T5<B> {
     pub fn load_with(checkpoint: &Checkpoint, device: &B::Device, options: &LoadOptions) -> Result<Self, LoadError> {
         #[cfg(feature = "cuda")]
         crate::cuda::check::<B>()?;
-        self_test::check_floats::<B>(device)?;
+        decode::check_floats::<B>(device)?;
         let config = checkpoint.config().clone();
         let span = tracing::info_span!("load", layers = config.encoder_layers + config.decoder_layers);
         let _entered = span.enter();
+        check_layers(checkpoint, &config)?;
         let loader = Loader::new(checkpoint, device, options);
-        loader.check_layers(&config)?;
-        loader.check_memory(&config)?;
+        let (embedding, head) = embedding_and_head(checkpoint, config.head);
+        let is_unused = |name: &&str| {
+            (EMBEDDINGS.contains(name) && *name != embedding) || (*name == HEAD && embedding != HEAD && head.is_none())
+        };
+        loader.check_memory(checkpoint.names().filter(|name| !is_unused(name)))?;
         let shape = [config.vocab_size, config.d_model];
-        let (embedding, head) = loader.embedding_and_head(config.head);
         let embedding = || Projection::load(&loader, &[embedding.into()], shape);
         let head = || head.map(|name| Projection::load(&loader, &[name.into()], shape)).transpose();
         let (encoder, decoder) = (|| EncoderStack::load(&loader, &config), || DecoderStack::load(&loader, &config));
         let (first, second) =
             loader.both(|| Ok((embedding()?, encoder()?)), || Ok::<_, LoadError>((head()?, decoder()?)));
         let ((embedding, encoder), (head, decoder)) = (first?, second?);
-        let vocabulary = Vocabulary {
-            size: config.vocab_size,
-            start: config.start,
-            end: config.end.clone(),
-            pieces: checkpoint.pieces(),
+        let vocabulary = Vocabulary::new(config.vocab_size, config.start, config.end.clone());
+        let vocabulary = match checkpoint.pieces() {
+            Some(pieces) => vocabulary.with_pieces(pieces),
+            None => vocabulary,
         };
-        let weights = Weights {
-            embedding,
-            encoder,
-            decoder,
-            head,
-            device: device.clone(),
-            threads: options.threads.clone(),
-            config,
-        };
-        let weights = Arc::new(weights);
+        let (device, threads) = (device.clone(), options.threads.clone());
+        let weights = Arc::new(T5Weights { config, vocabulary, device, threads, embedding, encoder, decoder, head });
         if options.self_test && !is_flex::<B>() {
-            weights.self_test()?;
+            // What stands for the encoder's states does not matter; the embedding of a few tokens is there already.
+            let encoded = weights.embed(&decode::probe(shape[0]));
+            let limit = SessionLimit::new(encoded.dims()[0]);
+            let state = || weights.decoder.begin(encoded.clone(), &weights.config, &weights.threads, &limit);
+            decode::self_test(&weights, state)?;
         }
-        Ok(Self { weights, vocabulary })
+        Ok(Self { weights })
     }
 
     /// The shape of the model.
@@ -123,18 +117,47 @@ impl<B: Backend> T5<B> {
         &self.weights.config
     }
 
-    /// The encoder's hidden states of a source, `[tokens, d_model]`, after its final norm.
+    /// The encoder's hidden states of a source after its final norm: `[tokens, d_model]`, row-major.
     ///
     /// # Errors
     ///
     /// [`Error::EmptySource`], or [`Error::TokenOutOfRange`] if a token is not one of the vocabulary.
-    pub fn encode(&self, source: &Source) -> Result<Tensor<B, 2>> {
-        self.weights.encode(source, &SessionLimit::new(0))
+    pub fn encode(&self, source: &Source) -> Result<Vec<f32>> {
+        let encoded = self.weights.encode(source, &SessionLimit::new(0))?;
+        nn::reduce::read(encoded)
+    }
+}
+
+impl<B: Backend> T5Weights<B> {
+    fn encode(self: &Arc<Self>, source: &Source, limit: &SessionLimit) -> Result<Tensor<B, 2>> {
+        let tokens = source.tokens();
+        if tokens.is_empty() {
+            return Err(Error::EmptySource);
+        }
+        for (at, &token) in tokens.iter().enumerate() {
+            self.vocabulary.check(token, || format!("at position {at} of the source"))?;
+        }
+        let (embedded, limit) = (self.embed(tokens), limit.clone());
+        self.run(tokens.len(), move |weights| {
+            weights.encoder.forward(embedded, &weights.config, &weights.threads, &limit)
+        })
     }
 
-    /// Why it cannot decode, if it cannot.
-    fn check_decodes(&self) -> Result<()> {
-        if self.weights.head.is_some() || self.weights.config.head != Head::Own {
+    fn run<R: Send + 'static>(self: &Arc<Self>, rows: usize, pass: impl FnOnce(&Self) -> R + Send + 'static) -> R {
+        decode::run(self, rows, pass)
+    }
+}
+
+impl<B: Backend> Decoder for T5Weights<B> {
+    type Backend = B;
+    type State = DecoderState<B>;
+
+    fn vocabulary(&self) -> &Vocabulary {
+        &self.vocabulary
+    }
+
+    fn check(&self) -> Result<()> {
+        if self.head.is_some() || self.config.head != Head::Own {
             return Ok(());
         }
         Err(Error::model(
@@ -142,47 +165,31 @@ impl<B: Backend> T5<B> {
              (`tie_word_embeddings` is false), and there is no lm_head.weight in its files",
         ))
     }
-}
 
-impl<B: Backend> Weights<B> {
-    /// Computes a pass over so many rows, on flex in the model's threads if it is large enough.
-    fn run<R: Send + 'static>(self: &Arc<Self>, rows: usize, pass: impl FnOnce(&Self) -> R + Send + 'static) -> R {
-        #[cfg(feature = "flex")]
-        if crate::flex::is_flex::<B>() {
-            let weights = self.clone();
-            // A weight takes as long to read as to multiply eight times.
-            return self.threads.run((rows + 8) * self.config.decoder_weights(), move || pass(&weights));
-        }
-        let _ = rows;
-        pass(self)
+    fn layers(&self) -> usize {
+        self.config.decoder_layers
     }
 
-    /// As [`T5::encode`].
-    fn encode(self: &Arc<Self>, source: &Source, limit: &SessionLimit) -> Result<Tensor<B, 2>> {
-        if source.tokens().is_empty() {
-            return Err(Error::EmptySource);
-        }
-        let embedded = self.embed(source.tokens(), |at| format!("at position {at} of the source"))?;
-        let limit = limit.clone();
-        self.run(source.tokens().len(), move |weights| {
-            weights.encoder.forward(embedded, &weights.config, &weights.threads, &limit)
-        })
+    /// Of the six matrices of attention (keys and values of the source are there), those of the feed-forward layers, and the head.
+    fn weights(&self) -> usize {
+        let config = &self.config;
+        let feed_forward = if config.gated { 3 } else { 2 };
+        let layer = 6 * config.num_heads * config.d_kv + feed_forward * config.d_ff;
+        config.d_model * (config.decoder_layers * layer + config.vocab_size)
     }
 
-    /// The decoder's state for a source.
-    fn begin(self: &Arc<Self>, source: &Source, limit: &SessionLimit) -> Result<DecoderState<B>> {
-        let encoded = self.encode(source, limit)?;
-        let limit = limit.clone();
-        self.run(source.tokens().len(), move |weights| {
-            weights.decoder.begin(encoded, &weights.config, &weights.threads, &limit)
-        })
+    fn device(&self) -> &B::Device {
+        &self.device
     }
 
-    /// As [`VerifierModel::bytes_for`].
+    fn threads(&self) -> &Threads {
+        &self.threads
+    }
+
     fn bytes_for(&self, source: usize, tokens: usize) -> u64 {
         let config = &self.config;
-        let inner = (config.num_heads * config.d_kv) as f64;
-        let cache = |rows| Cache::<B>::numbers(rows, config);
+        let inner = config.heads().all() as f64;
+        let cache = |rows| Cache::<B>::numbers(rows, config.heads());
         let caches = config.decoder_layers as f64 * (cache(source) + cache(tokens)) + cache(source);
         let [source, tokens, heads] = [source, tokens, config.num_heads].map(|count| count as f64);
         // Hidden states, queries, keys and values, what is found, and the feed-forward layer.
@@ -195,33 +202,29 @@ impl<B: Backend> Weights<B> {
         (numbers * size_of::<f32>() as f64) as u64
     }
 
-    /// Refuses a session that takes more memory than is free, where that is the memory of this process.
-    fn check_memory(&self, source: usize, tokens: usize) -> Result<()> {
-        /// Asking what is free takes longer than finding out about less.
-        const WORTH_ASKING: u64 = 64 << 20;
-        let needed = self.bytes_for(source, tokens);
-        if needed < WORTH_ASKING || !memory::is_host::<B>(&self.device) {
-            return Ok(());
-        }
-        let too_much = |free: u64| {
-            let free = memory::gigabytes(free);
-            let reason = format!("{free} are free; a shorter source or a smaller `max_new_tokens` takes less");
-            Error::Memory { needed, reason }
-        };
-        memory::check(needed).map_err(too_much)
+    fn begin(self: &Arc<Self>, source: &Source, limit: &SessionLimit) -> Result<DecoderState<B>> {
+        let encoded = self.encode(source, limit)?;
+        let limit = limit.clone();
+        self.run(source.tokens().len(), move |weights| {
+            weights.decoder.begin(encoded, &weights.config, &weights.threads, &limit)
+        })
     }
 
-    /// `[tokens, d_model]`; `place` says where the token at an index stood.
-    fn embed(&self, tokens: &[Token], place: impl Fn(usize) -> String) -> Result<Tensor<B, 2>> {
-        let size = self.config.vocab_size;
-        if let Some(at) = tokens.iter().position(|&token| token as usize >= size) {
-            return Err(Error::TokenOutOfRange { token: tokens[at], place: place(at), size });
-        }
-        Ok(self.embedding.rows(tokens, &self.device))
+    fn embed(&self, tokens: &[Token]) -> Tensor<B, 2> {
+        self.embedding.rows(tokens, &self.device)
     }
 
-    /// Logits `[tokens, vocab]` of the decoder's hidden states `[tokens, d_model]`.
-    fn logits(&self, hidden: Tensor<B, 2>) -> Tensor<B, 2> {
+    fn forward(
+        &self,
+        rows: Tensor<B, 2>,
+        parts: &mut [Part<'_, DecoderState<B>>],
+        layers: Range<usize>,
+    ) -> Tensor<B, 2> {
+        self.decoder.forward(rows, parts, layers)
+    }
+
+    fn logits(&self, rows: Tensor<B, 2>) -> Tensor<B, 2> {
+        let hidden = self.decoder.norm.forward(rows);
         let _span = tracing::trace_span!("head").entered();
         let scaled =
             if self.config.scaled_head { hidden.mul_scalar((self.config.d_model as f32).powf(-0.5)) } else { hidden };
@@ -229,47 +232,69 @@ impl<B: Backend> Weights<B> {
     }
 }
 
-/// Whether tensors of `B` are flex's, which have kernels of their own.
-#[cfg_attr(not(feature = "flex"), allow(clippy::extra_unused_type_parameters))]
-fn is_flex<B: Backend>() -> bool {
-    #[cfg(feature = "flex")]
-    return crate::flex::is_flex::<B>();
-    #[cfg(not(feature = "flex"))]
-    false
+/// The tensor that is the embedding, and the one that is the head unless the embedding is.
+fn embedding_and_head(checkpoint: &Checkpoint, head: Head) -> (&'static str, Option<&'static str>) {
+    let stored = checkpoint.contains(HEAD);
+    match EMBEDDINGS.into_iter().find(|name| checkpoint.contains(name)) {
+        Some(embedding) => (embedding, Some(HEAD).filter(|_| stored && head != Head::Embedding)),
+        // The two are one, stored by the other's name.
+        None if stored && head != Head::Own => (HEAD, None),
+        None => (EMBEDDINGS[0], None),
+    }
 }
 
-impl<B: Backend> DraftModel for T5<B> {
+/// Refuses weights of more layers than the configuration has: read as they are, they would make another model.
+fn check_layers(checkpoint: &Checkpoint, config: &T5Config) -> Result<(), LoadError> {
+    for name in checkpoint.names() {
+        for (stack, layers) in [("encoder", config.encoder_layers), ("decoder", config.decoder_layers)] {
+            let block = name.strip_prefix(stack).and_then(|name| name.strip_prefix(".block."));
+            let number = block.and_then(|block| block.split('.').next()?.parse::<usize>().ok());
+            if number.is_some_and(|number| number >= layers) {
+                return Err(LoadError::Tensor {
+                    path: checkpoint.path_of(name).into(),
+                    name: name.into(),
+                    problem: format!("is of a layer that config.json does not have: its {stack} has {layers}"),
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+impl<B: Backend> DecoderModel for T5<B> {
+    type Decoder = T5Weights<B>;
+
+    fn decoder(&self) -> &Arc<T5Weights<B>> {
+        &self.weights
+    }
+}
+
+impl<B: Backend> Model for T5<B> {
     type Session = T5Session<B>;
 
-    fn vocabulary(&self) -> Option<&Vocabulary> {
-        Some(&self.vocabulary)
-    }
-
-    /// The source is read before the first proposal, not now: a policy may never ask for one.
     fn begin(&self, source: &Source, limit: &SessionLimit) -> Result<T5Session<B>> {
-        self.check_decodes()?;
-        Ok(T5Session::new(self.weights.clone(), source.clone(), limit.clone()))
+        Session::begin(&self.weights, source, limit)
     }
 
     fn bytes_for(&self, source: usize, tokens: usize) -> u64 {
         self.weights.bytes_for(source, tokens)
+    }
+}
+
+impl<B: Backend> DraftModel for T5<B> {
+    fn speaks(&self) -> Option<&Vocabulary> {
+        Some(&self.weights.vocabulary)
     }
 }
 
 impl<B: Backend> VerifierModel for T5<B> {
-    type Session = T5Session<B>;
-
     fn vocabulary(&self) -> &Vocabulary {
-        &self.vocabulary
+        &self.weights.vocabulary
     }
+}
 
-    fn begin(&self, source: &Source, limit: &SessionLimit) -> Result<T5Session<B>> {
-        let mut session = DraftModel::begin(self, source, limit)?;
-        session.prepare()?;
-        Ok(session)
-    }
-
-    fn bytes_for(&self, source: usize, tokens: usize) -> u64 {
-        self.weights.bytes_for(source, tokens)
+impl<B: Backend> fmt::Debug for T5<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("T5").field("config", self.config()).finish_non_exhaustive()
     }
 }

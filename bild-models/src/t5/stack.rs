@@ -3,16 +3,66 @@ use std::ops::Range;
 use bild_core::SessionLimit;
 use burn::tensor::{Tensor, backend::Backend};
 
-use super::{
-    attention::{self, Attention},
-    cache::Cache,
-    feed_forward::FeedForward,
-    loader::Loader,
-    norm::RmsNorm,
-    position::{BiasTable, PositionBias},
-    projection::Projection,
+use crate::{
+    T5Config, Threads,
+    decode::Part,
+    error::Result,
+    nn::{
+        Attending, Attention, Bias, BiasTable, Buckets, Cache, FeedForward, Heads, Loader, PositionBias, Projection,
+        RmsNorm,
+    },
 };
-use crate::{T5Config, Threads, error::Result};
+
+impl T5Config {
+    pub(super) fn heads(&self) -> Heads {
+        Heads { count: self.num_heads, width: self.d_kv }
+    }
+}
+
+/// Reads the parts of a stack (`encoder` or `decoder`) by their names.
+struct Parts<'a, B: Backend> {
+    loader: &'a Loader<'a, B>,
+    config: &'a T5Config,
+    stack: &'static str,
+}
+
+impl<B: Backend> Parts<'_, B> {
+    fn norm(&self, name: &str) -> Result<RmsNorm<B>> {
+        let name = format!("{}.{name}.weight", self.stack);
+        RmsNorm::load(self.loader, &name, self.config.d_model, self.config.layer_norm_epsilon)
+    }
+
+    /// `kind` as in `SelfAttention`; `inputs` are among `q`, `k`, `v`.
+    fn attention(&self, layer: &str, kind: &str, inputs: &[&str]) -> Result<Attention<B>> {
+        let names = self.names(layer, kind, inputs);
+        let [output] = <[String; 1]>::try_from(self.names(layer, kind, &["o"])).expect("one name for one part");
+        let norm = self.norm(&format!("{layer}.layer_norm"))?;
+        Attention::load(self.loader, norm, &names, output, self.config.d_model, self.config.heads())
+    }
+
+    fn feed_forward(&self, layer: &str) -> Result<FeedForward<B>> {
+        let T5Config { d_model, d_ff, activation, gated, .. } = *self.config;
+        let inner = self.names(layer, "DenseReluDense", if gated { &["wi_0", "wi_1"] } else { &["wi"] });
+        let outer = format!("{}.{layer}.DenseReluDense.wo.weight", self.stack);
+        let norm = self.norm(&format!("{layer}.layer_norm"))?;
+        FeedForward::load(self.loader, norm, &inner, outer, [d_model, d_ff], activation)
+    }
+
+    /// The first layer of a stack holds the bias and all layers add it.
+    fn bias(&self) -> Result<PositionBias<B>> {
+        let name = format!("{}.block.0.layer.0.SelfAttention.relative_attention_bias.weight", self.stack);
+        let buckets = Buckets {
+            count: self.config.position_buckets,
+            max_distance: self.config.max_distance,
+            bidirectional: self.stack == "encoder",
+        };
+        PositionBias::load(self.loader, &name, buckets, self.config.num_heads)
+    }
+
+    fn names(&self, layer: &str, kind: &str, parts: &[&str]) -> Vec<String> {
+        parts.iter().map(|part| format!("{}.{layer}.{kind}.{part}.weight", self.stack)).collect()
+    }
+}
 
 /// The encoder: layers of self-attention and feed-forward, and a final norm.
 pub(super) struct EncoderStack<B: Backend> {
@@ -23,16 +73,13 @@ pub(super) struct EncoderStack<B: Backend> {
 
 impl<B: Backend> EncoderStack<B> {
     pub(super) fn load(loader: &Loader<'_, B>, config: &T5Config) -> Result<Self> {
+        let parts = Parts { loader, config, stack: "encoder" };
         let layer = |i: usize| {
-            let name = format!("encoder.block.{i}.layer");
-            let attention = Attention::load(loader, &format!("{name}.0"), "SelfAttention", &["q", "k", "v"], config)?;
-            Ok((attention, FeedForward::load(loader, &format!("{name}.1"), config)?))
+            let attention = parts.attention(&format!("block.{i}.layer.0"), "SelfAttention", &["q", "k", "v"])?;
+            Ok((attention, parts.feed_forward(&format!("block.{i}.layer.1"))?))
         };
-        Ok(Self {
-            layers: (0..config.encoder_layers).map(layer).collect::<Result<_>>()?,
-            bias: PositionBias::load(loader, "encoder", config)?,
-            norm: RmsNorm::load(loader, "encoder.final_layer_norm", config)?,
-        })
+        let layers = (0..config.encoder_layers).map(layer).collect::<Result<_>>()?;
+        Ok(Self { layers, bias: parts.bias()?, norm: parts.norm("final_layer_norm")? })
     }
 
     /// `[tokens, d_model]` to `[tokens, d_model]`, unless `limit` says in between that nobody waits for it any more.
@@ -46,12 +93,13 @@ impl<B: Backend> EncoderStack<B> {
         let tokens = x.dims()[0];
         let table = self.bias.table(tokens);
         let bias = table.rows(0, tokens, tokens);
-        let mut cache = Cache::new(tokens, config, threads, &x.device()); // of one layer after the other
+        let mut cache = Cache::new(tokens, config.heads(), threads, &x.device()); // of one layer after the other
         for (attention, feed_forward) in &self.layers {
             limit.check()?;
             let [query, keys, values] = attention.project(x.clone());
             cache.write(keys, values, 0);
-            x = feed_forward.forward(x + attention.attend(query, &cache, tokens, Some(&bias)));
+            let all = Attending { rows: tokens, cache: &cache, count: tokens, bias: Some(&bias) };
+            x = feed_forward.forward(x + attention.attend(query, &[all]));
         }
         Ok(self.norm.forward(x))
     }
@@ -61,7 +109,7 @@ impl<B: Backend> EncoderStack<B> {
 pub(super) struct DecoderStack<B: Backend> {
     layers: Vec<DecoderLayer<B>>,
     bias: PositionBias<B>,
-    norm: RmsNorm<B>,
+    pub(super) norm: RmsNorm<B>,
 }
 
 struct DecoderLayer<B: Backend> {
@@ -73,7 +121,7 @@ struct DecoderLayer<B: Backend> {
 }
 
 /// What one generation needs of a decoder.
-pub(super) struct DecoderState<B: Backend> {
+pub struct DecoderState<B: Backend> {
     layers: Vec<LayerState<B>>,
     bias: BiasTable<B>,
     /// Tokens of the source.
@@ -87,20 +135,20 @@ struct LayerState<B: Backend> {
 
 impl<B: Backend> DecoderStack<B> {
     pub(super) fn load(loader: &Loader<'_, B>, config: &T5Config) -> Result<Self> {
+        let parts = Parts { loader, config, stack: "decoder" };
         let layer = |i: usize| {
-            let name = format!("decoder.block.{i}.layer");
+            let name = |layer: usize| format!("block.{i}.layer.{layer}");
+            let [own, cross, feed_forward] = [0, 1, 2].map(name);
+            let keys_values = parts.names(&cross, "EncDecAttention", &["k", "v"]);
             Ok(DecoderLayer {
-                own: Attention::load(loader, &format!("{name}.0"), "SelfAttention", &["q", "k", "v"], config)?,
-                cross: Attention::load(loader, &format!("{name}.1"), "EncDecAttention", &["q"], config)?,
-                source: attention::projection(loader, &format!("{name}.1.EncDecAttention"), &["k", "v"], config)?,
-                feed_forward: FeedForward::load(loader, &format!("{name}.2"), config)?,
+                own: parts.attention(&own, "SelfAttention", &["q", "k", "v"])?,
+                cross: parts.attention(&cross, "EncDecAttention", &["q"])?,
+                source: Projection::load(loader, &keys_values, [config.heads().all(), config.d_model])?,
+                feed_forward: parts.feed_forward(&feed_forward)?,
             })
         };
-        Ok(Self {
-            layers: (0..config.decoder_layers).map(layer).collect::<Result<_>>()?,
-            bias: PositionBias::load(loader, "decoder", config)?,
-            norm: RmsNorm::load(loader, "decoder.final_layer_norm", config)?,
-        })
+        let layers = (0..config.decoder_layers).map(layer).collect::<Result<_>>()?;
+        Ok(Self { layers, bias: parts.bias()?, norm: parts.norm("final_layer_norm")? })
     }
 
     /// The state of a generation within `limit`, from the encoder's hidden states `[source, d_model]`.
@@ -111,12 +159,12 @@ impl<B: Backend> DecoderStack<B> {
         threads: &Threads,
         limit: &SessionLimit,
     ) -> bild_core::Result<DecoderState<B>> {
-        let device = encoded.device();
+        let (heads, device) = (config.heads(), encoded.device());
         let layer = |layer: &DecoderLayer<B>| {
             limit.check()?;
             let [keys, values] = layer.source.forward_parts(encoded.clone());
-            let own = Cache::new(limit.tokens, config, threads, &device);
-            Ok(LayerState { own, source: Cache::of(keys, values, config, threads) })
+            let own = Cache::new(limit.tokens, heads, threads, &device);
+            Ok(LayerState { own, source: Cache::of(keys, values, heads, threads) })
         };
         Ok(DecoderState {
             layers: self.layers.iter().map(layer).collect::<bild_core::Result<_>>()?,
@@ -125,35 +173,59 @@ impl<B: Backend> DecoderStack<B> {
         })
     }
 
-    /// One pass over new tokens, `[tokens, d_model]` to the same, of which the first stands at position `at`.
-    pub(super) fn forward(&self, state: &mut DecoderState<B>, x: Tensor<B, 2>, at: usize) -> Tensor<B, 2> {
-        self.normed(self.forward_layers(state, x, at, 0..self.layers.len()))
-    }
-
-    /// The final norm, after whichever layer.
-    pub(super) fn normed(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
-        self.norm.forward(x)
-    }
-
-    /// As [`forward`](Self::forward), through some of the layers and without the final norm.
-    pub(super) fn forward_layers(
+    /// Rows of one or more sessions, `[rows, d_model]` to the same, through some of the layers and without the final norm.
+    pub(super) fn forward(
         &self,
-        state: &mut DecoderState<B>,
         mut x: Tensor<B, 2>,
-        at: usize,
+        parts: &mut [Part<'_, DecoderState<B>>],
         layers: Range<usize>,
     ) -> Tensor<B, 2> {
-        let count = at + x.dims()[0];
-        let bias = state.bias.rows(at, x.dims()[0], count);
-        let states = &mut state.layers[layers.clone()];
-        for (layer, LayerState { own, source }) in self.layers[layers].iter().zip(states) {
+        let mut parts: Vec<InPass<'_, B>> = parts.iter_mut().map(|part| InPass::new(part, layers.clone())).collect();
+        for (i, layer) in self.layers[layers].iter().enumerate() {
             let [query, keys, values] = layer.own.project(x.clone());
-            own.write(keys, values, at);
-            x = x + layer.own.attend(query, own, count, Some(&bias));
+            let mut row = 0;
+            for part in &mut parts {
+                let of = |x: &Tensor<B, 2>| x.clone().narrow(0, row, part.rows);
+                part.layers[i].own.write(of(&keys), of(&values), part.at);
+                row += part.rows;
+            }
+            let own: Vec<_> = parts.iter().map(|part| part.own(i)).collect();
+            x = x + layer.own.attend(query, &own);
             let [query] = layer.cross.project(x.clone());
-            x = x + layer.cross.attend(query, source, state.source, None);
+            let source: Vec<_> = parts.iter().map(|part| part.source(i)).collect();
+            x = x + layer.cross.attend(query, &source);
             x = layer.feed_forward.forward(x);
         }
         x
+    }
+}
+
+/// The rows of one session in a pass through some of the layers.
+struct InPass<'a, B: Backend> {
+    layers: &'a mut [LayerState<B>],
+    bias: Bias<'a, B>,
+    at: usize,
+    rows: usize,
+    /// Tokens of the source.
+    source: usize,
+}
+
+impl<'a, B: Backend> InPass<'a, B> {
+    fn new(part: &'a mut Part<'_, DecoderState<B>>, layers: Range<usize>) -> Self {
+        let (at, rows) = (part.at, part.rows);
+        let DecoderState { layers: states, bias, source } = &mut *part.state;
+        let bias = bias.rows(at, rows, at + rows);
+        Self { layers: &mut states[layers], bias, at, rows, source: *source }
+    }
+
+    /// Attention to the tokens so far, in layer `i` of those of the pass.
+    fn own(&self, i: usize) -> Attending<'_, B> {
+        let count = self.at + self.rows;
+        Attending { rows: self.rows, cache: &self.layers[i].own, count, bias: Some(&self.bias) }
+    }
+
+    /// Attention to the source.
+    fn source(&self, i: usize) -> Attending<'_, B> {
+        Attending { rows: self.rows, cache: &self.layers[i].source, count: self.source, bias: None }
     }
 }

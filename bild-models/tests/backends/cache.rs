@@ -1,8 +1,6 @@
 //! A session's cache: what it gives is what a computation without one gives, whatever was taken in and taken back before.
 
-use bild_core::{
-    Event, Generator, Policy, SessionLimit, Settings, Source, Token, VerifierModel, VerifierSession, Want,
-};
+use bild_core::{Event, Generator, Model, Pass, Policy, SessionLimit, Settings, Source, Token, VerifierSession, Want};
 use bild_models::{T5, T5Session};
 use bild_policies::{Bild, Lossless};
 use burn::tensor::backend::Backend;
@@ -20,12 +18,12 @@ on_every_backend! {
 }
 
 fn begin<B: Backend>(model: &T5<B>, source: &Source, limit: usize) -> T5Session<B> {
-    VerifierModel::begin(model, source, &SessionLimit::new(limit)).unwrap()
+    model.begin(source, &SessionLimit::new(limit)).unwrap()
 }
 
 /// The logits after each of `new`.
-fn logits<B: Backend>(session: &mut T5Session<B>, new: &[Token]) -> Vec<Vec<f32>> {
-    let rows = session.score(new, Want::default().logits()).unwrap();
+fn logits<B: Backend>(session: &mut T5Session<B>, keep: usize, new: &[Token]) -> Vec<Vec<f32>> {
+    let rows = session.score(&Pass::verify(keep, new, Want::default().logits())).unwrap();
     rows.into_iter().map(|row| row.logits.unwrap().to_vec()).collect()
 }
 
@@ -77,26 +75,24 @@ fn three_ways<B: Backend>(story: Story) -> [Vec<Vec<f32>>; 3] {
     for step in story.steps {
         match step {
             Step::Pass(new) => {
-                session.score(&new, Want::default()).unwrap();
+                session.score(&Pass::verify(tokens.len(), &new, Want::default())).unwrap();
                 tokens.extend(new);
+                assert_eq!(session.length(), tokens.len());
             }
-            Step::Truncate(length) => {
-                VerifierSession::truncate(&mut session, length);
-                tokens.truncate(length);
-            }
+            Step::Truncate(length) => tokens.truncate(length),
         }
-        assert_eq!(session.length(), tokens.len());
     }
-    let warm = logits(&mut session, &story.last);
+    let warm = logits(&mut session, tokens.len(), &story.last);
 
     let mut single = begin(&model, &source, limit);
-    for token in &tokens {
-        single.score(&[*token], Want::default()).unwrap();
+    for (keep, token) in tokens.iter().enumerate() {
+        single.score(&Pass::verify(keep, &[*token], Want::default())).unwrap();
     }
-    let one_by_one = story.last.iter().flat_map(|token| logits(&mut single, &[*token])).collect();
+    let last = story.last.iter().enumerate();
+    let one_by_one = last.flat_map(|(i, token)| logits(&mut single, tokens.len() + i, &[*token])).collect();
 
     let whole = [&tokens[..], &story.last].concat();
-    let uncached = logits(&mut begin(&model, &source, limit), &whole).split_off(tokens.len());
+    let uncached = logits(&mut begin(&model, &source, limit), 0, &whole).split_off(tokens.len());
     [warm, one_by_one, uncached]
 }
 
@@ -117,7 +113,7 @@ fn a_warm_cache_is_single_passes_and_no_cache<B: Backend>() {
 fn a_pair_decodes_as_on_flex<B: Backend>() {
     fn outputs<B: Backend>(policy: impl Policy + 'static) -> Vec<(Vec<Token>, Vec<Event>)> {
         let pair = (load_on::<B>(&fixture("t5-v1_0")), load_on::<B>(&fixture("t5-f16")));
-        let settings = Settings::default().max_new_tokens(30).trace(true);
+        let settings = Settings::default().with_max_new_tokens(30).with_trace(true);
         let generator = Generator::new(pair, policy).unwrap().with_settings(settings);
         let source = |seed: u64| Source::new(Numbers(seed).tokens(5 + seed as usize, 503));
         let what_happened = |event: &Event| matches!(event, Event::Rollback { .. } | Event::Verified { .. });

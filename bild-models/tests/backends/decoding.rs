@@ -3,9 +3,7 @@
 use std::{num::NonZeroUsize, path::PathBuf};
 
 use crate::common::{Numbers, load_on, random_model_on};
-use bild_core::{
-    Event, Generator, NoDraft, SessionLimit, Settings, Source, Token, VerifierModel, VerifierSession, Want,
-};
+use bild_core::{Event, Generator, Model, NoDraft, Pass, SessionLimit, Settings, Source, Token, VerifierSession, Want};
 use bild_models::{Checkpoint, EarlyExit, T5};
 use bild_policies::{Bild, Lossless, Variant};
 use burn::tensor::backend::Backend;
@@ -41,7 +39,7 @@ fn traces_of_the_pair_are_the_recorded_ones<B: Backend>() {
         let variant: Variant = serde_json::from_value(trace["variant"].clone()).unwrap();
         let policy = Bild::new(number("fallback"), number("rollback")).unwrap().variant(variant);
         let policy = policy.max_draft(NonZeroUsize::new(number("max_draft") as usize));
-        let settings = Settings::default().max_new_tokens(number("max_new_tokens") as usize).trace(true);
+        let settings = Settings::default().with_max_new_tokens(number("max_new_tokens") as usize).with_trace(true);
         let generator = Generator::new(pair.clone(), policy).unwrap().with_settings(settings);
         let source: Vec<Token> = serde_json::from_value(trace["source_ids"].clone()).unwrap();
         let output = generator.generate(&Source::new(source)).unwrap();
@@ -58,8 +56,9 @@ fn traces_of_the_pair_are_the_recorded_ones<B: Backend>() {
 fn one_row_is_what_it_is_among_others<B: Backend>() {
     fn rows<B: Backend>(model: &T5<B>, passes: &[&[Token]], want: Want) -> Vec<bild_core::Row> {
         let source = Source::new([13, 99, 5, 1]);
-        let mut session = VerifierModel::begin(model, &source, &SessionLimit::new(8)).unwrap();
-        passes.iter().flat_map(|new| session.score(new, want).unwrap()).collect()
+        let mut session = model.begin(&source, &SessionLimit::new(8)).unwrap();
+        let mut score = |new: &&[Token]| session.score(&Pass::verify(session.length(), new, want)).unwrap();
+        passes.iter().flat_map(&mut score).collect()
     }
     let (model, flex) = (pair::<B>().1, pair::<Flex>().1);
     let tokens: [Token; 5] = [0, 13, 5, 177, 617];
@@ -83,7 +82,7 @@ fn lossless_is_greedy_for_random_pairs<B: Backend>() {
         let big = random_model_on::<B>(shape(2, seed % 2 == 0), seed);
         let little = if seed == 0 { big.clone() } else { random_model_on::<B>(shape(1, true), seed + 1000) };
         let source = Source::new(Numbers(seed).tokens(3 + seed as usize, 37));
-        let settings = Settings::default().max_new_tokens(12);
+        let settings = Settings::default().with_max_new_tokens(12);
         let alone = Generator::new((NoDraft, big.clone()), Lossless::default()).unwrap();
         let greedy = alone.with_settings(settings.clone()).generate(&source).unwrap().tokens;
         for max_draft in [1, 2, 5, 16] {
@@ -98,7 +97,7 @@ fn lossless_is_greedy_for_random_pairs<B: Backend>() {
 fn early_exit_is_lossless<B: Backend>() {
     let model = random_model_on::<B>(json!({ "num_decoder_layers": 3 }), 4);
     let source = Source::new(Numbers(4).tokens(7, 37));
-    let settings = Settings::default().max_new_tokens(12);
+    let settings = Settings::default().with_max_new_tokens(12);
     let alone = Generator::new((NoDraft, model.clone()), Lossless::default()).unwrap();
     let greedy = alone.with_settings(settings.clone()).generate(&source).unwrap().tokens;
     for layers in 1..3 {

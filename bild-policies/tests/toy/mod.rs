@@ -4,8 +4,8 @@
 use std::sync::{Arc, Mutex};
 
 use bild_core::{
-    DraftModel, DraftSession, Error, Generator, Output, Pieces, Policy, Result, Row, SessionLimit, Settings, Source,
-    Token, VerifierModel, VerifierSession, Vocabulary, Want,
+    DraftModel, DraftSession, Error, Generator, Model, Output, Pass, Pieces, Policy, Result, Row, SessionLimit,
+    Settings, Source, Token, VerifierModel, VerifierSession, Vocabulary, Want,
 };
 
 pub const START: Token = 0;
@@ -37,7 +37,7 @@ pub struct ToySession {
 
 impl Toy {
     pub fn new(calls: &Arc<Mutex<Vec<Call>>>, logits: Logits) -> Self {
-        let vocabulary = Vocabulary { size: VOCABULARY, start: START, end: vec![END], pieces: None };
+        let vocabulary = Vocabulary::new(VOCABULARY, START, [END]);
         Self { logits, calls: calls.clone(), vocabulary }
     }
 
@@ -66,49 +66,39 @@ impl ToySession {
     }
 }
 
-impl DraftModel for Toy {
+impl Model for Toy {
     type Session = ToySession;
-
-    fn vocabulary(&self) -> Option<&Vocabulary> {
-        Some(&self.vocabulary)
-    }
 
     fn begin(&self, _source: &Source, limit: &SessionLimit) -> Result<ToySession> {
         Ok(self.session(limit.tokens))
+    }
+}
+
+impl DraftModel for Toy {
+    fn speaks(&self) -> Option<&Vocabulary> {
+        Some(&self.vocabulary)
     }
 }
 
 impl VerifierModel for Toy {
-    type Session = ToySession;
-
     fn vocabulary(&self) -> &Vocabulary {
         &self.vocabulary
-    }
-
-    fn begin(&self, _source: &Source, limit: &SessionLimit) -> Result<ToySession> {
-        Ok(self.session(limit.tokens))
     }
 }
 
 impl DraftSession for ToySession {
-    fn propose(&mut self, new: &[Token], want: Want) -> Result<Option<Row>> {
-        self.calls.lock().unwrap().push(Call::Propose(new.to_vec()));
-        Ok(self.take_in(new, want)?.pop())
-    }
-
-    fn truncate(&mut self, length: usize) {
-        self.tokens.truncate(length);
+    fn propose(&mut self, pass: &Pass<'_>) -> Result<Vec<Row>> {
+        self.calls.lock().unwrap().push(Call::Propose(pass.new.to_vec()));
+        self.tokens.truncate(pass.keep);
+        Ok(self.take_in(pass.new, pass.want)?.pop().into_iter().collect())
     }
 }
 
 impl VerifierSession for ToySession {
-    fn score(&mut self, new: &[Token], want: Want) -> Result<Vec<Row>> {
-        self.calls.lock().unwrap().push(Call::Score(new.to_vec()));
-        self.take_in(new, want)
-    }
-
-    fn truncate(&mut self, length: usize) {
-        self.tokens.truncate(length);
+    fn score(&mut self, pass: &Pass<'_>) -> Result<Vec<Row>> {
+        self.calls.lock().unwrap().push(Call::Score(pass.new.to_vec()));
+        self.tokens.truncate(pass.keep);
+        self.take_in(pass.new, pass.want)
     }
 }
 
@@ -165,7 +155,8 @@ pub fn decode(
 ) -> Result<(Output, Vec<Call>), Error> {
     let calls = Arc::default();
     let pair = (Toy::new(&calls, draft), Toy::new(&calls, verifier));
-    let output = Generator::new(pair, policy)?.with_settings(settings.trace(true)).generate(&Source::new([2, 1]))?;
+    let output =
+        Generator::new(pair, policy)?.with_settings(settings.with_trace(true)).generate(&Source::new([2, 1]))?;
     let calls = calls.lock().unwrap().clone();
     Ok((output, calls))
 }

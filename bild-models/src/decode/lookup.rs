@@ -1,6 +1,6 @@
 use std::num::NonZeroUsize;
 
-use bild_core::{DraftModel, DraftSession, Result, Row, SessionLimit, Source, Token, Want};
+use bild_core::{DraftModel, DraftSession, Model, Pass, Result, Row, SessionLimit, Source, Token};
 use serde::{Deserialize, Serialize};
 
 /// Where an [`NgramLookup`] looks.
@@ -25,12 +25,12 @@ pub enum LookIn {
 /// nothing, and the verifier goes on alone. Its drafts have no distribution: a policy sees the probability 1.
 ///
 /// ```
-/// use bild_core::{DraftModel, DraftSession, SessionLimit, Source, Want};
+/// use bild_core::{DraftSession, Model, Pass, SessionLimit, Source, Want};
 /// use bild_models::NgramLookup;
 ///
 /// let mut session = NgramLookup::default().begin(&Source::new([7, 8, 9, 4]), &SessionLimit::new(32))?;
-/// assert_eq!(session.propose(&[0, 7, 8], Want::default())?.unwrap().argmax, 9);
-/// assert!(session.propose(&[5], Want::default())?.is_none());
+/// assert_eq!(session.propose(&Pass::draft(0, &[0, 7, 8], Want::default()))?[0].argmax, 9);
+/// assert!(session.propose(&Pass::draft(3, &[5], Want::default()))?.is_empty());
 /// # Ok::<(), bild_core::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,13 +65,15 @@ impl NgramLookup {
     }
 }
 
-impl DraftModel for NgramLookup {
+impl Model for NgramLookup {
     type Session = NgramLookupSession;
 
     fn begin(&self, source: &Source, _limit: &SessionLimit) -> Result<NgramLookupSession> {
         Ok(NgramLookupSession { lookup: *self, source: source.clone(), tokens: Vec::new(), place: None })
     }
 }
+
+impl DraftModel for NgramLookup {}
 
 /// One generation's state of an [`NgramLookup`].
 pub struct NgramLookupSession {
@@ -125,35 +127,38 @@ impl NgramLookupSession {
 }
 
 impl DraftSession for NgramLookupSession {
-    fn propose(&mut self, new: &[Token], _want: Want) -> Result<Option<Row>> {
+    fn propose(&mut self, pass: &Pass<'_>) -> Result<Vec<Row>> {
+        if pass.keep < self.tokens.len() {
+            self.tokens.truncate(pass.keep);
+            self.place = None;
+        }
         let step = |place: Option<Place>, token: &Token| {
             place.filter(|&place| self.at(place) == Some(*token)).map(|place| match place {
                 Place::Source(at) => Place::Source(at + 1),
                 Place::Output(at) => Place::Output(at + 1),
             })
         };
-        let goes_on = new.iter().fold(self.place, step);
-        self.tokens.extend_from_slice(new);
+        let goes_on = pass.new.iter().fold(self.place, step);
+        self.tokens.extend_from_slice(pass.new);
         self.place = goes_on.filter(|&place| self.at(place).is_some()).or_else(|| self.find());
-        Ok(self.place.and_then(|place| self.at(place)).map(Row::certain))
-    }
-
-    fn truncate(&mut self, length: usize) {
-        if length < self.tokens.len() {
-            self.tokens.truncate(length);
-            self.place = None;
-        }
+        Ok(self.place.and_then(|place| self.at(place)).map(Row::certain).into_iter().collect())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use bild_core::Want;
+
     use super::*;
+
+    fn first(session: &mut NgramLookupSession, keep: usize, new: &[Token]) -> Option<Token> {
+        session.propose(&Pass::draft(keep, new, Want::default())).unwrap().first().map(|row| row.argmax)
+    }
 
     fn propose(lookup: NgramLookup, source: &[Token], written: &[Token]) -> Option<Token> {
         let mut session = lookup.begin(&Source::new(source), &SessionLimit::new(99)).unwrap();
         let written: Vec<Token> = [0].iter().chain(written).copied().collect();
-        session.propose(&written, Want::default()).unwrap().map(|row| row.argmax)
+        first(&mut session, 0, &written)
     }
 
     #[test]
@@ -176,12 +181,14 @@ mod tests {
     fn it_goes_on_where_it_is_and_looks_again_after_a_refusal() {
         let lookup = NgramLookup::default().look_in(LookIn::Source);
         let mut session = lookup.begin(&Source::new([1, 2, 3, 9, 4, 2, 5, 1]), &SessionLimit::new(99)).unwrap();
-        let mut next = |new: &[Token]| session.propose(new, Want::default()).unwrap().map(|row| row.argmax);
+        let mut next = |new: &[Token]| {
+            let keep = session.tokens.len();
+            first(&mut session, keep, new)
+        };
         assert_eq!(next(&[0, 1]), Some(2));
         assert_eq!(next(&[2]), Some(3), "not the 5 after the later 2");
         assert_eq!(next(&[3]), Some(9));
         assert_eq!(next(&[9, 4]), Some(2), "two were accepted");
-        session.truncate(3);
-        assert_eq!(session.propose(&[4, 2], Want::default()).unwrap().map(|row| row.argmax), Some(5));
+        assert_eq!(first(&mut session, 3, &[4, 2]), Some(5));
     }
 }

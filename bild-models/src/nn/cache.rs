@@ -1,47 +1,47 @@
 use burn::tensor::{Tensor, activation, backend::Backend};
 
 use super::position::Bias;
-use crate::{T5Config, Threads};
+use crate::{Threads, nn::Heads};
 
 /// The keys and values that one attention looks at, laid out once: those of the source, or of the tokens of a generation
 /// up to its limit. How much of it is filled is known to the session, which takes tokens back by setting a length.
-pub(super) enum Cache<B: Backend> {
-    /// `[limit, heads · d_kv]` each; `None` only while they are written.
+pub(crate) enum Cache<B: Backend> {
+    /// `[limit, heads · width]` each; `None` only while they are written.
     Plain(Option<[Tensor<B, 2>; 2]>),
     #[cfg(feature = "flex")]
     Kernel(crate::kernel::KeysValues),
 }
 
 impl<B: Backend> Cache<B> {
-    pub(super) fn new(limit: usize, config: &T5Config, threads: &Threads, device: &B::Device) -> Self {
+    pub(crate) fn new(limit: usize, heads: Heads, threads: &Threads, device: &B::Device) -> Self {
         #[cfg(feature = "flex")]
         if crate::flex::is_flex::<B>() {
-            let keys_values = crate::kernel::KeysValues::new(limit, config.num_heads, config.d_kv, threads.clone());
+            let keys_values = crate::kernel::KeysValues::new(limit, heads.count, heads.width, threads.clone());
             return Self::Kernel(keys_values);
         }
         let _ = threads;
-        let rows = || Tensor::zeros([limit, config.num_heads * config.d_kv], device);
+        let rows = || Tensor::zeros([limit, heads.count * heads.width], device);
         Self::Plain(Some([rows(), rows()]))
     }
 
     /// How many numbers one with room for `limit` rows takes.
-    pub(super) fn numbers(limit: usize, config: &T5Config) -> f64 {
+    pub(crate) fn numbers(limit: usize, heads: Heads) -> f64 {
         #[cfg(feature = "flex")]
         if crate::flex::is_flex::<B>() {
-            return crate::kernel::KeysValues::numbers(limit, config.num_heads, config.d_kv);
+            return crate::kernel::KeysValues::numbers(limit, heads.count, heads.width);
         }
-        2.0 * limit as f64 * (config.num_heads * config.d_kv) as f64
+        2.0 * limit as f64 * (heads.count * heads.width) as f64
     }
 
     /// One that holds just these keys and values.
-    pub(super) fn of(keys: Tensor<B, 2>, values: Tensor<B, 2>, config: &T5Config, threads: &Threads) -> Self {
-        let mut cache = Self::new(keys.dims()[0], config, threads, &keys.device());
+    pub(crate) fn of(keys: Tensor<B, 2>, values: Tensor<B, 2>, heads: Heads, threads: &Threads) -> Self {
+        let mut cache = Self::new(keys.dims()[0], heads, threads, &keys.device());
         cache.write(keys, values, 0);
         cache
     }
 
-    /// Writes new rows, `[rows, heads · d_kv]` each, from row `at` on.
-    pub(super) fn write(&mut self, keys: Tensor<B, 2>, values: Tensor<B, 2>, at: usize) {
+    /// Writes new rows, `[rows, heads · width]` each, from row `at` on.
+    pub(crate) fn write(&mut self, keys: Tensor<B, 2>, values: Tensor<B, 2>, at: usize) {
         match self {
             Self::Plain(rows) => {
                 let [count, width] = keys.dims();
@@ -54,9 +54,9 @@ impl<B: Backend> Cache<B> {
         }
     }
 
-    /// What queries (`[rows, heads · d_kv]`) find among the first `count` keys: the sums of values, weighted by the softmax
-    /// of the products of query and key with `bias` added, `[rows, heads · d_kv]`.
-    pub(super) fn attend(
+    /// What queries (`[rows, heads · width]`) find among the first `count` keys: the sums of values, weighted by the softmax
+    /// of the products of query and key with `bias` added, `[rows, heads · width]`.
+    pub(crate) fn attend(
         &self,
         query: Tensor<B, 2>,
         count: usize,
@@ -74,7 +74,7 @@ impl<B: Backend> Cache<B> {
         let [rows, width] = query.dims();
         let split = |x: Tensor<B, 2>| {
             let rows = x.dims()[0];
-            x.reshape([rows, heads, width / heads]).swap_dims(0, 1) // [heads, rows, d_kv]
+            x.reshape([rows, heads, width / heads]).swap_dims(0, 1) // [heads, rows, width]
         };
         let (keys, values) = (keys.narrow(0, 0, count), values.narrow(0, 0, count));
         let scores = split(query).matmul(split(keys).swap_dims(1, 2)); // [heads, rows, count]
@@ -82,7 +82,7 @@ impl<B: Backend> Cache<B> {
             Some(bias) => scores + bias.plain(),
             None => scores,
         };
-        let found = activation::softmax(scores, 2).matmul(split(values)); // [heads, rows, d_kv]
+        let found = activation::softmax(scores, 2).matmul(split(values)); // [heads, rows, width]
         found.swap_dims(0, 1).reshape([rows, width])
     }
 }

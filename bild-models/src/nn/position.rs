@@ -1,12 +1,12 @@
 use burn::tensor::{Tensor, TensorData, backend::Backend};
 
 use super::loader::Loader;
-use crate::{T5Config, error::Result};
+use crate::error::Result;
 
 /// The relative position bias of a stack: what attention adds for the distance between query and key, per head.
 ///
 /// The first layer of a stack holds it and all layers add it.
-pub(super) struct PositionBias<B: Backend> {
+pub(crate) struct PositionBias<B: Backend> {
     /// `[buckets, heads]`
     values: Vec<f32>,
     heads: usize,
@@ -14,12 +14,14 @@ pub(super) struct PositionBias<B: Backend> {
     device: B::Device,
 }
 
+/// How distances fall into buckets.
 #[derive(Clone, Copy)]
-struct Buckets {
-    count: usize,
-    max_distance: usize,
-    /// The encoder looks both ways and halves the buckets between them; the decoder only looks back.
-    bidirectional: bool,
+pub(crate) struct Buckets {
+    pub(crate) count: usize,
+    /// The distance from which all share the last bucket.
+    pub(crate) max_distance: usize,
+    /// An encoder looks both ways and halves the buckets between them; a decoder only looks back.
+    pub(crate) bidirectional: bool,
 }
 
 impl Buckets {
@@ -44,24 +46,14 @@ impl Buckets {
 }
 
 impl<B: Backend> PositionBias<B> {
-    /// `stack` is `encoder` or `decoder`.
-    pub(super) fn load(loader: &Loader<'_, B>, stack: &str, config: &T5Config) -> Result<Self> {
-        let name = format!("{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight");
-        let buckets = Buckets {
-            count: config.position_buckets,
-            max_distance: config.max_distance,
-            bidirectional: stack == "encoder",
-        };
-        Ok(Self {
-            values: loader.values(&name, [config.position_buckets, config.num_heads])?,
-            heads: config.num_heads,
-            buckets,
-            device: loader.device().clone(),
-        })
+    /// Reads a matrix of `[buckets, heads]`.
+    pub(crate) fn load(loader: &Loader<'_, B>, name: &str, buckets: Buckets, heads: usize) -> Result<Self> {
+        let values = loader.values(name, [buckets.count, heads])?;
+        Ok(Self { values, heads, buckets, device: loader.device().clone() })
     }
 
     /// The bias between tokens of which at most `limit` stand in a row; a decoder's masks what stands ahead.
-    pub(super) fn table(&self, limit: usize) -> BiasTable<B> {
+    pub(crate) fn table(&self, limit: usize) -> BiasTable<B> {
         let bidirectional = self.buckets.bidirectional;
         let bucket = |ahead: isize| (bidirectional || ahead <= 0).then(|| self.buckets.of(ahead));
         let buckets: Vec<_> = (0..2 * limit).map(|i| bucket(i as isize - (limit as isize - 1))).collect();
@@ -78,7 +70,7 @@ impl<B: Backend> PositionBias<B> {
 
 /// The bias of every query and key up to a limit. It depends on the distance alone, so the row of one query is a stretch of
 /// one table: no row is ever computed again.
-pub(super) struct BiasTable<B: Backend> {
+pub(crate) struct BiasTable<B: Backend> {
     /// For each head, the bias of a key that stands `ahead` of its query, for `ahead` from `1 − limit` to `limit`.
     table: Table<B>,
     limit: usize,
@@ -105,7 +97,7 @@ impl<B: Backend> Table<B> {
 
 /// The bias of the rows of one pass.
 #[cfg_attr(not(feature = "flex"), allow(dead_code))] // only a kernel reads the table
-pub(super) struct Bias<'a, B: Backend> {
+pub(crate) struct Bias<'a, B: Backend> {
     table: &'a BiasTable<B>,
     first: usize,
     /// `[heads, rows, keys]`, where no kernel reads the table.
@@ -114,7 +106,7 @@ pub(super) struct Bias<'a, B: Backend> {
 
 impl<B: Backend> BiasTable<B> {
     /// The bias of `rows` queries from position `first` on over the first `keys` keys.
-    pub(super) fn rows(&self, first: usize, rows: usize, keys: usize) -> Bias<'_, B> {
+    pub(crate) fn rows(&self, first: usize, rows: usize, keys: usize) -> Bias<'_, B> {
         let plain = match &self.table {
             Table::Plain(table) => {
                 let row = |row: usize| table.clone().narrow(2, self.limit - 1 - row, keys);
@@ -129,12 +121,12 @@ impl<B: Backend> BiasTable<B> {
 
 impl<B: Backend> Bias<'_, B> {
     /// `[heads, rows, keys]`
-    pub(super) fn plain(&self) -> Tensor<B, 3> {
+    pub(crate) fn plain(&self) -> Tensor<B, 3> {
         self.plain.clone().expect("a plain cache goes with a plain table")
     }
 
     #[cfg(feature = "flex")]
-    pub(super) fn kernel(&self) -> crate::kernel::Bias<'_> {
+    pub(crate) fn kernel(&self) -> crate::kernel::Bias<'_> {
         let Table::Kernel(table) = &self.table.table else { unreachable!("a kernel's cache goes with its table") };
         crate::kernel::Bias { table, width: 2 * self.table.limit, first: self.table.limit - 1 - self.first }
     }

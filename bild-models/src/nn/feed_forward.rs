@@ -1,10 +1,24 @@
 use burn::tensor::{Tensor, activation, backend::Backend};
 
 use super::{loader::Loader, norm::RmsNorm, projection::Projection};
-use crate::{Activation, T5Config, error::Result};
+use crate::error::Result;
+
+/// The non-linearity of the feed-forward layers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Activation {
+    /// max(0, x): T5 1.0.
+    Relu,
+    /// x · Φ(x), by the error function.
+    Gelu,
+    /// The approximation of gelu by tanh: T5 1.1, FLAN-T5 and mT5.
+    GeluTanh,
+    /// x · σ(x): UL2.
+    Silu,
+}
 
 /// Norm, two projections with a non-linearity between them, and the residual.
-pub(super) struct FeedForward<B: Backend> {
+pub(crate) struct FeedForward<B: Backend> {
     norm: RmsNorm<B>,
     /// To what the non-linearity is applied; where it gates, gate and up.
     inner: Projection<B>,
@@ -14,24 +28,26 @@ pub(super) struct FeedForward<B: Backend> {
 }
 
 impl<B: Backend> FeedForward<B> {
-    /// `name` as in `encoder.block.0.layer.1`.
-    pub(super) fn load(loader: &Loader<'_, B>, name: &str, config: &T5Config) -> Result<Self> {
-        let (d_model, d_ff) = (config.d_model, config.d_ff);
-        let projection = |parts: &[&str], shape| {
-            let names: Vec<String> = parts.iter().map(|part| format!("{name}.DenseReluDense.{part}.weight")).collect();
-            Projection::load(loader, &names, shape)
-        };
+    /// Reads the products from `width` to `inner_width`, one or, where it gates, two, and the one back.
+    pub(crate) fn load(
+        loader: &Loader<'_, B>,
+        norm: RmsNorm<B>,
+        inner: &[String],
+        outer: String,
+        [width, inner_width]: [usize; 2],
+        activation: Activation,
+    ) -> Result<Self> {
         Ok(Self {
-            norm: RmsNorm::load(loader, &format!("{name}.layer_norm"), config)?,
-            inner: projection(if config.gated { &["wi_0", "wi_1"] } else { &["wi"] }, [d_ff, d_model])?,
-            activation: config.activation,
-            gated: config.gated,
-            outer: projection(&["wo"], [d_model, d_ff])?,
+            norm,
+            inner: Projection::load(loader, inner, [inner_width, width])?,
+            activation,
+            gated: inner.len() == 2,
+            outer: Projection::load(loader, &[outer], [width, inner_width])?,
         })
     }
 
-    /// `[rows, d_model]` to `[rows, d_model]`.
-    pub(super) fn forward(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
+    /// `[rows, width]` to `[rows, width]`.
+    pub(crate) fn forward(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
         let normed = self.norm.forward(x.clone());
         let inner = if self.gated {
             let [gate, up] = self.inner.forward_parts(normed);

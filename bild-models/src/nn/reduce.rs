@@ -3,24 +3,26 @@
 use bild_core::{Error, Result, Row, Token, Want};
 use burn::tensor::{FloatDType, Int, Tensor, TensorData, Transaction, backend::Backend};
 
-/// Reduces `logits` (`[rows, vocab]`); `next[i]` is the draft that follows row i, where there is one.
-pub(super) fn rows<B: Backend>(logits: Tensor<B, 2>, want: Want, next: &[Token]) -> Result<Vec<Row>> {
+use crate::backend::is_flex;
+
+/// Reduces `logits` (`[rows, vocab]`); `next[i]` is the draft that follows row i, if there is one.
+pub(crate) fn rows<B: Backend>(logits: Tensor<B, 2>, want: Want, next: &[Option<Token>]) -> Result<Vec<Row>> {
     let _span = tracing::trace_span!("reduction").entered();
-    #[cfg(feature = "flex")]
-    let on_the_host = crate::flex::is_flex::<B>();
-    #[cfg(not(feature = "flex"))]
-    let on_the_host = false;
-    if want.logits || on_the_host { on_host(logits, want, next) } else { on_device(logits, want, next) }
+    if want.logits || is_flex::<B>() { on_host(logits, want, next) } else { on_device(logits, want, next) }
 }
 
-fn on_host<B: Backend>(logits: Tensor<B, 2>, want: Want, next: &[Token]) -> Result<Vec<Row>> {
+fn on_host<B: Backend>(logits: Tensor<B, 2>, want: Want, next: &[Option<Token>]) -> Result<Vec<Row>> {
     let vocab = logits.dims()[1];
     let values = read(logits)?;
-    values.chunks_exact(vocab).enumerate().map(|(i, row)| Row::from_logits(row, want, next.get(i).copied())).collect()
+    values
+        .chunks_exact(vocab)
+        .enumerate()
+        .map(|(i, row)| Row::from_logits(row, want, next.get(i).copied().flatten()))
+        .collect()
 }
 
 /// One read of the most likely tokens, and of Σ exp(x − max), cross-entropy and entropy in f32, `[rows, 3]`.
-fn on_device<B: Backend>(logits: Tensor<B, 2>, want: Want, next: &[Token]) -> Result<Vec<Row>> {
+fn on_device<B: Backend>(logits: Tensor<B, 2>, want: Want, next: &[Option<Token>]) -> Result<Vec<Row>> {
     let logits = logits.cast(FloatDType::F32); // sums over a vocabulary overflow shorter floats
     let (device, [rows, _]) = (logits.device(), logits.dims());
     let max = logits.clone().max_dim(1);
@@ -29,8 +31,8 @@ fn on_device<B: Backend>(logits: Tensor<B, 2>, want: Want, next: &[Token]) -> Re
     let exp = distance.clone().exp();
     let sum = exp.clone().sum_dim(1);
     let absent = || Tensor::<B, 2>::zeros([rows, 1], &device).cast(FloatDType::F32);
-    let cross_entropy = if want.cross_entropy && !next.is_empty() {
-        let mut tokens: Vec<i32> = next.iter().map(|&token| token as i32).collect();
+    let cross_entropy = if want.cross_entropy && next.iter().any(Option::is_some) {
+        let mut tokens: Vec<i32> = next.iter().map(|token| token.unwrap_or(0) as i32).collect();
         tokens.resize(rows, 0);
         let tokens = Tensor::<B, 2, Int>::from_data(TensorData::new(tokens, [rows, 1]), &device);
         sum.clone().log() - distance.clone().gather(1, tokens)
@@ -53,7 +55,7 @@ fn on_device<B: Backend>(logits: Tensor<B, 2>, want: Want, next: &[Token]) -> Re
             return Err(Error::NotFinite);
         }
         let mut row = Row::new(argmax as Token, 1.0 / sum);
-        row.cross_entropy = (want.cross_entropy && i < next.len()).then_some(cross_entropy);
+        row.cross_entropy = (want.cross_entropy && next.get(i).is_some_and(Option::is_some)).then_some(cross_entropy);
         row.entropy = want.entropy.then_some(entropy);
         Ok(row)
     };
@@ -69,7 +71,8 @@ fn lowest_maximum<B: Backend>(logits: Tensor<B, 2>, max: Tensor<B, 2>) -> Tensor
     index.expand([rows, vocab]).mask_fill(elsewhere, i32::MAX).min_dim(1)
 }
 
-fn read<B: Backend>(tensor: Tensor<B, 2>) -> Result<Vec<f32>> {
+/// The numbers of a tensor, row-major.
+pub(crate) fn read<B: Backend>(tensor: Tensor<B, 2>) -> Result<Vec<f32>> {
     let data = tensor.try_into_data().map_err(unreadable)?;
     data.convert::<f32>().into_vec().map_err(unreadable)
 }
@@ -93,7 +96,7 @@ mod tests {
         logits[vocab + 3] = f32::NEG_INFINITY;
         let tensor = Tensor::<Flex, 2>::from_data(TensorData::new(logits, [5, vocab]), &Default::default());
         let want = Want::default().entropy().cross_entropy();
-        let next = [3, 3, 0, 516];
+        let next = [Some(3), Some(3), None, Some(516)];
         let (host, device) = (on_host(tensor.clone(), want, &next).unwrap(), on_device(tensor, want, &next).unwrap());
         assert_eq!(host[0].argmax, 40);
         for (i, (a, b)) in host.iter().zip(&device).enumerate() {

@@ -1,22 +1,22 @@
 use burn::tensor::{Tensor, backend::Backend};
 
 use super::loader::Loader;
-use crate::{T5Config, error::Result};
+use crate::error::Result;
 
-/// T5's layer norm: scaled by the root of the mean square; no mean is subtracted, no bias added.
-pub(super) struct RmsNorm<B: Backend> {
-    /// `[1, d_model]`
+/// A layer norm that scales by the root of the mean square; no mean is subtracted, no bias added.
+pub(crate) struct RmsNorm<B: Backend> {
+    /// `[1, width]`
     weight: Tensor<B, 2>,
     epsilon: f64,
 }
 
 impl<B: Backend> RmsNorm<B> {
-    pub(super) fn load(loader: &Loader<'_, B>, name: &str, config: &T5Config) -> Result<Self> {
-        let weight = loader.tensor(&format!("{name}.weight"), [config.d_model])?;
-        Ok(Self { weight: weight.reshape([1, config.d_model]), epsilon: config.layer_norm_epsilon })
+    /// Reads a vector of `width`; `epsilon` is added to the mean square.
+    pub(crate) fn load(loader: &Loader<'_, B>, name: &str, width: usize, epsilon: f64) -> Result<Self> {
+        Ok(Self { weight: loader.tensor(name, [width])?.reshape([1, width]), epsilon })
     }
 
-    pub(super) fn forward(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
+    pub(crate) fn forward(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
         let _span = tracing::trace_span!("norm").entered();
         #[cfg(feature = "flex")]
         if let Some(normed) = crate::flex::rms_norm(&x, &self.weight, self.epsilon) {

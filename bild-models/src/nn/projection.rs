@@ -10,7 +10,7 @@ use crate::{Precision, error::Result, precision::round_to_int8};
 
 /// A product with a weight matrix and nothing else (T5 has no biases), or with several of the same shape one below the
 /// other, so that they are one product. The one place that decides how weights lie in memory.
-pub(super) enum Projection<B: Backend> {
+pub(crate) enum Projection<B: Backend> {
     /// `[out, in]`, as checkpoints store it.
     Plain(Tensor<B, 2>),
     #[cfg(feature = "flex")]
@@ -21,7 +21,7 @@ pub(super) enum Projection<B: Backend> {
 
 impl<B: Backend> Projection<B> {
     /// Reads a matrix of `[out, in]`, or several of that shape.
-    pub(super) fn load(loader: &Loader<'_, B>, names: &[String], shape: [usize; 2]) -> Result<Self> {
+    pub(crate) fn load(loader: &Loader<'_, B>, names: &[String], shape: [usize; 2]) -> Result<Self> {
         let [outputs, width] = [names.len() * shape[0], shape[1]];
         #[cfg(feature = "flex")]
         if crate::flex::is_flex::<B>() {
@@ -49,7 +49,7 @@ impl<B: Backend> Projection<B> {
     }
 
     /// `[rows, in]` to `[rows, out]`.
-    pub(super) fn forward(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
+    pub(crate) fn forward(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
         let _span = tracing::trace_span!("product").entered();
         match self {
             Self::Plain(weight) => x.matmul(weight.clone().transpose()),
@@ -61,14 +61,14 @@ impl<B: Backend> Projection<B> {
     }
 
     /// `[rows, in]` to N parts of `[rows, out / N]`: the products with N matrices.
-    pub(super) fn forward_parts<const N: usize>(&self, x: Tensor<B, 2>) -> [Tensor<B, 2>; N] {
+    pub(crate) fn forward_parts<const N: usize>(&self, x: Tensor<B, 2>) -> [Tensor<B, 2>; N] {
         let y = self.forward(x);
         let part = y.dims()[1] / N;
         from_fn(|i| y.clone().narrow(1, i * part, part))
     }
 
     /// The rows of the matrix itself at `tokens`, `[tokens, in]`: what an embedding is for. All are below `out`.
-    pub(super) fn rows(&self, tokens: &[Token], device: &B::Device) -> Tensor<B, 2> {
+    pub(crate) fn rows(&self, tokens: &[Token], device: &B::Device) -> Tensor<B, 2> {
         match self {
             Self::Plain(weight) => {
                 let indices: Vec<i32> = tokens.iter().map(|&token| token as i32).collect();

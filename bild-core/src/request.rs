@@ -1,0 +1,91 @@
+use std::{fmt, sync::Arc};
+
+use crate::{CancelToken, Policy, Settings, Source};
+
+/// A source with what is to be different from the [`Generator`](crate::Generator) for this one generation. A source alone is
+/// one too.
+///
+/// ```
+/// use bild_core::{CancelToken, Request, Settings, Source};
+///
+/// let client = CancelToken::default();
+/// let request = Request::new(Source::new([7, 8, 1])).with_seed(3).with_cancel(client.child());
+/// let short = request.clone().with_settings(Settings::default().with_max_new_tokens(16));
+/// # let _ = short;
+/// ```
+#[derive(Clone)]
+pub struct Request {
+    pub(crate) source: Source,
+    pub(crate) settings: Option<Settings>,
+    pub(crate) policy: Option<Arc<dyn Policy>>,
+    pub(crate) seed: Option<u64>,
+    pub(crate) cancel: Option<CancelToken>,
+}
+
+impl Request {
+    /// A request for what the generator makes of this source.
+    pub fn new(source: Source) -> Self {
+        Self { source, settings: None, policy: None, seed: None, cancel: None }
+    }
+
+    /// Replaces the source.
+    pub fn with_source(mut self, source: Source) -> Self {
+        self.source = source;
+        self
+    }
+
+    /// Sets all settings, in place of the generator's.
+    pub fn with_settings(mut self, settings: Settings) -> Self {
+        self.settings = Some(settings);
+        self
+    }
+
+    /// Sets the policy, in place of the generator's. An `Arc` of one that learns goes on learning.
+    pub fn with_policy(mut self, policy: impl Policy + 'static) -> Self {
+        self.policy = Some(Arc::new(policy));
+        self
+    }
+
+    /// Sets the seed, in place of that of the settings.
+    pub fn with_seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// Sets the token that ends it from outside, in place of that of the settings.
+    pub fn with_cancel(mut self, token: CancelToken) -> Self {
+        self.cancel = Some(token);
+        self
+    }
+
+    /// The settings that hold, where `settings` are the generator's and `number` counts the requests given to it at once.
+    pub(crate) fn settings(&self, settings: &Settings, number: usize) -> Settings {
+        let mut settings = self.settings.as_ref().unwrap_or(settings).clone();
+        settings.seed = self.seed.unwrap_or_else(|| settings.seed.wrapping_add(number as u64));
+        settings.cancel = self.cancel.clone().or(settings.cancel);
+        settings
+    }
+}
+
+impl From<Source> for Request {
+    fn from(source: Source) -> Self {
+        Self::new(source)
+    }
+}
+
+impl From<&Source> for Request {
+    fn from(source: &Source) -> Self {
+        Self::new(source.clone())
+    }
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request")
+            .field("source", &self.source)
+            .field("settings", &self.settings)
+            .field("policy", &self.policy.is_some())
+            .field("seed", &self.seed)
+            .finish_non_exhaustive()
+    }
+}

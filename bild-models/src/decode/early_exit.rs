@@ -1,0 +1,183 @@
+use std::{fmt, ops::Range, sync::Arc};
+
+use bild_core::{Error, Pair, PairSession, Pass, Result, Role, Row, SessionLimit, Source, Token, Vocabulary};
+use burn::tensor::Tensor;
+
+use super::{Decoder, DecoderModel, Part, check_memory, check_pass, embed, lost, run};
+use crate::{LoadError, nn::reduce};
+
+/// A model that drafts with its own first decoder layers, the final norm and the head, and verifies with all of them: a
+/// [`Pair`] by itself, with one encoder, one set of weights and one cache (section 4.4.2 of the Big Little Decoder paper,
+/// where the model is trained for it).
+///
+/// What the first layers computed for a draft is not computed again: the verifier goes on from there, so a draft step costs
+/// those layers and the head, and a verification the other layers and the head.
+///
+/// ```no_run
+/// use bild_core::Generator;
+/// use bild_models::{Checkpoint, EarlyExit, T5};
+/// use bild_policies::Lossless;
+/// use burn_flex::Flex;
+///
+/// let model = T5::<Flex>::load(&Checkpoint::open("models/de-en/big")?, &Default::default())?;
+/// let generator = Generator::new(EarlyExit::new(model, 2)?, Lossless::default())?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct EarlyExit<M> {
+    model: M,
+    layers: usize,
+}
+
+impl<M: DecoderModel> EarlyExit<M> {
+    /// Drafts with the first `layers` decoder layers of `model`.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError`] if the model does not have more decoder layers than that, or `layers` is 0.
+    pub fn new(model: M, layers: usize) -> Result<Self, LoadError> {
+        let all = model.decoder().layers();
+        if (1..all).contains(&layers) { Ok(Self { model, layers }) } else { Err(LoadError::EarlyExit { layers, all }) }
+    }
+
+    /// The model.
+    pub fn model(&self) -> &M {
+        &self.model
+    }
+
+    /// How many of its decoder layers draft.
+    pub fn layers(&self) -> usize {
+        self.layers
+    }
+}
+
+impl<M: DecoderModel> Pair for EarlyExit<M> {
+    type Session = EarlyExitSession<M::Decoder>;
+
+    fn vocabulary(&self) -> &Vocabulary {
+        self.model.decoder().vocabulary()
+    }
+
+    fn begin(&self, source: &Source, limit: &SessionLimit) -> Result<Self::Session> {
+        let decoder = self.model.decoder().clone();
+        decoder.check()?;
+        let (source, limit) = (source.clone(), limit.clone());
+        let (layers, hidden) = (self.layers, Vec::new());
+        Ok(EarlyExitSession { decoder, source, limit, state: None, is_read: false, layers, hidden })
+    }
+
+    fn bytes_for(&self, source: usize, tokens: usize) -> u64 {
+        // What the first layers made of each token is kept too, which is less than the cache of one of them.
+        let decoder = self.model.decoder();
+        decoder.bytes_for(source, tokens).saturating_add(decoder.bytes_for(0, tokens) / decoder.layers() as u64)
+    }
+}
+
+impl<M: DecoderModel> fmt::Debug for EarlyExit<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EarlyExit").field("layers", &self.layers).finish_non_exhaustive()
+    }
+}
+
+/// One generation's state of an [`EarlyExit`].
+pub struct EarlyExitSession<D: Decoder> {
+    decoder: Arc<D>,
+    source: Source,
+    limit: SessionLimit,
+    /// Nothing before the source is read, while a pass has it, and after one has panicked with it.
+    state: Option<D::State>,
+    is_read: bool,
+    layers: usize,
+    /// Each token that went through the first layers, and what they made of it, `[1, width]`: where the others go on.
+    hidden: Vec<(Token, Tensor<D::Backend, 2>)>,
+}
+
+impl<D: Decoder> EarlyExitSession<D> {
+    fn read_source(&mut self) -> Result<()> {
+        if !self.is_read {
+            check_memory(&*self.decoder, self.source.tokens().len(), self.limit.tokens)?;
+            self.state = Some(self.limit.reading(|| self.decoder.begin(&self.source, &self.limit))?);
+            self.is_read = true;
+        }
+        Ok(())
+    }
+
+    /// Takes `new`, of which the first stands at position `at`, through the first layers, as far as the same tokens have not been
+    /// there, and forgets what followed others. Returns what `then` makes of the rows, if there were any.
+    fn take_in<R: Send + 'static>(
+        &mut self,
+        new: &[Token],
+        at: usize,
+        then: impl FnOnce(&D, &Tensor<D::Backend, 2>) -> R + Send + 'static,
+    ) -> Result<Option<R>> {
+        check_pass("a pass of an early-exit session", at, new.len(), self.limit.tokens)?;
+        let Some(known) = self.hidden.get(at..) else {
+            let problem = format!("{at} tokens are to be kept of the {} of an early-exit session", self.hidden.len());
+            return Err(Error::model(problem));
+        };
+        let known = known.iter().zip(new).take_while(|((known, _), token)| known == *token).count();
+        self.hidden.truncate(at + known);
+        let (at, new) = (at + known, &new[known..]);
+        if new.is_empty() {
+            return Ok(None);
+        }
+        let embedded = embed(&*self.decoder, new, at)?;
+        let (hidden, result) = self.through(embedded, at, 0..self.layers, |decoder, hidden| {
+            let result = then(decoder, &hidden);
+            (hidden, result)
+        })?;
+        self.hidden.extend(new.iter().enumerate().map(|(row, &token)| (token, hidden.clone().narrow(0, row, 1))));
+        Ok(Some(result))
+    }
+
+    /// One pass over rows, of which the first stands at position `at`, through some of the layers.
+    fn through<R: Send + 'static>(
+        &mut self,
+        rows: Tensor<D::Backend, 2>,
+        at: usize,
+        layers: Range<usize>,
+        then: impl FnOnce(&D, Tensor<D::Backend, 2>) -> R + Send + 'static,
+    ) -> Result<R> {
+        let mut state = self.state.take().ok_or_else(lost)?;
+        let count = rows.dims()[0];
+        let (state, result) = run(&self.decoder, count, move |decoder| {
+            let part = Part { state: &mut state, at, rows: count };
+            let rows = decoder.forward(rows, &mut [part], layers);
+            let result = then(decoder, rows);
+            (state, result)
+        });
+        self.state = Some(state);
+        Ok(result)
+    }
+}
+
+impl<D: Decoder> PairSession for EarlyExitSession<D> {
+    fn pass(&mut self, pass: &Pass<'_>) -> Result<Vec<Row>> {
+        self.read_source()?;
+        let Pass { keep, new, want, .. } = *pass;
+        let end = keep + new.len();
+        if pass.role == Role::Draft {
+            let of_last = move |decoder: &D, rows: &Tensor<D::Backend, 2>| {
+                let last = rows.clone().narrow(0, rows.dims()[0] - 1, 1);
+                reduce::rows(decoder.logits(last), want, &[None])
+            };
+            if let Some(rows) = self.take_in(new, keep, of_last)? {
+                return rows;
+            }
+            let last = self.hidden[end - 1].1.clone();
+            return run(&self.decoder, 1, move |decoder| of_last(decoder, &last));
+        }
+        self.take_in(new, keep, |_, _| ())?;
+        let rows = self.hidden[keep..end].iter().map(|(_, row)| row.clone()).collect();
+        let next: Vec<_> = new[1..].iter().copied().map(Some).chain([None]).collect();
+        let rest = self.layers..self.decoder.layers();
+        let reduced = move |decoder: &D, rows| reduce::rows(decoder.logits(rows), want, &next);
+        self.through(Tensor::cat(rows, 0), keep, rest, reduced)?
+    }
+}
+
+impl<D: Decoder> fmt::Debug for EarlyExitSession<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EarlyExitSession").field("length", &self.hidden.len()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,149 @@
+//! What any decoder with a cache needs to draft and to verify: sessions, early exit, look-up. A family brings a [`Decoder`].
+
+mod early_exit;
+mod lookup;
+mod self_test;
+mod session;
+
+use std::{ops::Range, sync::Arc};
+
+use bild_core::{Error, Result, SessionLimit, Source, Token, Vocabulary};
+use burn::tensor::{
+    Tensor,
+    backend::{Backend, BackendTypes},
+};
+
+use crate::{Threads, backend, memory};
+
+pub use early_exit::{EarlyExit, EarlyExitSession};
+pub use lookup::{LookIn, NgramLookup, NgramLookupSession};
+pub(crate) use self_test::{check_floats, probe, self_test};
+pub(crate) use session::Session;
+
+/// The weights of a decoder, immutable and shared, and how tokens go through its layers.
+pub trait Decoder: Send + Sync + Sized + 'static {
+    /// Where its tensors are.
+    type Backend: Backend;
+    /// What one generation needs: what the decoder knows of the source, and a cache laid out for the limit, of which a session
+    /// knows how much is filled.
+    type State: Send + 'static;
+
+    /// The tokens it speaks.
+    fn vocabulary(&self) -> &Vocabulary;
+
+    /// Why it cannot decode, if it cannot.
+    ///
+    /// # Errors
+    ///
+    /// That.
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// How many layers it has.
+    fn layers(&self) -> usize;
+
+    /// How many weights a pass reads, for a pass that pays to be computed by several threads.
+    fn weights(&self) -> usize;
+
+    /// The device of its tensors.
+    fn device(&self) -> &<Self::Backend as BackendTypes>::Device;
+
+    /// The threads it computes in, on a CPU.
+    fn threads(&self) -> &Threads;
+
+    /// As [`VerifierModel::bytes_for`](bild_core::VerifierModel::bytes_for).
+    fn bytes_for(&self, source: usize, tokens: usize) -> u64;
+
+    /// Reads the source.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read, or `limit` says that nobody waits for it any more.
+    fn begin(self: &Arc<Self>, source: &Source, limit: &SessionLimit) -> Result<Self::State>;
+
+    /// What the first layer takes of tokens, all of the vocabulary: `[tokens, width]`.
+    fn embed(&self, tokens: &[Token]) -> Tensor<Self::Backend, 2>;
+
+    /// The rows of one or more sessions, `[rows, width]` one session after the other, through some of the layers. A row's numbers do
+    /// not depend on the other sessions.
+    fn forward(
+        &self,
+        rows: Tensor<Self::Backend, 2>,
+        parts: &mut [Part<'_, Self::State>],
+        layers: Range<usize>,
+    ) -> Tensor<Self::Backend, 2>;
+
+    /// The logits, `[rows, vocab]`, of rows that come out of a layer.
+    fn logits(&self, rows: Tensor<Self::Backend, 2>) -> Tensor<Self::Backend, 2>;
+}
+
+/// The rows of one session in a pass.
+#[derive(Debug)]
+pub struct Part<'a, S> {
+    /// The state of the session.
+    pub state: &'a mut S,
+    /// The position of the first row: so many tokens stand in the cache before it.
+    pub at: usize,
+    /// How many rows.
+    pub rows: usize,
+}
+
+/// A model whose weights are a [`Decoder`].
+pub trait DecoderModel: Clone + Send + Sync {
+    /// The weights.
+    type Decoder: Decoder;
+
+    /// The weights, shared.
+    fn decoder(&self) -> &Arc<Self::Decoder>;
+}
+
+/// Computes a pass over so many rows, where its backend computes best.
+pub(crate) fn run<D: Decoder, R: Send + 'static>(
+    decoder: &Arc<D>,
+    rows: usize,
+    pass: impl FnOnce(&D) -> R + Send + 'static,
+) -> R {
+    let weights = decoder.clone();
+    // A weight takes as long to read as to multiply eight times.
+    let work = (rows + 8) * decoder.weights();
+    backend::run::<D::Backend, _>(decoder.threads(), work, move || pass(&weights))
+}
+
+/// What the first layer takes of tokens, of which the first stands at position `at` of the output.
+fn embed<D: Decoder>(decoder: &D, tokens: &[Token], at: usize) -> Result<Tensor<D::Backend, 2>> {
+    for (i, &token) in tokens.iter().enumerate() {
+        decoder.vocabulary().check(token, || format!("at position {} of the output", at + i))?;
+    }
+    Ok(decoder.embed(tokens))
+}
+
+/// Refuses a pass of no tokens, and one beyond the limit of a session.
+fn check_pass(name: &'static str, before: usize, new: usize, limit: usize) -> Result<()> {
+    if new > 0 && before + new <= limit {
+        return Ok(());
+    }
+    let found = format!("{new} new tokens after {before}");
+    Err(Error::Setting { name, found, expected: "at least one, and no more in all than the session was begun for" })
+}
+
+/// What a session says after a pass of it has panicked.
+fn lost() -> Error {
+    Error::model("a pass of this session panicked before: it cannot go on")
+}
+
+/// Refuses a session that takes more memory than is free, where that is the memory of this process.
+fn check_memory<D: Decoder>(decoder: &D, source: usize, tokens: usize) -> Result<()> {
+    /// Asking what is free takes longer than finding out about less.
+    const WORTH_ASKING: u64 = 64 << 20;
+    let needed = decoder.bytes_for(source, tokens);
+    if needed < WORTH_ASKING || !memory::is_host::<D::Backend>(decoder.device()) {
+        return Ok(());
+    }
+    let too_much = |free: u64| {
+        let free = memory::gigabytes(free);
+        let reason = format!("{free} are free; a shorter source or a smaller `max_new_tokens` takes less");
+        Error::Memory { needed, reason }
+    };
+    memory::check(needed).map_err(too_much)
+}

@@ -1,0 +1,75 @@
+use burn::tensor::{Tensor, backend::Backend};
+
+use super::{cache::Cache, loader::Loader, norm::RmsNorm, position::Bias, projection::Projection};
+use crate::error::Result;
+
+/// How attention is divided.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Heads {
+    pub(crate) count: usize,
+    /// Of queries, keys and values of one head.
+    pub(crate) width: usize,
+}
+
+impl Heads {
+    /// The width of all heads together.
+    pub(crate) fn all(self) -> usize {
+        self.count * self.width
+    }
+}
+
+/// Multi-head attention without a scaling of the scores and without biases in the projections, with the norm before it.
+pub(crate) struct Attention<B: Backend> {
+    norm: RmsNorm<B>,
+    /// What is projected from the rows that attend: queries, and keys and values if they attend to each other.
+    input: Projection<B>,
+    output: Projection<B>,
+    heads: Heads,
+}
+
+/// The rows of one session that attend, and what they attend to.
+pub(crate) struct Attending<'a, B: Backend> {
+    pub(crate) rows: usize,
+    pub(crate) cache: &'a Cache<B>,
+    /// How many keys of the cache are looked at.
+    pub(crate) count: usize,
+    pub(crate) bias: Option<&'a Bias<'a, B>>,
+}
+
+impl<B: Backend> Attention<B> {
+    /// Reads the projection of `inputs` (queries, or queries, keys and values), and that of what was found.
+    pub(crate) fn load(
+        loader: &Loader<'_, B>,
+        norm: RmsNorm<B>,
+        inputs: &[String],
+        output: String,
+        width: usize,
+        heads: Heads,
+    ) -> Result<Self> {
+        let input = Projection::load(loader, inputs, [heads.all(), width])?;
+        Ok(Self { norm, input, output: Projection::load(loader, &[output], [width, heads.all()])?, heads })
+    }
+
+    /// The projections of `x` (`[rows, width]`) after the norm, `[rows, heads · width]` each.
+    pub(crate) fn project<const N: usize>(&self, x: Tensor<B, 2>) -> [Tensor<B, 2>; N] {
+        self.input.forward_parts(self.norm.forward(x))
+    }
+
+    /// What queries (`[rows, heads · width]`, one session after the other) find, each in the cache of its session, projected to
+    /// `[rows, width]`.
+    pub(crate) fn attend(&self, query: Tensor<B, 2>, parts: &[Attending<'_, B>]) -> Tensor<B, 2> {
+        let look = |query, part: &Attending<'_, B>| part.cache.attend(query, part.count, part.bias, self.heads.count);
+        let found = match parts {
+            [part] => look(query, part),
+            parts => {
+                let mut at = 0;
+                let of = |part: &Attending<'_, B>| {
+                    at += part.rows;
+                    look(query.clone().narrow(0, at - part.rows, part.rows), part)
+                };
+                Tensor::cat(parts.iter().map(of).collect(), 0)
+            }
+        };
+        self.output.forward(found)
+    }
+}
