@@ -47,9 +47,9 @@ fn check<B: Backend>(name: &str, what: Check) {
     for case in expected.cases {
         let source = Source::new(case.source);
         let encoded = model.encode(&source).unwrap();
-        let mut rows = encoded.chunks(model.config().d_model);
-        assert!(difference(rows.next().unwrap(), &case.encoder_first_row) < 1e-4, "{name}: encoder");
-        assert!(difference(rows.next_back().unwrap(), &case.encoder_last_row) < 1e-4, "{name}: encoder");
+        let d_model = model.config().d_model;
+        assert!(difference(&encoded[..d_model], &case.encoder_first_row) < 1e-4, "{name}: encoder");
+        assert!(difference(&encoded[encoded.len() - d_model..], &case.encoder_last_row) < 1e-4, "{name}: encoder");
 
         if what == Check::EncoderOnly {
             continue;
