@@ -22,6 +22,7 @@
 
 mod boxed;
 mod cancel;
+mod encode;
 mod error;
 mod event;
 mod generation;
@@ -49,6 +50,7 @@ mod vocabulary;
 
 pub use boxed::BoxedPair;
 pub use cancel::{CancelGuard, CancelToken};
+pub use encode::Encode;
 pub use error::{Error, Result};
 pub use event::{Event, Role};
 pub use generation::Generation;

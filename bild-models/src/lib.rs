@@ -7,53 +7,29 @@
 //! - [`TextGenerator`] goes from text to text with a pair and a tokenizer.
 //!
 //! Decoding is greedy unless a policy says otherwise; there is no beam search.
+//!
+//! # The rooms
+//!
+//! Arrows go one way: a family (`t5`) is built on `decode` (sessions, early exit, look-up over any decoder), that on `nn` (what
+//! families are built of), that on `backend` (what a backend does its own way). Beside them stand `checkpoint` (where weights
+//! come from), `text` (tokenizers, text in and text out) and `files`.
 #![deny(unsafe_code)]
 #![warn(missing_docs, unreachable_pub)]
 
 mod backend;
 mod checkpoint;
-mod cleanup;
-mod config;
-#[cfg(feature = "cuda")]
-mod cuda;
 mod decode;
 mod error;
-#[cfg(feature = "flex")]
-mod flex;
-mod foreign;
-mod generation;
-#[cfg(any(feature = "cuda", feature = "wgpu"))]
-mod gpu;
-#[cfg(feature = "hub")]
-mod hub;
-#[cfg(feature = "flex")]
-mod kernel;
-mod memory;
-mod names;
+mod files;
 mod nn;
-mod options;
-mod panics;
-mod partial_text;
-mod pickle;
-mod precision;
-mod pytorch;
-mod safetensors;
-mod sentencepiece;
-mod stops;
 mod t5;
 mod text;
-mod text_request;
-#[cfg_attr(not(feature = "flex"), allow(dead_code))] // only flex computes in them
-mod threads;
-mod tokenizer;
-mod tokenizer_config;
-mod weights;
 
 /// What the benchmarks reach into. Not part of the interface: it may change at any time.
 #[cfg(feature = "flex")]
 #[doc(hidden)]
 pub mod internals {
-    pub use crate::kernel::{Int8Panels, PANEL, Panels};
+    pub use crate::backend::kernel::{Int8Panels, PANEL, Panels};
 
     /// Computes something as a pass of a model is computed.
     pub fn compute_in<R: Send + 'static>(threads: &crate::Threads, pass: impl FnOnce() -> R + Send + 'static) -> R {
@@ -61,21 +37,17 @@ pub mod internals {
     }
 }
 
+#[cfg(feature = "cuda")]
+pub use backend::Cuda;
+#[cfg(feature = "wgpu")]
+pub use backend::Wgpu;
+pub use backend::{LoadOptions, Precision, Progress, Threads};
 pub use checkpoint::Checkpoint;
-pub use config::{Head, T5Config};
+#[cfg(feature = "hub")]
+pub use checkpoint::Hub;
 pub use decode::{EarlyExit, EarlyExitSession, LookIn, NgramLookup, NgramLookupSession};
 pub use error::LoadError;
-#[cfg(feature = "cuda")]
-pub use gpu::Cuda;
-#[cfg(feature = "wgpu")]
-pub use gpu::Wgpu;
-#[cfg(feature = "hub")]
-pub use hub::Hub;
 pub use nn::Activation;
-pub use options::LoadOptions;
-pub use precision::Precision;
-pub use t5::{T5, T5Session};
-pub use text::{TextGenerator, TextOutput, TextStream};
-pub use text_request::TextRequest;
-pub use threads::Threads;
-pub use tokenizer::Tokenizer;
+pub use t5::{Head, T5, T5Config, T5Session};
+#[cfg(any(feature = "tokenizers", feature = "sentencepiece"))]
+pub use text::{TextGenerator, TextOutput, TextRequest, TextStream, Tokenizer};

@@ -9,7 +9,7 @@ use std::{
 };
 
 use bild_core::{Generator, NoDraft, Source};
-use bild_models::{Checkpoint, T5, Tokenizer};
+use bild_models::{Checkpoint, T5, T5Config, Tokenizer};
 use bild_policies::{GenerationConfig, Lossless};
 use common::{TestBackend, config, fixture, write_checkpoint};
 use proptest::prelude::*;
@@ -304,9 +304,10 @@ fn names_that_a_wrapper_has_changed() {
     let greedy = |change: &dyn Fn(&mut Tensors)| {
         let directory = tempfile::tempdir().unwrap();
         write_checkpoint(directory.path(), &config(json!({"tie_word_embeddings": false})), 5, change);
-        let checkpoint = Checkpoint::open(directory.path()).unwrap();
-        let generator = Generator::new((NoDraft, common::load(directory.path())), Lossless::default()).unwrap();
-        (generator.generate(&Source::new([3, 9, 1])).unwrap().tokens, checkpoint.warnings().to_vec())
+        let model = common::load(directory.path());
+        let warnings = model.warnings().to_vec();
+        let generator = Generator::new((NoDraft, model), Lossless::default()).unwrap();
+        (generator.generate(&Source::new([3, 9, 1])).unwrap().tokens, warnings)
     };
     let (expected, none) = greedy(&|_| {});
     assert!(none.is_empty(), "{none:?}");
@@ -364,8 +365,8 @@ fn names_that_a_wrapper_has_changed() {
 fn an_adapter_beside_a_model_is_a_warning() {
     let directory = sound();
     fs::write(directory.path().join("adapter_config.json"), "{}").unwrap();
-    let checkpoint = Checkpoint::open(directory.path()).unwrap();
-    assert_says(&checkpoint.warnings()[0], &["adapter_config.json describes an adapter, which is not read"]);
+    let model = common::load(directory.path());
+    assert_says(&model.warnings()[0], &["adapter_config.json describes an adapter, which is not read"]);
 }
 
 /// Editors of some systems put a mark before a text.
@@ -381,7 +382,7 @@ fn a_byte_order_mark_is_no_text() {
         let path = directory.path().join(file);
         fs::write(&path, [&b"\xef\xbb\xbf"[..], &fs::read(&path).unwrap()].concat()).unwrap();
     }
-    assert_eq!(Checkpoint::open(directory.path()).unwrap().config().end, [1, 5]);
+    assert_eq!(T5Config::of(&Checkpoint::open(directory.path()).unwrap()).unwrap().end, [1, 5]);
     let wide: Vec<u8> = "\u{feff}{}".encode_utf16().flat_map(u16::to_le_bytes).collect();
     fs::write(directory.path().join("config.json"), wide).unwrap();
     assert_says(&sentence(directory.path()), &["config.json is broken: it is text in UTF-16"]);
@@ -440,7 +441,8 @@ fn generation_config_goes_first() {
     let write = |json: &str| fs::write(directory.path().join("generation_config.json"), json).unwrap();
     write(r#"{"decoder_start_token_id": 3, "eos_token_id": [1, 99, 5]}"#);
     let checkpoint = Checkpoint::open(directory.path()).unwrap();
-    assert_eq!((checkpoint.config().start, &checkpoint.config().end[..]), (3, &[1, 5][..]));
+    let config = T5Config::of(&checkpoint).unwrap();
+    assert_eq!((config.start, &config.end[..]), (3, &[1, 5][..]));
     write(r#"{"eos_token_id": 1}"#);
     assert_says(&sentence(directory.path()), &["generation_config.json", "`decoder_start_token_id` is missing"]);
     write(r#"{"bos_token_id": 3, "eos_token_id": "end"}"#);

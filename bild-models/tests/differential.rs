@@ -197,15 +197,16 @@ fn configurations_mean_what_the_version_that_wrote_them_means() {
             fs::write(directory.path().join("generation_config.json"), generation.to_string()).unwrap();
         }
         let checkpoint = Checkpoint::open(directory.path());
-        if let (Ok(checkpoint), Some(expected)) = (&checkpoint, &records.reads[case.reads[&case.follows]]) {
+        let config = checkpoint.as_ref().ok().and_then(|checkpoint| T5Config::of(checkpoint).ok());
+        if let (Some(config), Some(expected)) = (&config, &records.reads[case.reads[&case.follows]]) {
             let mut expected = expected.clone();
             match expected[10].as_str() {
                 Some("swish") => expected[10] = "silu".into(),
                 Some("gelu_pytorch_tanh") => expected[10] = "gelu_new".into(),
                 _ => {}
             }
-            if reads(checkpoint.config()) != expected {
-                wrong.push(format!("{}: read as {:?}, expected {expected:?}", case.case, checkpoint.config()));
+            if reads(config) != expected {
+                wrong.push(format!("{}: read as {:?}, expected {expected:?}", case.case, config));
             }
         }
         let found = checkpoint.map_err(Into::into).and_then(|checkpoint| decode(&checkpoint, &records.sources));

@@ -43,6 +43,6 @@ fn a_fused_model_is_refused_when_it_is_loaded() {
     let refused = T5::<Fused>::load(&checkpoint, &Default::default()).map(drop).unwrap_err();
     assert!(matches!(refused, LoadError::SelfTest { .. }), "{refused}");
     assert!(refused.to_string().contains("computes wrongly here: logits of up to"), "{refused}");
-    let options = LoadOptions::default().self_test(false);
+    let options = LoadOptions::default().with_self_test(false);
     T5::<Fused>::load_with(&checkpoint, &Default::default(), &options).unwrap();
 }

@@ -14,7 +14,7 @@ use std::{
     thread,
 };
 
-use bild_models::{Checkpoint, Hub};
+use bild_models::{Checkpoint, Hub, T5Config};
 use common::fixture;
 use serde_json::json;
 
@@ -54,7 +54,7 @@ impl Server {
     }
 
     fn hub(&self, cache: &Path) -> Hub {
-        Hub::from_env().endpoint(&self.endpoint).cache(cache).offline(false).progress(false)
+        Hub::from_env().with_endpoint(&self.endpoint).with_cache(cache).with_offline(false).with_progress(false)
     }
 }
 
@@ -109,17 +109,17 @@ fn what_is_fetched_once_is_in_the_cache() {
     let (server, cache) = (Server::start("t5-v1_1", None), tempfile::tempdir().unwrap());
     let hub = server.hub(cache.path());
     let fetched = hub.checkpoint("owner/tiny").unwrap();
-    assert_eq!(fetched.config(), Checkpoint::open(fixture("t5-v1_1")).unwrap().config());
+    assert_eq!(T5Config::of(&fetched).unwrap(), T5Config::of(&Checkpoint::open(fixture("t5-v1_1")).unwrap()).unwrap());
     let asked = server.asked();
     assert!(asked.iter().any(|path| path.ends_with("model-00002-of-00002.safetensors")), "{asked:?}");
     assert!(!asked.iter().any(|path| path.contains("flax") || path.contains("fp16") || path.contains("expected")));
 
     hub.checkpoint("owner/tiny").unwrap();
     assert_eq!(server.asked(), ["/api/models/owner/tiny/revision/main"], "nothing is fetched twice");
-    hub.clone().offline(true).checkpoint("owner/tiny").unwrap();
-    hub.clone().offline(true).revision(COMMIT).checkpoint("owner/tiny").unwrap();
+    hub.clone().with_offline(true).checkpoint("owner/tiny").unwrap();
+    hub.clone().with_offline(true).with_revision(COMMIT).checkpoint("owner/tiny").unwrap();
     assert!(server.asked().is_empty(), "offline, nothing is asked for");
-    hub.endpoint("http://127.0.0.1:9").checkpoint("owner/tiny").unwrap(); // nobody answers there
+    hub.with_endpoint("http://127.0.0.1:9").checkpoint("owner/tiny").unwrap(); // nobody answers there
 
     // The layout is that of Python's huggingface_hub.
     let repository = cache.path().join("models--owner--tiny");
@@ -130,24 +130,24 @@ fn what_is_fetched_once_is_in_the_cache() {
 #[test]
 fn a_revision_is_a_checkpoint_of_its_own() {
     let (server, cache) = (Server::start("t5-v1_0", None), tempfile::tempdir().unwrap());
-    let hub = server.hub(cache.path()).revision("v2");
+    let hub = server.hub(cache.path()).with_revision("v2");
     hub.checkpoint("owner/tiny").unwrap();
     assert!(server.asked().iter().skip(1).all(|path| path.contains(OTHER_COMMIT)));
-    let main = hub.clone().offline(true).revision("main").checkpoint("owner/tiny").unwrap_err().to_string();
+    let main = hub.clone().with_offline(true).with_revision("main").checkpoint("owner/tiny").unwrap_err().to_string();
     assert!(main.contains("owner/tiny (revision main)") && main.contains("not in the cache"), "{main}");
-    hub.offline(true).checkpoint("owner/tiny").unwrap();
+    hub.with_offline(true).checkpoint("owner/tiny").unwrap();
 }
 
 #[test]
 fn a_token_opens_what_is_closed() {
     let (server, cache) = (Server::start("mt5", Some("hf_secret")), tempfile::tempdir().unwrap());
     let nobody =
-        server.hub(cache.path()).endpoint("http://127.0.0.1:1").checkpoint("owner/tiny").unwrap_err().to_string();
+        server.hub(cache.path()).with_endpoint("http://127.0.0.1:1").checkpoint("owner/tiny").unwrap_err().to_string();
     assert!(nobody.contains("reachable") && !nobody.contains("HF_TOKEN"), "{nobody}");
-    let refused = server.hub(cache.path()).token("hf_wrong").checkpoint("owner/tiny").unwrap_err().to_string();
-    assert!(!format!("{:?}", server.hub(cache.path()).token("hf_secret")).contains("hf_secret"));
+    let refused = server.hub(cache.path()).with_token("hf_wrong").checkpoint("owner/tiny").unwrap_err().to_string();
+    assert!(!format!("{:?}", server.hub(cache.path()).with_token("hf_secret")).contains("hf_secret"));
     assert!(refused.contains("401") && refused.contains("HF_TOKEN") && !refused.contains("hf_wrong"), "{refused}");
-    server.hub(cache.path()).token("hf_secret").checkpoint("owner/tiny").unwrap();
+    server.hub(cache.path()).with_token("hf_secret").checkpoint("owner/tiny").unwrap();
 }
 
 #[test]
@@ -158,7 +158,8 @@ fn names_that_are_none() {
         assert!(sentence.contains("not a name on the hub"), "{sentence}");
     }
     for revision in ["", "../main", "a b"] {
-        let sentence = server.hub(cache.path()).revision(revision).checkpoint("owner/tiny").unwrap_err().to_string();
+        let sentence =
+            server.hub(cache.path()).with_revision(revision).checkpoint("owner/tiny").unwrap_err().to_string();
         assert!(sentence.contains("not the name of a revision"), "{sentence}");
     }
     assert!(server.asked().is_empty());

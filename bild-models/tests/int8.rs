@@ -22,7 +22,7 @@ fn load_with<B: Backend>(directory: &Path, options: &LoadOptions) -> T5<B> {
 }
 
 fn int8() -> LoadOptions {
-    LoadOptions::default().precision(Precision::Int8)
+    LoadOptions::default().with_precision(Precision::Int8)
 }
 
 /// The logits after each of `tokens`.
@@ -70,9 +70,9 @@ fn sizes() -> Value {
 #[test]
 fn a_row_has_the_same_bits_alone_and_in_a_pass_that_threads_share() {
     for precision in [Precision::F32, Precision::Int8] {
-        let options = LoadOptions::default().precision(precision);
-        let model = random_model(sizes(), 5, &options.clone().threads(Threads::new(3).unwrap()));
-        let serial = random_model(sizes(), 5, &options.threads(Threads::new(1).unwrap()));
+        let options = LoadOptions::default().with_precision(precision);
+        let model = random_model(sizes(), 5, &options.clone().with_threads(Threads::new(3).unwrap()));
+        let serial = random_model(sizes(), 5, &options.with_threads(Threads::new(1).unwrap()));
         let mut numbers = Numbers(8);
         let (source, tokens) = (Source::new(numbers.tokens(90, 6000)), numbers.tokens(17, 6000));
         let together = logits(&model, &source, &tokens);
@@ -96,7 +96,7 @@ fn lossless_equals_greedy_whatever_either_model_is_held_in() {
             .into_iter()
             .enumerate()
     {
-        let options = |precision| LoadOptions::default().precision(precision);
+        let options = |precision| LoadOptions::default().with_precision(precision);
         for seed in 0..4 {
             let big = random_model(json!({}), 100 + seed, &options(big));
             // The same weights, so that many drafts stand.
@@ -116,7 +116,7 @@ fn lossless_equals_greedy_whatever_either_model_is_held_in() {
 
 #[test]
 fn generations_in_many_threads_write_what_one_writes() {
-    let model = random_model(sizes(), 9, &int8().threads(Threads::new(2).unwrap()));
+    let model = random_model(sizes(), 9, &int8().with_threads(Threads::new(2).unwrap()));
     let settings = Settings::default().with_max_new_tokens(12);
     let generator = Generator::new((model.clone(), model), Lossless::default()).unwrap().with_settings(settings);
     let source = |i: usize| Source::new(Numbers(i as u64).tokens(10 + i, 6000));

@@ -35,7 +35,7 @@ fn loading_peaks_at_the_model() {
     for (precision, expected) in [(Precision::F32, bytes), (Precision::Int8, bytes / 4)] {
         let before = MEMORY.current_usage();
         MEMORY.reset_peak_usage();
-        let options = options.clone().precision(precision);
+        let options = options.clone().with_precision(precision);
         let model = T5::<TestBackend>::load_with(&checkpoint, &Default::default(), &options).unwrap();
         let (peak, held) = (MEMORY.peak_usage() - before, MEMORY.current_usage() - before);
         drop(model);

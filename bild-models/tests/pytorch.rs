@@ -192,7 +192,7 @@ fn a_model_in_a_dictionary_of_its_own() {
             ];
         });
         assert_eq!(greedy(load(nested.path()).unwrap()), expected, "{outer}");
-        let warnings = Checkpoint::open(nested.path()).unwrap().warnings().to_vec();
+        let warnings = load(nested.path()).unwrap().warnings().to_vec();
         assert!(warnings.len() == 1 && warnings[0].contains("`optimizer.state.exp_avg`"), "{warnings:?}");
     }
     let both = folder(|entries, _| {

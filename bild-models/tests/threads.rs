@@ -29,7 +29,7 @@ fn model_of(encoder_layers: usize, threads: Threads) -> T5<Flex> {
         "vocab_size": 8000, "d_model": 128, "d_kv": 16, "num_heads": 4, "d_ff": 256, "num_layers": encoder_layers
     });
     write_checkpoint(directory.path(), &config(shape), 1, |_| {});
-    let options = LoadOptions::default().threads(threads);
+    let options = LoadOptions::default().with_threads(threads);
     T5::load_with(&Checkpoint::open(directory.path()).unwrap(), &Default::default(), &options).unwrap()
 }
 

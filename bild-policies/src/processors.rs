@@ -1,7 +1,7 @@
 //! The logits processors that users of a generator expect, as transformers defines them: the decoder's start token counts as
 //! one that was written before.
 
-use bild_core::{Error, LogitsProcessor, Prefix, Result, Token, Vocabulary};
+use bild_core::{Encode, Error, LogitsProcessor, Prefix, Result, Token, Vocabulary};
 
 fn forbid(logits: &mut [f32], token: Token) {
     if let Some(logit) = logits.get_mut(token as usize) {
@@ -284,6 +284,41 @@ fn completing(sequence: &[Token], prefix: &Prefix<'_>) -> Option<Token> {
 /// a token beside others is refused, because it was meant otherwise.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BadWords(pub Vec<Vec<Token>>);
+
+impl BadWords {
+    /// Words in the forms that they take in a text: as they are, in lower case and with a capital; at the beginning of a word
+    /// and after a mark. Words of which they are a part stay.
+    ///
+    /// ```no_run
+    /// # fn example(tokenizer: &impl bild_core::Encode) -> bild_core::Result<()> {
+    /// let settings = bild_core::Settings::default()
+    ///     .with_processor(bild_policies::processors::BadWords::words(tokenizer, ["damn", "Hell"])?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If the tokenizer fails.
+    pub fn words<W: AsRef<str>>(tokenizer: &impl Encode, words: impl IntoIterator<Item = W>) -> Result<Self> {
+        const MARK: &str = "(";
+        let mark = tokenizer.encode_plain(MARK)?;
+        let mut forms: Vec<Vec<Token>> = Vec::new();
+        for word in words {
+            let word = word.as_ref().trim();
+            let lower = word.to_lowercase();
+            let capital: String = lower.chars().take(1).flat_map(char::to_uppercase).chain(lower.chars().skip(1)).collect();
+            for form in [word, &lower, &capital] {
+                forms.push(tokenizer.encode_plain(form)?);
+                forms.extend(tokenizer.encode_plain(&format!("{MARK}{form}"))?.strip_prefix(&mark[..]).map(<[_]>::to_vec));
+            }
+        }
+        forms.retain(|form| !form.is_empty());
+        forms.sort_unstable();
+        forms.dedup();
+        Ok(Self(forms))
+    }
+}
 
 impl LogitsProcessor for BadWords {
     fn process(&self, prefix: &Prefix<'_>, logits: &mut [f32]) {

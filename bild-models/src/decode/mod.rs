@@ -4,6 +4,10 @@ mod early_exit;
 mod lookup;
 mod self_test;
 mod session;
+#[cfg(all(test, feature = "flex", feature = "safetensors", feature = "tokenizers"))]
+mod tests;
+#[cfg(all(test, feature = "flex", feature = "safetensors", feature = "tokenizers"))]
+mod toy;
 
 use std::{ops::Range, sync::Arc};
 
@@ -13,7 +17,10 @@ use burn::tensor::{
     backend::{Backend, BackendTypes},
 };
 
-use crate::{Threads, backend, memory};
+use crate::{
+    Threads,
+    backend::{self, memory},
+};
 
 pub use early_exit::{EarlyExit, EarlyExitSession};
 pub use lookup::{LookIn, NgramLookup, NgramLookupSession};
@@ -97,6 +104,44 @@ pub trait DecoderModel: Clone + Send + Sync {
     /// The weights, shared.
     fn decoder(&self) -> &Arc<Self::Decoder>;
 }
+
+/// Makes `$model<B>`, whose field `weights` is an `Arc` of the decoder `$weights<B>`, draft and verify.
+macro_rules! drafts_and_verifies {
+    ($model:ident, $weights:ident) => {
+        impl<B: Backend> $crate::decode::DecoderModel for $model<B> {
+            type Decoder = $weights<B>;
+
+            fn decoder(&self) -> &std::sync::Arc<$weights<B>> {
+                &self.weights
+            }
+        }
+
+        impl<B: Backend> bild_core::Model for $model<B> {
+            type Session = $crate::decode::Session<$weights<B>>;
+
+            fn begin(&self, source: &Source, limit: &SessionLimit) -> Result<Self::Session> {
+                $crate::decode::Session::begin(&self.weights, source, limit)
+            }
+
+            fn bytes_for(&self, source: usize, tokens: usize) -> u64 {
+                $crate::decode::Decoder::bytes_for(&*self.weights, source, tokens)
+            }
+        }
+
+        impl<B: Backend> bild_core::DraftModel for $model<B> {
+            fn speaks(&self) -> Option<&Vocabulary> {
+                Some($crate::decode::Decoder::vocabulary(&*self.weights))
+            }
+        }
+
+        impl<B: Backend> bild_core::VerifierModel for $model<B> {
+            fn vocabulary(&self) -> &Vocabulary {
+                $crate::decode::Decoder::vocabulary(&*self.weights)
+            }
+        }
+    };
+}
+pub(crate) use drafts_and_verifies;
 
 /// Computes a pass over so many rows, where its backend computes best.
 pub(crate) fn run<D: Decoder, R: Send + 'static>(

@@ -9,14 +9,14 @@ pub(crate) enum Cache<B: Backend> {
     /// `[limit, heads · width]` each; `None` only while they are written.
     Plain(Option<[Tensor<B, 2>; 2]>),
     #[cfg(feature = "flex")]
-    Kernel(crate::kernel::KeysValues),
+    Kernel(crate::backend::kernel::KeysValues),
 }
 
 impl<B: Backend> Cache<B> {
     pub(crate) fn new(limit: usize, heads: Heads, threads: &Threads, device: &B::Device) -> Self {
         #[cfg(feature = "flex")]
-        if crate::flex::is_flex::<B>() {
-            let keys_values = crate::kernel::KeysValues::new(limit, heads.count, heads.width, threads.clone());
+        if crate::backend::is_flex::<B>() {
+            let keys_values = crate::backend::kernel::KeysValues::new(limit, heads.count, heads.width, threads.clone());
             return Self::Kernel(keys_values);
         }
         let _ = threads;
@@ -27,8 +27,8 @@ impl<B: Backend> Cache<B> {
     /// How many numbers one with room for `limit` rows takes.
     pub(crate) fn numbers(limit: usize, heads: Heads) -> f64 {
         #[cfg(feature = "flex")]
-        if crate::flex::is_flex::<B>() {
-            return crate::kernel::KeysValues::numbers(limit, heads.count, heads.width);
+        if crate::backend::is_flex::<B>() {
+            return crate::backend::kernel::KeysValues::numbers(limit, heads.count, heads.width);
         }
         2.0 * limit as f64 * (heads.count * heads.width) as f64
     }
@@ -50,7 +50,7 @@ impl<B: Backend> Cache<B> {
                 *rows = Some([old_keys.slice_assign(place(), keys), old_values.slice_assign(place(), values)]);
             }
             #[cfg(feature = "flex")]
-            Self::Kernel(rows) => crate::flex::write(rows, &keys, &values, at).expect("flex alone has these"),
+            Self::Kernel(rows) => crate::backend::flex::write(rows, &keys, &values, at).expect("flex alone has these"),
         }
     }
 
@@ -68,7 +68,8 @@ impl<B: Backend> Cache<B> {
             Self::Plain(rows) => rows.clone().expect("they are put back after each write"),
             #[cfg(feature = "flex")]
             Self::Kernel(rows) => {
-                return crate::flex::attend(rows, &query, count, bias.map(Bias::kernel)).expect("flex alone has these");
+                return crate::backend::flex::attend(rows, &query, count, bias.map(Bias::kernel))
+                    .expect("flex alone has these");
             }
         };
         let [rows, width] = query.dims();

@@ -65,7 +65,7 @@ impl<B: Backend> FeedForward<B> {
 fn gated<B: Backend>(activation: Activation, gate: Tensor<B, 2>, up: Tensor<B, 2>) -> Tensor<B, 2> {
     #[cfg(feature = "flex")]
     if activation == Activation::GeluTanh
-        && let Some(product) = crate::flex::gated_gelu(&gate, &up)
+        && let Some(product) = crate::backend::flex::gated_gelu(&gate, &up)
     {
         return product;
     }

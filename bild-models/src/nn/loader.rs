@@ -1,28 +1,76 @@
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use burn::tensor::{Tensor, TensorData, backend::Backend};
 
-use crate::{
-    Checkpoint, LoadOptions, Precision,
-    backend::is_flex,
-    error::{LoadError, Result},
-    memory,
-};
 #[cfg(feature = "flex")]
-use crate::{Threads, kernel::PANEL};
+use crate::backend::{Threads, kernel::PANEL};
+use crate::{
+    LoadOptions, Precision, Progress,
+    backend::{is_flex, memory},
+    checkpoint::Tensors,
+    error::{LoadError, Result},
+};
 
-/// Reads tensors of a checkpoint onto a device.
+/// Reads tensors onto a device.
 pub(crate) struct Loader<'a, B: Backend> {
-    checkpoint: &'a Checkpoint,
+    tensors: &'a Tensors<'a>,
     device: &'a B::Device,
     options: &'a LoadOptions,
+    /// How many weights are read, and will be.
+    done: AtomicU64,
+    total: u64,
 }
 
 impl<'a, B: Backend> Loader<'a, B> {
-    pub(crate) fn new(checkpoint: &'a Checkpoint, device: &'a B::Device, options: &'a LoadOptions) -> Self {
-        Self { checkpoint, device, options }
+    /// A loader that will read the tensors of these names. Refuses a model that is larger than the memory left, where the backend
+    /// keeps it in the memory of this process.
+    pub(crate) fn new<'n>(
+        tensors: &'a Tensors<'a>,
+        names: impl Iterator<Item = &'n str>,
+        device: &'a B::Device,
+        options: &'a LoadOptions,
+    ) -> Result<Self> {
+        let sizes = names.map(|name| tensors.elements(name));
+        let (total, largest) =
+            sizes.fold((0u64, 0), |(sum, largest), size| (sum.saturating_add(size), largest.max(size)));
+        let loader = Self { tensors, device, options, done: AtomicU64::new(0), total };
+        loader.check_memory(largest)?;
+        Ok(loader)
+    }
+
+    fn check_memory(&self, largest: u64) -> Result<()> {
+        if !memory::is_host::<B>(self.device) {
+            return Ok(());
+        }
+        // The tensor under way may be held twice.
+        let numbers = self.total.saturating_add(largest);
+        let needed = match self.options.precision {
+            Precision::Int8 if is_flex::<B>() => numbers,
+            _ => numbers.saturating_mul(size_of::<f32>() as u64),
+        };
+        memory::check(needed).map_err(|free| LoadError::Memory {
+            path: self.tensors.directory().into(),
+            needed: memory::gigabytes(needed),
+            free: memory::gigabytes(free),
+        })
+    }
+
+    /// Counts a tensor that was read.
+    fn was_read(&self, numbers: usize) {
+        let done = self.done.fetch_add(numbers as u64, Ordering::Relaxed) + numbers as u64;
+        if let Some(progress) = &self.options.progress {
+            progress(Progress { done, total: self.total });
+        }
+    }
+
+    fn read(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        let values = self.tensors.read(name, shape)?;
+        self.was_read(values.len());
+        Ok(values)
     }
 
     pub(crate) fn tensor<const D: usize>(&self, name: &str, shape: [usize; D]) -> Result<Tensor<B, D>> {
-        let values = self.checkpoint.read(name, &shape)?;
+        let values = self.read(name, &shape)?;
         Ok(Tensor::from_data(TensorData::new(values, shape), self.device))
     }
 
@@ -32,7 +80,7 @@ impl<'a, B: Backend> Loader<'a, B> {
         let panel = PANEL * shape[1];
         let mut begun = Vec::new();
         for name in names {
-            self.checkpoint.read_parts(name, &shape, panel, |rows| {
+            self.tensors.read_parts(name, &shape, panel, |rows| {
                 if begun.is_empty() && rows.len() == panel {
                     return push(rows);
                 }
@@ -43,6 +91,7 @@ impl<'a, B: Backend> Loader<'a, B> {
                     begun.drain(..panel);
                 }
             })?;
+            self.was_read(shape.iter().product());
         }
         if !begun.is_empty() {
             push(&begun);
@@ -56,7 +105,7 @@ impl<'a, B: Backend> Loader<'a, B> {
 
     /// As [`tensor`](Self::tensor), left on the host.
     pub(crate) fn values(&self, name: &str, shape: [usize; 2]) -> Result<Vec<f32>> {
-        self.checkpoint.read(name, &shape)
+        self.read(name, &shape)
     }
 
     #[cfg(feature = "flex")]
@@ -68,32 +117,10 @@ impl<'a, B: Backend> Loader<'a, B> {
         self.device
     }
 
-    /// Refuses a model of tensors of these names that is larger than the memory left, where the backend keeps it in the memory
-    /// of this process.
-    pub(crate) fn check_memory<'n>(&self, names: impl Iterator<Item = &'n str>) -> Result<()> {
-        if !memory::is_host::<B>(self.device) {
-            return Ok(());
-        }
-        let sizes = names.map(|name| self.checkpoint.elements(name));
-        let (sum, largest) =
-            sizes.fold((0u64, 0), |(sum, largest), size| (sum.saturating_add(size), largest.max(size)));
-        // The tensor under way may be held twice.
-        let numbers = sum.saturating_add(largest);
-        let needed = match self.options.precision {
-            Precision::Int8 if is_flex::<B>() => numbers,
-            _ => numbers.saturating_mul(size_of::<f32>() as u64),
-        };
-        memory::check(needed).map_err(|free| LoadError::Memory {
-            path: self.checkpoint.directory().into(),
-            needed: memory::gigabytes(needed),
-            free: memory::gigabytes(free),
-        })
-    }
-
     /// Two parts of loading, at once where a model lies in this process's memory: most of the time goes into its pages.
     pub(crate) fn both<X: Send, Y: Send>(&self, x: impl FnOnce() -> X + Send, y: impl FnOnce() -> Y + Send) -> (X, Y) {
         #[cfg(feature = "flex")]
-        if crate::flex::is_flex::<B>() {
+        if is_flex::<B>() {
             return self.options.threads.both(x, y);
         }
         (x(), y())

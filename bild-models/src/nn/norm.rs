@@ -19,7 +19,7 @@ impl<B: Backend> RmsNorm<B> {
     pub(crate) fn forward(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
         let _span = tracing::trace_span!("norm").entered();
         #[cfg(feature = "flex")]
-        if let Some(normed) = crate::flex::rms_norm(&x, &self.weight, self.epsilon) {
+        if let Some(normed) = crate::backend::flex::rms_norm(&x, &self.weight, self.epsilon) {
             return normed;
         }
         let mean_square = (x.clone() * x.clone()).mean_dim(1);

@@ -87,7 +87,7 @@ enum Table<B: Backend> {
 impl<B: Backend> Table<B> {
     fn new(values: Vec<f32>, heads: usize, device: &B::Device) -> Self {
         #[cfg(feature = "flex")]
-        if crate::flex::is_flex::<B>() {
+        if crate::backend::is_flex::<B>() {
             return Self::Kernel(values);
         }
         let shape = [heads, 1, values.len() / heads];
@@ -126,9 +126,9 @@ impl<B: Backend> Bias<'_, B> {
     }
 
     #[cfg(feature = "flex")]
-    pub(crate) fn kernel(&self) -> crate::kernel::Bias<'_> {
+    pub(crate) fn kernel(&self) -> crate::backend::kernel::Bias<'_> {
         let Table::Kernel(table) = &self.table.table else { unreachable!("a kernel's cache goes with its table") };
-        crate::kernel::Bias { table, width: 2 * self.table.limit, first: self.table.limit - 1 - self.first }
+        crate::backend::kernel::Bias { table, width: 2 * self.table.limit, first: self.table.limit - 1 - self.first }
     }
 }
 

@@ -5,8 +5,8 @@ use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
 
 use super::loader::Loader;
 #[cfg(feature = "flex")]
-use crate::kernel::{Int8Panels, Panels};
-use crate::{Precision, error::Result, precision::round_to_int8};
+use crate::backend::kernel::{Int8Panels, Panels};
+use crate::{Precision, backend::round_to_int8, error::Result};
 
 /// A product with a weight matrix and nothing else (T5 has no biases), or with several of the same shape one below the
 /// other, so that they are one product. The one place that decides how weights lie in memory.
@@ -24,7 +24,7 @@ impl<B: Backend> Projection<B> {
     pub(crate) fn load(loader: &Loader<'_, B>, names: &[String], shape: [usize; 2]) -> Result<Self> {
         let [outputs, width] = [names.len() * shape[0], shape[1]];
         #[cfg(feature = "flex")]
-        if crate::flex::is_flex::<B>() {
+        if crate::backend::is_flex::<B>() {
             return Ok(match loader.precision() {
                 Precision::F32 => {
                     let mut panels = Panels::new(outputs, width, loader.threads().clone());
@@ -54,9 +54,9 @@ impl<B: Backend> Projection<B> {
         match self {
             Self::Plain(weight) => x.matmul(weight.clone().transpose()),
             #[cfg(feature = "flex")]
-            Self::Panels(panels) => crate::flex::product(&x, |x| panels.product(x)).expect(FLEX_ALONE),
+            Self::Panels(panels) => crate::backend::flex::product(&x, |x| panels.product(x)).expect(FLEX_ALONE),
             #[cfg(feature = "flex")]
-            Self::Int8(panels) => crate::flex::product(&x, |x| panels.product(x)).expect(FLEX_ALONE),
+            Self::Int8(panels) => crate::backend::flex::product(&x, |x| panels.product(x)).expect(FLEX_ALONE),
         }
     }
 

@@ -1,18 +1,22 @@
 //! The T5 family: an encoder that reads the source once, and a decoder.
 
+mod config;
+mod names;
 mod stack;
 
 use std::{fmt, ops::Range, sync::Arc};
 
-use bild_core::{DraftModel, Error, Model, Result, SessionLimit, Source, Token, VerifierModel, Vocabulary};
+use bild_core::{Error, Result, SessionLimit, Source, Token, Vocabulary};
 use burn::tensor::{Tensor, backend::Backend};
 
 use crate::{
-    Checkpoint, Head, LoadError, LoadOptions, T5Config, Threads,
+    Checkpoint, LoadError, LoadOptions, Threads,
     backend::is_flex,
-    decode::{self, Decoder, DecoderModel, Part, Session},
+    checkpoint::Tensors,
+    decode::{self, Decoder, Part, Session, drafts_and_verifies},
     nn::{self, Cache, Loader, Projection},
 };
+pub use config::{Head, T5Config};
 use stack::{DecoderStack, DecoderState, EncoderStack};
 
 /// The names that the embedding goes by.
@@ -36,6 +40,7 @@ pub struct T5<B: Backend> {
 pub struct T5Weights<B: Backend> {
     config: T5Config,
     vocabulary: Vocabulary,
+    warnings: Vec<String>,
     device: B::Device,
     threads: Threads,
     /// `[vocab, d_model]`
@@ -76,18 +81,23 @@ impl<B: Backend> T5<B> {
     /// As [`load`](Self::load).
     pub fn load_with(checkpoint: &Checkpoint, device: &B::Device, options: &LoadOptions) -> Result<Self, LoadError> {
         #[cfg(feature = "cuda")]
-        crate::cuda::check::<B>()?;
+        crate::backend::cuda::check::<B>()?;
         decode::check_floats::<B>(device)?;
-        let config = checkpoint.config().clone();
+        let config = T5Config::of(checkpoint)?;
+        let tensors = Tensors::of(checkpoint, names::FAMILY)?;
+        let warnings: Vec<String> = checkpoint.warnings().iter().cloned().chain(tensors.warnings()).collect();
+        for warning in &warnings {
+            tracing::warn!(checkpoint = %checkpoint.directory().display(), "{warning}");
+        }
         let span = tracing::info_span!("load", layers = config.encoder_layers + config.decoder_layers);
         let _entered = span.enter();
-        check_layers(checkpoint, &config)?;
-        let loader = Loader::new(checkpoint, device, options);
-        let (embedding, head) = embedding_and_head(checkpoint, config.head);
+        check_layers(&tensors, &config)?;
+        let (embedding, head) = embedding_and_head(&tensors, config.head);
         let is_unused = |name: &&str| {
             (EMBEDDINGS.contains(name) && *name != embedding) || (*name == HEAD && embedding != HEAD && head.is_none())
         };
-        loader.check_memory(checkpoint.names().filter(|name| !is_unused(name)))?;
+        let used = tensors.read_names().filter(|name| !is_unused(name));
+        let loader = Loader::new(&tensors, used, device, options)?;
         let shape = [config.vocab_size, config.d_model];
         let embedding = || Projection::load(&loader, &[embedding.into()], shape);
         let head = || head.map(|name| Projection::load(&loader, &[name.into()], shape)).transpose();
@@ -101,7 +111,8 @@ impl<B: Backend> T5<B> {
             None => vocabulary,
         };
         let (device, threads) = (device.clone(), options.threads.clone());
-        let weights = Arc::new(T5Weights { config, vocabulary, device, threads, embedding, encoder, decoder, head });
+        let weights =
+            Arc::new(T5Weights { config, vocabulary, warnings, device, threads, embedding, encoder, decoder, head });
         if options.self_test && !is_flex::<B>() {
             // What stands for the encoder's states does not matter; the embedding of a few tokens is there already.
             let encoded = weights.embed(&decode::probe(shape[0]));
@@ -115,6 +126,12 @@ impl<B: Backend> T5<B> {
     /// The shape of the model.
     pub fn config(&self) -> &T5Config {
         &self.weights.config
+    }
+
+    /// What the checkpoint holds that has no effect, a sentence each, for whoever expects one: an adapter that is not merged into
+    /// the weights, tensors that no T5 has. They are also traced.
+    pub fn warnings(&self) -> &[String] {
+        &self.weights.warnings
     }
 
     /// The encoder's hidden states of a source after its final norm: `[tokens, d_model]`, row-major.
@@ -233,9 +250,9 @@ impl<B: Backend> Decoder for T5Weights<B> {
 }
 
 /// The tensor that is the embedding, and the one that is the head unless the embedding is.
-fn embedding_and_head(checkpoint: &Checkpoint, head: Head) -> (&'static str, Option<&'static str>) {
-    let stored = checkpoint.contains(HEAD);
-    match EMBEDDINGS.into_iter().find(|name| checkpoint.contains(name)) {
+fn embedding_and_head(tensors: &Tensors<'_>, head: Head) -> (&'static str, Option<&'static str>) {
+    let stored = tensors.contains(HEAD);
+    match EMBEDDINGS.into_iter().find(|name| tensors.contains(name)) {
         Some(embedding) => (embedding, Some(HEAD).filter(|_| stored && head != Head::Embedding)),
         // The two are one, stored by the other's name.
         None if stored && head != Head::Own => (HEAD, None),
@@ -244,14 +261,14 @@ fn embedding_and_head(checkpoint: &Checkpoint, head: Head) -> (&'static str, Opt
 }
 
 /// Refuses weights of more layers than the configuration has: read as they are, they would make another model.
-fn check_layers(checkpoint: &Checkpoint, config: &T5Config) -> Result<(), LoadError> {
-    for name in checkpoint.names() {
+fn check_layers(tensors: &Tensors<'_>, config: &T5Config) -> Result<(), LoadError> {
+    for name in tensors.names() {
         for (stack, layers) in [("encoder", config.encoder_layers), ("decoder", config.decoder_layers)] {
             let block = name.strip_prefix(stack).and_then(|name| name.strip_prefix(".block."));
             let number = block.and_then(|block| block.split('.').next()?.parse::<usize>().ok());
             if number.is_some_and(|number| number >= layers) {
                 return Err(LoadError::Tensor {
-                    path: checkpoint.path_of(name).into(),
+                    path: tensors.path_of(name).into(),
                     name: name.into(),
                     problem: format!("is of a layer that config.json does not have: its {stack} has {layers}"),
                 });
@@ -261,37 +278,7 @@ fn check_layers(checkpoint: &Checkpoint, config: &T5Config) -> Result<(), LoadEr
     Ok(())
 }
 
-impl<B: Backend> DecoderModel for T5<B> {
-    type Decoder = T5Weights<B>;
-
-    fn decoder(&self) -> &Arc<T5Weights<B>> {
-        &self.weights
-    }
-}
-
-impl<B: Backend> Model for T5<B> {
-    type Session = T5Session<B>;
-
-    fn begin(&self, source: &Source, limit: &SessionLimit) -> Result<T5Session<B>> {
-        Session::begin(&self.weights, source, limit)
-    }
-
-    fn bytes_for(&self, source: usize, tokens: usize) -> u64 {
-        self.weights.bytes_for(source, tokens)
-    }
-}
-
-impl<B: Backend> DraftModel for T5<B> {
-    fn speaks(&self) -> Option<&Vocabulary> {
-        Some(&self.weights.vocabulary)
-    }
-}
-
-impl<B: Backend> VerifierModel for T5<B> {
-    fn vocabulary(&self) -> &Vocabulary {
-        &self.weights.vocabulary
-    }
-}
+drafts_and_verifies!(T5, T5Weights);
 
 impl<B: Backend> fmt::Debug for T5<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -3,8 +3,9 @@ use std::ops::Range;
 use bild_core::SessionLimit;
 use burn::tensor::{Tensor, backend::Backend};
 
+use super::T5Config;
 use crate::{
-    T5Config, Threads,
+    Threads,
     decode::Part,
     error::Result,
     nn::{

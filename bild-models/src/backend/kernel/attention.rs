@@ -1,0 +1,399 @@
+//! Attention of a few rows over keys and values.
+
+use pulp::{Arch, Simd, WithSimd};
+use rayon::prelude::*;
+
+use super::{Rows, elementwise::exp, parts};
+use crate::backend::Threads;
+
+/// Keys and values are laid out in multiples of this, whatever vectors the CPU has, and sums over keys go by as many lanes.
+const LANES: usize = 16;
+
+/// Keys and values with room for a number of rows, laid out so that vectors go along the keys for the scores and along
+/// the entries of a value for what is found: neither needs a sum within a vector.
+pub(crate) struct KeysValues {
+    /// `[heads, d_kv, room]`
+    keys: Vec<f32>,
+    /// `[heads, room, depth]`
+    values: Vec<f32>,
+    d_kv: usize,
+    /// The number of rows and `d_kv`, each made a multiple of `LANES`.
+    room: usize,
+    depth: usize,
+    threads: Threads,
+}
+
+/// What attention adds to the scores of queries for the distance to each key. It is a stretch of one table for each query, so
+/// that it takes the memory of one row however many queries there are.
+#[derive(Clone, Copy)]
+pub(crate) struct Bias<'a> {
+    /// `[heads, width]`
+    pub(crate) table: &'a [f32],
+    pub(crate) width: usize,
+    /// Where the stretch of the first query begins; that of each further one begins one entry before.
+    pub(crate) first: usize,
+}
+
+impl<'a> Bias<'a> {
+    /// Of the query in row `row` over the first `count` keys.
+    #[inline(always)]
+    fn row(self, head: usize, row: usize, count: usize) -> &'a [f32] {
+        &self.table[head * self.width + self.first - row..][..count]
+    }
+}
+
+impl KeysValues {
+    /// With room for `limit` rows.
+    pub(crate) fn new(limit: usize, heads: usize, d_kv: usize, threads: Threads) -> Self {
+        let (room, depth) = (limit.next_multiple_of(LANES), d_kv.next_multiple_of(LANES));
+        let (keys, values) = (vec![0.0; heads * d_kv * room], vec![0.0; heads * room * depth]);
+        Self { keys, values, d_kv, room, depth, threads }
+    }
+
+    /// How many numbers it would take, whatever the limit.
+    pub(crate) fn numbers(limit: usize, heads: usize, d_kv: usize) -> f64 {
+        let [room, depth] = [limit, d_kv].map(|count| (count as f64 / LANES as f64).ceil() * LANES as f64);
+        heads as f64 * room * (d_kv as f64 + depth)
+    }
+
+    /// Writes rows of `[heads, d_kv]` from row `at` on.
+    pub(crate) fn write(&mut self, keys: Rows<'_>, values: Rows<'_>, at: usize) {
+        let Self { d_kv, room, depth, .. } = *self;
+        let write = |(head, (to_keys, to_values)): (usize, (&mut [f32], &mut [f32]))| {
+            write_columns(to_keys, room, keys, head * d_kv, at);
+            for (i, to) in to_values[at * depth..].chunks_exact_mut(depth).take(values.count).enumerate() {
+                to[..d_kv].copy_from_slice(&values.row(i)[head * d_kv..][..d_kv]);
+            }
+        };
+        // Memory that is written for the first time takes as long as many weights that are read.
+        if parts(&self.threads, keys.count, 32 * keys.width) > 1 {
+            let heads = self.keys.par_chunks_exact_mut(d_kv * room).zip(self.values.par_chunks_exact_mut(room * depth));
+            heads.enumerate().for_each(write);
+        } else {
+            let heads = self.keys.chunks_exact_mut(d_kv * room).zip(self.values.chunks_exact_mut(room * depth));
+            heads.enumerate().for_each(write);
+        }
+    }
+
+    /// What queries, rows of `[heads, d_kv]`, find among the first `count` keys, with `bias` added to the scores: the sums of values weighted by the softmax of the scores, `[rows, heads, d_kv]`.
+    ///
+    /// A key whose bias is −∞ leaves no trace in the result if it comes after all others, so a row of a longer pass that
+    /// masks what follows it has the bits of a pass that ends with it.
+    pub(crate) fn attend(&self, queries: Rows<'_>, count: usize, bias: Option<Bias<'_>>) -> Vec<f32> {
+        let Rows { count: rows, width, .. } = queries;
+        let mut found = vec![0.0; rows * width]; // [heads, rows, d_kv]
+        let attend = |first, found: &mut [f32]| {
+            Arch::new().dispatch(Heads { queries, first, memory: self, count, bias, found });
+        };
+        let threads = parts(&self.threads, rows, 2 * count * width);
+        if threads > 1 {
+            let each = (width / self.d_kv).div_ceil(2 * threads);
+            let parts = found.par_chunks_mut(each * rows * self.d_kv).enumerate();
+            parts.for_each(|(part, found)| attend(part * each, found));
+        } else {
+            attend(0, &mut found);
+        }
+        if rows == 1 {
+            return found;
+        }
+        let mut by_row = Vec::with_capacity(found.len());
+        for row in 0..rows {
+            found.chunks_exact(self.d_kv).skip(row).step_by(rows).for_each(|found| by_row.extend_from_slice(found));
+        }
+        by_row
+    }
+}
+
+/// Writes the columns of `rows` that begin with `first`, as many as `to` has rows of `room`, from entry `at` of each on. It
+/// goes by squares, so that neither side touches a cache line twice.
+fn write_columns(to: &mut [f32], room: usize, rows: Rows<'_>, first: usize, at: usize) {
+    let mut square = [[0.0; LANES]; LANES];
+    for row in (0..rows.count).step_by(LANES) {
+        let count = LANES.min(rows.count - row);
+        for (part, columns) in to.chunks_mut(LANES * room).enumerate() {
+            let width = columns.len() / room;
+            for (i, square) in square[..count].iter_mut().enumerate() {
+                square[..width].copy_from_slice(&rows.row(row + i)[first + part * LANES..][..width]);
+            }
+            for (c, column) in columns.chunks_exact_mut(room).enumerate() {
+                for (to, square) in column[at + row..][..count].iter_mut().zip(&square) {
+                    *to = square[c];
+                }
+            }
+        }
+    }
+}
+
+/// Some heads' attention.
+struct Heads<'a> {
+    queries: Rows<'a>,
+    first: usize,
+    memory: &'a KeysValues,
+    count: usize,
+    bias: Option<Bias<'a>>,
+    /// `[heads, rows, d_kv]`
+    found: &'a mut [f32],
+}
+
+impl WithSimd for Heads<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { queries, first, memory, count, bias, found } = self;
+        // The scores of up to four rows, and their sums of values.
+        let mut buffer = vec![0.0; 4 * (count.next_multiple_of(LANES) + memory.depth)];
+        for (i, found) in found.chunks_exact_mut(queries.count * memory.d_kv).enumerate() {
+            let head = first + i;
+            let mut head = Head { queries, head, memory, count, bias, found, buffer: &mut buffer };
+            let mut row = 0;
+            while row < queries.count {
+                row += match queries.count - row {
+                    4.. => head.rows::<S, 4>(simd, row),
+                    3 => head.rows::<S, 3>(simd, row),
+                    2 => head.rows::<S, 2>(simd, row),
+                    _ => head.rows::<S, 1>(simd, row),
+                };
+            }
+        }
+    }
+}
+
+struct Head<'a> {
+    queries: Rows<'a>,
+    head: usize,
+    memory: &'a KeysValues,
+    count: usize,
+    bias: Option<Bias<'a>>,
+    /// `[rows, d_kv]`
+    found: &'a mut [f32],
+    buffer: &'a mut [f32],
+}
+
+impl Head<'_> {
+    /// R rows, from row `at` on, for which keys and values are read once.
+    #[inline(always)]
+    fn rows<S: Simd, const R: usize>(&mut self, simd: S, at: usize) -> usize {
+        let KeysValues { keys, values, d_kv, room, depth, .. } = self.memory;
+        let padded = self.count.next_multiple_of(LANES);
+        let (weights, rest) = self.buffer.split_at_mut(R * padded);
+        let sum = &mut rest[..R * depth];
+        let mut queries: [&[f32]; R] = [&[]; R];
+        for (r, query) in queries.iter_mut().enumerate() {
+            *query = &self.queries.row(at + r)[self.head * d_kv..][..*d_kv];
+        }
+        sums(simd, queries, &keys[self.head * d_kv * room..], *room, weights);
+        for (r, weights) in weights.chunks_exact_mut(padded).enumerate() {
+            let (scores, rest) = weights.split_at_mut(self.count);
+            if let Some(bias) = self.bias {
+                for (score, bias) in scores.iter_mut().zip(bias.row(self.head, at + r, self.count)) {
+                    *score += bias;
+                }
+            }
+            rest.fill(f32::NEG_INFINITY);
+            softmax(weights);
+        }
+        let mut factors: [&[f32]; R] = [&[]; R];
+        for (factors, weights) in factors.iter_mut().zip(weights.chunks_exact(padded)) {
+            *factors = &weights[..self.count];
+        }
+        sums(simd, factors, &values[self.head * room * depth..], *depth, sum);
+        let found = self.found[at * d_kv..].chunks_exact_mut(*d_kv);
+        for (found, sum) in found.zip(sum.chunks_exact(*depth)) {
+            found.copy_from_slice(&sum[..*d_kv]);
+        }
+        R
+    }
+}
+
+/// The sums of the rows of `matrix`, `stride` apart, each times its factor, R times with factors of their own, to as many
+/// entries each as `to` (`[R, entries]`) has. Every entry is summed in the order of the rows.
+#[inline(always)]
+fn sums<S: Simd, const R: usize>(simd: S, factors: [&[f32]; R], matrix: &[f32], stride: usize, to: &mut [f32]) {
+    let (to, _) = S::as_mut_simd_f32s(to);
+    let vectors = to.len() / R;
+    let mut at = 0;
+    while at < vectors {
+        at += match vectors - at {
+            4.. if R == 1 => columns::<S, R, 4>(simd, factors, matrix, stride, at, to),
+            2.. => columns::<S, R, 2>(simd, factors, matrix, stride, at, to),
+            _ => columns::<S, R, 1>(simd, factors, matrix, stride, at, to),
+        };
+    }
+}
+
+/// C vectors of the R sums, from vector `at` on.
+#[inline(always)]
+fn columns<S: Simd, const R: usize, const C: usize>(
+    simd: S,
+    factors: [&[f32]; R],
+    matrix: &[f32],
+    stride: usize,
+    at: usize,
+    to: &mut [S::f32s],
+) -> usize {
+    let mut sums = [[simd.splat_f32s(0.0); C]; R];
+    let count = factors[0].len();
+    for factors in factors {
+        assert_eq!(factors.len(), count);
+    }
+    for (i, row) in (0..count).zip(matrix.chunks_exact(stride)) {
+        let row = &S::as_simd_f32s(row).0[at..at + C];
+        for r in 0..R {
+            let factor = simd.splat_f32s(factors[r][i]);
+            for c in 0..C {
+                sums[r][c] = simd.mul_add_e_f32s(factor, row[c], sums[r][c]);
+            }
+        }
+    }
+    for (sums, to) in sums.iter().zip(to.chunks_exact_mut(to.len() / R)) {
+        to[at..at + C].copy_from_slice(sums);
+    }
+    C
+}
+
+/// The softmax of scores, of which there is a multiple of `LANES`.
+#[inline(always)]
+fn softmax(scores: &mut [f32]) {
+    let mut largest = [f32::NEG_INFINITY; LANES];
+    for scores in scores.as_chunks::<LANES>().0 {
+        for (largest, score) in largest.iter_mut().zip(scores) {
+            *largest = if score > largest { *score } else { *largest };
+        }
+    }
+    let largest = largest.into_iter().fold(f32::NEG_INFINITY, f32::max);
+    let mut sum = [0.0; LANES];
+    for scores in scores.as_chunks_mut::<LANES>().0 {
+        for (sum, score) in sum.iter_mut().zip(scores) {
+            *score = exp(*score - largest);
+            *sum += *score;
+        }
+    }
+    let scale = 1.0 / sum.iter().sum::<f32>();
+    for score in scores {
+        *score *= scale;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::kernel::in_threads;
+
+    fn values(count: usize, seed: usize) -> Vec<f32> {
+        (0..count).map(|i| ((i * 7919 + seed * 104_729) % 1009) as f32 / 504.0 - 1.0).collect()
+    }
+
+    fn attend(
+        q: Rows<'_>,
+        k: Rows<'_>,
+        v: Rows<'_>,
+        bias: Option<Bias<'_>>,
+        heads: usize,
+        threads: Threads,
+    ) -> Vec<f32> {
+        // In two writes, with room for more.
+        let mut memory = KeysValues::new(k.count + 3, heads, k.width / heads, threads);
+        let first = k.count / 2;
+        let cut = |rows: Rows<'_>, from: usize, count: usize| -> Vec<f32> {
+            (from..from + count).flat_map(|i| rows.row(i).to_vec()).collect()
+        };
+        memory.write(rows_of(&cut(k, 0, first), k.width), rows_of(&cut(v, 0, first), v.width), 0);
+        let rest = k.count - first;
+        memory.write(rows_of(&cut(k, first, rest), k.width), rows_of(&cut(v, first, rest), v.width), first);
+        memory.attend(q, k.count, bias)
+    }
+
+    fn rows_of(values: &[f32], width: usize) -> Rows<'_> {
+        Rows { values, count: values.len() / width, width, stride: width }
+    }
+
+    fn alone() -> Threads {
+        Threads::new(1).unwrap()
+    }
+
+    #[test]
+    fn rows_may_lie_apart() {
+        let (width, rows) = (6, 5);
+        let together = values(3 * width * rows, 8);
+        let part = |i: usize| Rows { values: &together[i * width..], count: rows, width, stride: 3 * width };
+        let copied = |i: usize| (0..rows).flat_map(|row| part(i).row(row).to_vec()).collect::<Vec<f32>>();
+        let copies = [copied(0), copied(1), copied(2)];
+        let [q, k, v] = [&copies[0], &copies[1], &copies[2]].map(|copy| rows_of(copy, width));
+        assert_eq!(attend(part(0), part(1), part(2), None, 2, alone()), attend(q, k, v, None, 2, alone()));
+    }
+
+    /// The definition, in f64; `bias` is given the head and how far the key stands ahead of the query.
+    fn expected(
+        q: &[f32],
+        k: &[f32],
+        v: &[f32],
+        bias: impl Fn(usize, isize) -> f32,
+        [count, d_kv]: [usize; 2],
+    ) -> Vec<f64> {
+        let width = count * d_kv;
+        let (rows, keys) = (q.len() / width, k.len() / width);
+        let mut found = vec![0.0; q.len()];
+        for row in 0..rows {
+            for head in 0..count {
+                let at = |row: usize, i: usize| row * width + head * d_kv + i;
+                let score = |key: usize| -> f64 {
+                    let product = |i| f64::from(q[at(row, i)]) * f64::from(k[at(key, i)]);
+                    let ahead = key as isize - row as isize;
+                    (0..d_kv).map(product).sum::<f64>() + f64::from(bias(head, ahead))
+                };
+                let sum: f64 = (0..keys).map(|key| score(key).exp()).sum();
+                for i in 0..d_kv {
+                    let weighted = |key| score(key).exp() / sum * f64::from(v[at(key, i)]);
+                    found[at(row, i)] = (0..keys).map(weighted).sum();
+                }
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn equals_its_definition_for_shapes_that_are_multiples_of_nothing() {
+        for (count, d_kv) in [(1, 1), (2, 3), (3, 16), (4, 21), (2, 64), (5, 37)] {
+            let width = count * d_kv;
+            for (rows, keys) in [(1, 1), (1, 9), (2, 2), (3, 17), (11, 40)] {
+                let (q, k, v) = (values(rows * width, 1), values(keys * width, 2), values(keys * width, 3));
+                let table = values(count * (rows + keys), 4);
+                let bias = Bias { table: &table, width: rows + keys, first: rows - 1 };
+                let [q_rows, k_rows, v_rows] = [&q, &k, &v].map(|values| rows_of(values, width));
+                let found = attend(q_rows, k_rows, v_rows, Some(bias), count, alone());
+                let at = |head: usize, ahead: isize| table[head * (rows + keys) + (rows as isize - 1 + ahead) as usize];
+                for (found, expected) in found.iter().zip(expected(&q, &k, &v, at, [count, d_kv])) {
+                    assert!((f64::from(*found) - expected).abs() < 1e-5, "{count} {d_kv} {rows} {keys}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_masked_row_among_others_has_the_bits_of_a_pass_that_ends_with_it() {
+        // The last is shared between threads, its keys and values too.
+        for (count, d_kv, rows) in [(2, 3, 2), (4, 21, 11), (2, 64, 11), (8, 64, 5), (16, 64, 150)] {
+            let (width, before) = (count * d_kv, 13);
+            let keys = before + rows;
+            in_threads(move |threads| {
+                // What stands ahead is masked.
+                let masked = |ahead: isize| if ahead > 0 { f32::NEG_INFINITY } else { (ahead as f32).sin() };
+                let of_head = |_| (0..2 * keys).map(|i| masked(i as isize - (keys as isize - 1)));
+                let table: Vec<f32> = (0..count).flat_map(of_head).collect();
+                let bias = |row: usize| Bias { table: &table, width: 2 * keys, first: keys - 1 - (before + row) };
+                let (q, k, v) = (values(rows * width, 1), values(keys * width, 2), values(keys * width, 3));
+                let [all_q, all_k, all_v] = [&q, &k, &v].map(|values| rows_of(values, width));
+                let together = attend(all_q, all_k, all_v, Some(bias(0)), count, threads);
+                for row in 0..rows {
+                    let seen = before + row + 1;
+                    let (k, v) = (rows_of(&k[..seen * width], width), rows_of(&v[..seen * width], width));
+                    let q = rows_of(&q[row * width..][..width], width);
+                    let own = attend(q, k, v, Some(bias(row)), count, alone());
+                    let same = own.iter().zip(&together[row * width..]).all(|(a, b)| a.to_bits() == b.to_bits());
+                    assert!(same, "row {row} of {count} heads of {d_kv}");
+                }
+            });
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! Arithmetic on the CPU where decoding spends its time, with vector instructions chosen at run time.
+//!
+//! Every row of a result is summed in an order that does not depend on how many rows there are, so a row's bits are the
+//! same in a pass of one row and in a pass of many. That makes a lossless policy write exactly what greedy decoding writes.
+//!
+//! The functions below a `with_simd` are compiled once for each kind of vectors and must be inlined whole to use them: all
+//! are `#[inline(always)]`, and vectors are touched in plain loops, never in closures.
+
+mod attention;
+mod elementwise;
+mod int8;
+mod lanes;
+mod product;
+
+use pulp::Simd;
+
+use crate::backend::Threads;
+
+pub(crate) use attention::{Bias, KeysValues};
+pub(crate) use elementwise::{gated_gelu, rms_norm};
+pub use int8::Int8Panels;
+pub use product::{PANEL, Panels};
+
+/// From so many rows on, a product asks memory for the weights that come next: multiplying takes about as long as reading
+/// then, and both go on at once. With fewer rows the CPU asks early enough by itself, and is slower if it is told to.
+const WORTH_PREFETCHING: usize = 5;
+
+/// In how many parts a product of `rows` rows with so many weights is computed, each by a thread of its own: one unless the
+/// thread that asks has others at hand. Sharing pays from about 30 µs on; reading a weight takes about as long as multiplying it
+/// eight times.
+fn parts(threads: &Threads, rows: usize, weights: usize) -> usize {
+    if (rows + 8) * weights >= 1 << 21 { threads.shared() } else { 1 }
+}
+
+/// Rows of equal width, each `stride` after the last: what several products have in common when they are computed as one.
+#[derive(Clone, Copy)]
+pub(crate) struct Rows<'a> {
+    pub(crate) values: &'a [f32],
+    pub(crate) count: usize,
+    pub(crate) width: usize,
+    pub(crate) stride: usize,
+}
+
+impl<'a> Rows<'a> {
+    #[inline(always)]
+    pub(crate) fn row(self, i: usize) -> &'a [f32] {
+        &self.values[i * self.stride..][..self.width]
+    }
+}
+
+#[inline(always)]
+fn dot<S: Simd>(simd: S, x: &[f32], y: &[f32]) -> f32 {
+    let ((x, x_rest), (y, y_rest)) = (S::as_simd_f32s(x), S::as_simd_f32s(y));
+    let mut sums = simd.splat_f32s(0.0);
+    for (x, y) in x.iter().zip(y) {
+        sums = simd.mul_add_e_f32s(*x, *y, sums);
+    }
+    let mut sum = simd.reduce_sum_f32s(sums);
+    for (x, y) in x_rest.iter().zip(y_rest) {
+        sum += x * y;
+    }
+    sum
+}
+
+/// Runs a test with threads that large products are shared between.
+#[cfg(test)]
+fn in_threads(test: impl FnOnce(Threads) + Send + 'static) {
+    let threads = Threads::new(3).expect("three threads can be had");
+    let own = threads.clone();
+    threads.run(usize::MAX, move || test(own));
+}

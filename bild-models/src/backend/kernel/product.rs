@@ -1,0 +1,316 @@
+//! A few rows times a weight matrix.
+//!
+//! A general matrix product lays the weights out anew before it multiplies, which pays for many rows and not for the one
+//! row of a draft step or the few of a verification. Here they are laid out once, when a model is loaded, and read once a
+//! product.
+
+use std::array::from_fn;
+
+use pulp::{Arch, Simd, WithSimd};
+use rayon::prelude::*;
+
+use super::{WORTH_PREFETCHING, lanes::prefetch, parts};
+use crate::backend::Threads;
+
+/// Outputs of one panel: a cache line or two of each input's weights, whatever vectors the CPU has.
+pub const PANEL: usize = 32;
+
+/// Panels that a single row goes through at a time: memory is read faster from several places than from one.
+const STREAMS: usize = 4;
+
+/// Values of one cache line.
+const LINE: usize = 16;
+
+/// A weight matrix cut into panels: `[ceil(outputs / PANEL), width, PANEL]`, the last one filled up with zeros.
+#[derive(Clone)]
+pub struct Panels {
+    weights: Vec<f32>,
+    width: usize,
+    outputs: usize,
+    threads: Threads,
+}
+
+impl Panels {
+    /// A matrix of `[outputs, width]` whose rows are yet to come, multiplied with by these threads.
+    pub fn new(outputs: usize, width: usize, threads: Threads) -> Self {
+        Self { weights: Vec::new(), width, outputs, threads }
+    }
+
+    /// Adds the next `PANEL` rows, or the last ones, as checkpoints store them.
+    pub fn push(&mut self, rows: &[f32]) {
+        if self.weights.is_empty() {
+            // Not before: that the file holds such a matrix is known now.
+            self.weights.reserve_exact(self.outputs.div_ceil(PANEL) * PANEL * self.width);
+        }
+        let begin = self.weights.len();
+        self.weights.resize(begin + PANEL * self.width, 0.0);
+        // A cache line of each row at a time: rows are often a multiple of 4 KiB apart, where caches hold few lines.
+        for (at, block) in self.weights[begin..].chunks_mut(LINE * PANEL).enumerate() {
+            for (lane, row) in rows.chunks_exact(self.width).enumerate() {
+                for (to, value) in block[lane..].iter_mut().step_by(PANEL).zip(&row[at * LINE..]) {
+                    *to = *value;
+                }
+            }
+        }
+    }
+
+    /// A row as it was added, `[width]`.
+    pub fn row(&self, row: usize) -> impl Iterator<Item = f32> {
+        let panel = &self.weights[row / PANEL * PANEL * self.width..][..PANEL * self.width];
+        panel[row % PANEL..].iter().step_by(PANEL).copied()
+    }
+
+    /// `x` (`[rows, width]`) times the transpose of the matrix: `[rows, outputs]`.
+    pub fn product(&self, x: &[f32]) -> Vec<f32> {
+        let rows = x.len() / self.width;
+        in_panels(rows, self.outputs, parts(&self.threads, rows, self.weights.len()), |first, results| {
+            let weights = &self.weights[first * PANEL * self.width..];
+            Arch::new().dispatch(Product { x, weights, width: self.width, results });
+        })
+    }
+}
+
+/// A product (`[rows, outputs]`) from its panels: `multiply` is given a first panel, and writes the results from that one on
+/// to the slices that are there for them, one of each row.
+pub(super) fn in_panels(
+    rows: usize,
+    outputs: usize,
+    parts: usize,
+    multiply: impl Fn(usize, &mut [&mut [f32]]) + Sync,
+) -> Vec<f32> {
+    let mut results = vec![0.0; rows * outputs];
+    if parts == 1 {
+        multiply(0, &mut results.chunks_mut(outputs).collect::<Vec<_>>());
+        return results;
+    }
+    let panels = outputs.div_ceil(PANEL).div_ceil(parts);
+    let mut shares: Vec<Vec<_>> = vec![];
+    shares.resize_with(outputs.div_ceil(panels * PANEL), || Vec::with_capacity(rows));
+    for row in results.chunks_mut(outputs) {
+        for (share, piece) in shares.iter_mut().zip(row.chunks_mut(panels * PANEL)) {
+            share.push(piece);
+        }
+    }
+    shares.into_par_iter().enumerate().for_each(|(i, mut share)| multiply(i * panels, &mut share));
+    results
+}
+
+/// Copies the results of one panel, `[rows, PANEL]`, to where those of each row are.
+#[inline(always)]
+pub(super) fn copy_block(block: &[f32], panel: usize, results: &mut [&mut [f32]]) {
+    for (row, values) in results.iter_mut().zip(block.chunks_exact(PANEL)) {
+        let to = &mut row[panel * PANEL..];
+        let count = PANEL.min(to.len());
+        to[..count].copy_from_slice(&values[..count]);
+    }
+}
+
+/// Some panels' share of a product, into a slice for each row.
+struct Product<'a, 'r> {
+    x: &'a [f32],
+    weights: &'a [f32],
+    width: usize,
+    results: &'a mut [&'r mut [f32]],
+}
+
+impl WithSimd for Product<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        // As many rows at a time as the sums of which fit the registers.
+        match S::F32_LANES {
+            16 => self.panels::<S, 2, 6>(simd),
+            8 => self.panels::<S, 4, 3>(simd),
+            4 => self.panels::<S, 8, 2>(simd),
+            _ => self.panels::<S, PANEL, 1>(simd),
+        }
+    }
+}
+
+impl Product<'_, '_> {
+    /// V vectors make a row of a panel; at most `MOST` rows are summed at a time.
+    #[inline(always)]
+    fn panels<S: Simd, const V: usize, const MOST: usize>(self, simd: S) {
+        let rows = self.x.len() / self.width;
+        let passes = rows.div_ceil(MOST);
+        let share = rows.div_ceil(passes);
+        let count = self.results[0].len().div_ceil(PANEL);
+        if rows == 1 {
+            let panel = PANEL * self.width;
+            for (i, panels) in self.weights[..count * panel].chunks(STREAMS * panel).enumerate() {
+                let to = &mut self.results[0][i * STREAMS * PANEL..];
+                match panels.len() / panel {
+                    STREAMS => streams::<S, V, STREAMS>(simd, self.x, panels, to),
+                    _ => panels.chunks(panel).zip(to.chunks_mut(PANEL)).for_each(|(panel, to)| {
+                        streams::<S, V, 1>(simd, self.x, panel, to);
+                    }),
+                }
+            }
+            return;
+        }
+        let mut block = vec![0.0; rows * PANEL];
+        for (i, panel) in self.weights.chunks_exact(PANEL * self.width).take(count).enumerate() {
+            let xs = self.x.chunks(share * self.width);
+            for (pass, (x, block)) in xs.zip(block.chunks_mut(share * PANEL)).enumerate() {
+                // The first two passes over a panel ask for half of the next one each; a single one asks for all of it.
+                let lines = if rows < WORTH_PREFETCHING || pass > 1 { 0 } else { 2 / passes.min(2) };
+                let ahead = Ahead { begin: size_of_val(panel) * (2 + pass) / 2, lines };
+                match block.len() / PANEL {
+                    1 => tile::<S, V, 1>(simd, x, panel, block, ahead),
+                    2 => tile::<S, V, 2>(simd, x, panel, block, ahead),
+                    3 => tile::<S, V, 3>(simd, x, panel, block, ahead),
+                    4 => tile::<S, V, 4>(simd, x, panel, block, ahead),
+                    5 => tile::<S, V, 5>(simd, x, panel, block, ahead),
+                    _ => tile::<S, V, 6>(simd, x, panel, block, ahead),
+                }
+            }
+            copy_block(&block, i, self.results);
+        }
+    }
+}
+
+/// What to ask memory for while a tile is computed: where it begins, in bytes after the panel's own beginning, and how many
+/// cache lines at each step.
+#[derive(Clone, Copy)]
+struct Ahead {
+    begin: usize,
+    lines: usize,
+}
+
+/// One row times P panels at a time, into the results that there is room for.
+#[inline(always)]
+fn streams<S: Simd, const V: usize, const P: usize>(simd: S, x: &[f32], panels: &[f32], to: &mut [f32]) {
+    let panels: [&[S::f32s]; P] = from_fn(|p| S::as_simd_f32s(&panels[p * PANEL * x.len()..][..PANEL * x.len()]).0);
+    let mut sums = [[simd.splat_f32s(0.0); V]; P];
+    for (i, x) in x.iter().enumerate() {
+        let x = simd.splat_f32s(*x);
+        for p in 0..P {
+            let weights = &panels[p][i * V..][..V];
+            for v in 0..V {
+                sums[p][v] = simd.mul_add_e_f32s(x, weights[v], sums[p][v]);
+            }
+        }
+    }
+    for (sums, to) in sums.iter().zip(to.chunks_mut(PANEL)) {
+        let mut block = [0.0; PANEL];
+        S::as_mut_simd_f32s(&mut block).0.copy_from_slice(sums);
+        to.copy_from_slice(&block[..to.len()]);
+    }
+}
+
+/// R rows of `x` (`[R, width]`) times one panel (`[width, PANEL]`), into `block` (`[R, PANEL]`).
+#[inline(always)]
+fn tile<S: Simd, const V: usize, const R: usize>(simd: S, x: &[f32], panel: &[f32], block: &mut [f32], ahead: Ahead) {
+    let width = x.len() / R;
+    let x: [&[f32]; R] = from_fn(|r| &x[r * width..][..width]);
+    let (weights, _) = S::as_simd_f32s(panel);
+    let mut sums = [[simd.splat_f32s(0.0); V]; R];
+    for (i, weights) in weights.chunks_exact(V).enumerate() {
+        for line in 0..ahead.lines {
+            prefetch(panel, ahead.begin + (i * ahead.lines + line) * LINE * size_of::<f32>());
+        }
+        for r in 0..R {
+            let x = simd.splat_f32s(x[r][i]);
+            for v in 0..V {
+                sums[r][v] = simd.mul_add_e_f32s(x, weights[v], sums[r][v]);
+            }
+        }
+    }
+    let (block, _) = S::as_mut_simd_f32s(block);
+    for r in 0..R {
+        for v in 0..V {
+            block[r * V + v] = sums[r][v];
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::kernel::in_threads;
+
+    fn panels(weight: &[f32], width: usize) -> Panels {
+        panels_for(weight, width, Threads::new(1).unwrap())
+    }
+
+    fn panels_for(weight: &[f32], width: usize, threads: Threads) -> Panels {
+        let mut panels = Panels::new(weight.len() / width, width, threads);
+        weight.chunks(PANEL * width).for_each(|rows| panels.push(rows));
+        panels
+    }
+
+    #[test]
+    fn rows_are_found_again() {
+        for (width, outputs) in [(1, 1), (3, 5), (17, 9), (48, 32), (100, 37), (7, 130)] {
+            let weight = values(outputs * width, 7);
+            let panels = panels(&weight, width);
+            for (i, row) in weight.chunks_exact(width).enumerate() {
+                assert!(panels.row(i).eq(row.iter().copied()), "row {i} of {outputs}");
+            }
+        }
+    }
+
+    fn values(count: usize, seed: usize) -> Vec<f32> {
+        (0..count).map(|i| ((i * 7919 + seed * 104_729) % 1009) as f32 / 504.0 - 1.0).collect()
+    }
+
+    #[test]
+    fn equals_the_plain_product_for_shapes_that_are_multiples_of_nothing() {
+        for rows in 1..=12 {
+            for (width, outputs) in [(1, 1), (3, 5), (16, 8), (17, 9), (48, 23), (100, 37), (192, 101), (1024, 515)] {
+                let (x, weight) = (values(rows * width, 1), values(outputs * width, 2));
+                let found = panels(&weight, width).product(&x);
+                for (r, row) in found.chunks_exact(outputs).enumerate() {
+                    for (o, &found) in row.iter().enumerate() {
+                        let (x, w) = (&x[r * width..][..width], &weight[o * width..][..width]);
+                        let expected: f64 = x.iter().zip(w).map(|(&x, &w)| f64::from(x) * f64::from(w)).sum();
+                        assert!(
+                            (f64::from(found) - expected).abs() < 1e-5 * (width as f64),
+                            "{rows} {width} {outputs}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_row_has_the_same_bits_alone_and_among_others() {
+        // The largest are shared between the threads of the pool.
+        for (width, outputs) in [(3, 5), (17, 9), (192, 101), (192, 4001), (1024, 1601)] {
+            let (x, weight) = (values(19 * width, 3), values(outputs * width, 4));
+            let own = panels(&weight, width);
+            let alone: Vec<f32> = x.chunks_exact(width).flat_map(|row| own.product(row)).collect();
+            in_threads(move |threads| {
+                let panels = panels_for(&weight, width, threads);
+                for rows in 1..=19 {
+                    let together = panels.product(&x[..rows * width]);
+                    let same = together.iter().zip(&alone).all(|(a, b)| a.to_bits() == b.to_bits());
+                    assert!(same, "{rows} rows of {width} to {outputs}");
+                }
+            });
+        }
+    }
+
+    #[test]
+    fn narrower_vectors_give_the_same_up_to_rounding() {
+        for (rows, width, outputs) in [(1, 17, 9), (2, 48, 64), (5, 100, 37), (7, 33, 101)] {
+            let (x, panels) = (values(rows * width, 5), panels(&values(outputs * width, 6), width));
+            let with = |run: &(dyn Fn(Product<'_, '_>) + Sync)| {
+                in_panels(rows, outputs, 1, |_, results| {
+                    run(Product { x: &x, weights: &panels.weights, width, results });
+                })
+            };
+            let widest = with(&|product| Arch::new().dispatch(product));
+            let mut others = vec![with(&|product| Simd::vectorize(pulp::Scalar::new(), product))];
+            #[cfg(target_arch = "x86_64")]
+            if let Some(avx2) = pulp::x86::V3::try_new() {
+                others.push(with(&|product| Simd::vectorize(avx2, product)));
+            }
+            for other in others {
+                assert!(other.iter().zip(&widest).all(|(a, b)| (a - b).abs() < 1e-5 * width as f32));
+            }
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! The tensors of one file, whatever its format: where each lies, and how its numbers are read.
+
+use std::{
+    collections::BTreeMap,
+    io::{Read, Seek, SeekFrom},
+    path::Path,
+};
+
+use half::{bf16, f16};
+
+use crate::{
+    error::{LoadError, Result},
+    files::{BEGINNING, Opened, Stored, foreign_to_binary},
+};
+
+/// How many values are read at a time where nothing else decides it.
+const CHUNK: usize = 1 << 17;
+
+/// How the numbers of a tensor are stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    F32,
+    F16,
+    Bf16,
+    /// Anything else, by the name its file gives it; an error only if the tensor is read.
+    Other(String),
+}
+
+impl Kind {
+    /// Bytes of one number, where they can be read.
+    pub(crate) fn size(&self) -> Option<usize> {
+        match self {
+            Self::F32 => Some(4),
+            Self::F16 | Self::Bf16 => Some(2),
+            Self::Other(_) => None,
+        }
+    }
+}
+
+/// Where a tensor lies in its file, row-major and little-endian. Whoever makes one has checked that it lies within.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) kind: Kind,
+    pub(crate) shape: Vec<usize>,
+    pub(crate) begin: u64,
+}
+
+/// A file of tensors.
+#[derive(Debug)]
+pub(crate) struct WeightsFile {
+    file: Stored,
+    tensors: BTreeMap<String, Place>,
+}
+
+impl WeightsFile {
+    /// Reads what a file says of its tensors, by its ending: a zip archive of PyTorch (`.bin`), or else safetensors.
+    pub(crate) fn open(file: Stored) -> Result<Self> {
+        let length = file.length()?;
+        let read = |source| LoadError::Read { path: file.path().into(), source };
+        let mut opened = file.open()?;
+        let mut beginning = Vec::new();
+        opened.by_ref().take(BEGINNING as u64).read_to_end(&mut beginning).map_err(read)?;
+        opened.rewind().map_err(read)?;
+        let tensors = match foreign_to_binary(&beginning) {
+            Some(reason) => Err(reason),
+            None => tensors(&file, opened, length),
+        };
+        match tensors {
+            Ok(tensors) => Ok(Self { file, tensors }),
+            Err(reason) => Err(LoadError::Broken { path: file.path().into(), reason }),
+        }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.file.path()
+    }
+
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
+    pub(crate) fn contains(&self, name: &str) -> bool {
+        self.tensors.contains_key(name)
+    }
+
+    /// How many numbers a tensor has, 0 if there is none of that name that can be read.
+    pub(crate) fn elements(&self, name: &str) -> u64 {
+        let readable = self.tensors.get(name).filter(|place| place.kind.size().is_some());
+        readable.map_or(0, |place| place.shape.iter().product::<usize>() as u64)
+    }
+
+    /// The values of a tensor of this shape, row-major, as f32; all of them finite.
+    pub(crate) fn read(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        let mut values = Vec::new();
+        self.read_parts(name, shape, CHUNK, |part| {
+            if values.is_empty() {
+                values.reserve_exact(shape.iter().product());
+            }
+            values.extend_from_slice(part);
+        })?;
+        Ok(values)
+    }
+
+    /// As [`read`](Self::read), in order and in parts of `length` values, the last of which may be shorter. Neither the
+    /// file nor the tensor is ever held whole.
+    pub(crate) fn read_parts(
+        &self,
+        name: &str,
+        shape: &[usize],
+        length: usize,
+        mut take: impl FnMut(&[f32]),
+    ) -> Result<()> {
+        let wrong = |problem| LoadError::Tensor { path: self.path().into(), name: name.into(), problem };
+        let place = self.tensors.get(name).ok_or_else(|| wrong("is missing".into()))?;
+        if place.shape != shape {
+            return Err(wrong(format!("has the shape {:?}, expected {shape:?}", place.shape)));
+        }
+        let convert: fn(&[u8], &mut Vec<f32>) = match &place.kind {
+            Kind::F32 => |bytes, to| to.extend(bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b))),
+            Kind::F16 => |bytes, to| to.extend(bytes.as_chunks().0.iter().map(|&b| f16::from_le_bytes(b).to_f32())),
+            Kind::Bf16 => |bytes, to| to.extend(bytes.as_chunks().0.iter().map(|&b| bf16::from_le_bytes(b).to_f32())),
+            Kind::Other(name) => return Err(wrong(format!("has the type {name}, expected F32, F16 or BF16"))),
+        };
+        let read = |source| LoadError::Read { path: self.path().into(), source };
+        let size = place.kind.size().unwrap_or_default();
+        let count: usize = shape.iter().product();
+        let mut file = self.file.open()?;
+        file.seek(SeekFrom::Start(place.begin)).map_err(read)?;
+        let mut bytes = vec![0; count.min(length) * size];
+        let mut values = Vec::with_capacity(count.min(length));
+        let mut done = 0;
+        while done < count {
+            let part = &mut bytes[..(count - done).min(length) * size];
+            file.read_exact(part).map_err(read)?;
+            values.clear();
+            convert(part, &mut values);
+            if let Some(at) = values.iter().position(|value| !value.is_finite()) {
+                return Err(wrong(format!("holds {} at entry {}, expected finite numbers", values[at], done + at)));
+            }
+            take(&values);
+            done += values.len();
+        }
+        Ok(())
+    }
+}
+
+/// What a file says of its tensors, by its ending: a zip archive of PyTorch (`.bin`), or else safetensors.
+#[cfg_attr(not(all(feature = "safetensors", feature = "pytorch")), allow(unused_variables))]
+fn tensors(file: &Stored, opened: Opened, length: u64) -> Result<BTreeMap<String, Place>, String> {
+    let is_pytorch = file.path().extension().is_some_and(|ending| ending == "bin");
+    #[cfg(feature = "pytorch")]
+    if is_pytorch {
+        return super::pytorch::tensors(opened, length);
+    }
+    #[cfg(feature = "safetensors")]
+    if !is_pytorch {
+        return super::safetensors::tensors(opened, length);
+    }
+    let feature = if is_pytorch { "pytorch" } else { "safetensors" };
+    Err(format!("this program was built without the feature `{feature}`, which reads it"))
+}

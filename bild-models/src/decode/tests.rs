@@ -1,0 +1,151 @@
+//! What a family gets from this room, shown by one that brings nothing but its layers.
+
+use std::collections::HashMap;
+
+use bild_core::{
+    DraftSession, Generator, Model, NoDraft, Pass, Row, SessionLimit, Settings, Source, Token, VerifierSession, Want,
+};
+use bild_policies::Lossless;
+use burn_flex::Flex;
+use safetensors::{Dtype, tensor::TensorView};
+
+use super::{
+    EarlyExit, NgramLookup, Session,
+    session::Of,
+    toy::{LAYERS, Toy, ToyWeights, VOCABULARY, WIDTH},
+};
+use crate::{Checkpoint, TextGenerator};
+
+const TOKENIZER: &str = r#"{
+    "version": "1.0", "added_tokens": [], "normalizer": null, "pre_tokenizer": { "type": "Whitespace" },
+    "post_processor": null, "decoder": null, "truncation": null, "padding": null,
+    "model": { "type": "WordLevel", "unk_token": "w2", "vocab": VOCAB }
+}"#;
+
+/// A checkpoint in memory, with random weights.
+fn checkpoint(seed: u64) -> Checkpoint {
+    let mut state = seed;
+    let mut random = move || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        ((state >> 40) as f32 / (1u64 << 24) as f32 - 0.5) * 1.2
+    };
+    let mut shapes = vec![
+        ("embedding".to_owned(), vec![VOCABULARY, WIDTH]),
+        ("norm".into(), vec![WIDTH]),
+        ("bias".into(), vec![8, 3]),
+    ];
+    for i in 0..LAYERS {
+        shapes.extend(["q", "k", "v", "o"].map(|name| (format!("layers.{i}.{name}"), vec![WIDTH, WIDTH])));
+        shapes.extend(["gate", "up"].map(|name| (format!("layers.{i}.{name}"), vec![2 * WIDTH, WIDTH])));
+        shapes.push((format!("layers.{i}.down"), vec![WIDTH, 2 * WIDTH]));
+        shapes.extend(["norm1", "norm2"].map(|name| (format!("layers.{i}.{name}"), vec![WIDTH])));
+    }
+    let tensors: Vec<(String, Vec<usize>, Vec<u8>)> = shapes
+        .into_iter()
+        .map(|(name, shape)| {
+            let count = shape.iter().product();
+            (format!("{name}.weight"), shape, (0..count).flat_map(|_| random().to_le_bytes()).collect())
+        })
+        .collect();
+    let views: HashMap<&String, TensorView<'_>> = tensors
+        .iter()
+        .map(|(name, shape, bytes)| (name, TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap()))
+        .collect();
+    let words: Vec<String> = (0..VOCABULARY).map(|i| format!("\"w{i}\": {i}")).collect();
+    let tokenizer = TOKENIZER.replace("VOCAB", &format!("{{ {} }}", words.join(", ")));
+    Checkpoint::from_files([
+        ("config.json", br#"{ "model_type": "toy" }"#.to_vec()),
+        ("model.safetensors", safetensors::serialize(views, None).unwrap()),
+        ("tokenizer.json", tokenizer.into_bytes()),
+    ])
+    .unwrap()
+}
+
+fn toy(seed: u64) -> Toy<Flex> {
+    Toy::load(&checkpoint(seed)).unwrap()
+}
+
+fn sources() -> [Source; 2] {
+    [Source::new([5, 9, 22, 7]), Source::new([30, 2])]
+}
+
+fn bits(rows: &[Row]) -> Vec<Vec<u32>> {
+    rows.iter().map(|row| row.logits.as_ref().unwrap().iter().map(|x| x.to_bits()).collect()).collect()
+}
+
+fn settings() -> Settings {
+    Settings::default().with_max_new_tokens(20).with_end_tokens([])
+}
+
+fn greedy(model: &Toy<Flex>, source: &Source) -> Vec<Token> {
+    let alone = Generator::new((NoDraft, model.clone()), Lossless::default()).unwrap();
+    alone.with_settings(settings()).generate(source).unwrap().tokens
+}
+
+#[test]
+fn sessions_keep_what_they_are_told_to() {
+    let (model, want) = (toy(1), Want::default().logits());
+    for source in sources() {
+        let limit = SessionLimit::new(12);
+        let mut whole = model.begin(&source, &limit).unwrap();
+        let expected = bits(&whole.score(&Pass::verify(0, &[0, 4, 11, 3, 8], want)).unwrap());
+        let mut session = model.begin(&source, &limit).unwrap();
+        session.score(&Pass::verify(0, &[0, 4, 20, 21], want)).unwrap();
+        let last = session.propose(&Pass::draft(2, &[11, 3, 8], want)).unwrap();
+        assert_eq!(bits(&last), expected[4..]);
+        assert_eq!(bits(&session.score(&Pass::verify(1, &[4, 11, 3], want)).unwrap()), expected[1..4]);
+    }
+}
+
+/// Joining sessions in one pass changes no bit of any.
+#[test]
+fn a_pass_over_two_sessions_is_two_passes() {
+    let (model, want) = (toy(2), Want::default().logits());
+    let limit = SessionLimit::new(12);
+    let begin = || sources().map(|source| model.begin(&source, &limit).unwrap());
+    let passes: [[&[Token]; 2]; 3] = [[&[0, 4], &[0]], [&[11], &[7, 7, 9]], [&[3, 8, 2], &[5, 6]]];
+    for of in [Of::All, Of::Last] {
+        let ([mut a, mut b], [mut c, mut d]) = (begin(), begin());
+        for [first, second] in passes {
+            let together =
+                Session::<ToyWeights<Flex>>::pass(&mut [(&mut a, first), (&mut b, second)], of, want).unwrap();
+            let one = Session::pass(&mut [(&mut c, first)], of, want).unwrap();
+            let two = Session::pass(&mut [(&mut d, second)], of, want).unwrap();
+            assert_eq!(together.len(), 2);
+            for (together, alone) in together.iter().zip([&one[0], &two[0]]) {
+                assert_eq!(together.len(), alone.len());
+                assert_eq!(bits(together), bits(alone));
+            }
+        }
+    }
+}
+
+#[test]
+fn early_exit_and_look_up_are_lossless() {
+    for seed in 0..10 {
+        let model = toy(seed);
+        for source in sources() {
+            let expected = greedy(&model, &source);
+            for layers in 1..LAYERS {
+                let pair = EarlyExit::new(model.clone(), layers).unwrap();
+                let generator = Generator::new(pair, Lossless::default()).unwrap().with_settings(settings());
+                let output = generator.generate(&source).unwrap();
+                assert_eq!(output.tokens, expected);
+                assert!(output.statistics.draft_steps > 0);
+            }
+            let generator = Generator::new((NgramLookup::default(), model.clone()), Lossless::default()).unwrap();
+            assert_eq!(generator.with_settings(settings()).generate(&source).unwrap().tokens, expected);
+        }
+    }
+}
+
+#[test]
+fn text_goes_in_and_comes_out() {
+    let checkpoint = checkpoint(3);
+    let model = Toy::<Flex>::load(&checkpoint).unwrap();
+    let generator = TextGenerator::new(checkpoint.tokenizer().unwrap(), (NoDraft, model.clone()), Lossless::default());
+    let output = generator.unwrap().with_settings(settings()).generate("w5 w9 w22 w7").unwrap();
+    let expected = greedy(&model, &sources()[0]);
+    assert_eq!(output.output.tokens, expected);
+    assert_eq!(output.text, expected.iter().map(|token| format!("w{token}")).collect::<Vec<_>>().join(" "));
+}

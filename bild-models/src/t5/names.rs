@@ -1,0 +1,66 @@
+//! What the tensors of a T5 are called.
+
+use crate::checkpoint::Family;
+
+pub(super) const FAMILY: Family = Family { name: "T5", anchor: "encoder.final_layer_norm.weight", is_read };
+
+/// Whether a T5 has a tensor of this name, in one of its versions. A layer it does not have is an error elsewhere.
+fn is_read(name: &str) -> bool {
+    if ["shared.weight", "lm_head.weight"].contains(&name) {
+        return true;
+    }
+    let Some((stack @ ("encoder" | "decoder"), name)) = name.split_once('.') else { return false };
+    let Some(block) = name.strip_prefix("block.") else {
+        return ["embed_tokens.weight", "final_layer_norm.weight"].contains(&name);
+    };
+    let parts: Vec<&str> = block.split('.').collect();
+    let [_, "layer", layer, rest @ ..] = &parts[..] else { return false };
+    let kind = match (stack, *layer) {
+        (_, "0") => "SelfAttention",
+        ("encoder", "1") | ("decoder", "2") => "DenseReluDense",
+        ("decoder", "1") => "EncDecAttention",
+        _ => return false,
+    };
+    match rest {
+        ["layer_norm", "weight"] => true,
+        [found, part, "weight"] if *found == kind => match kind {
+            "DenseReluDense" => ["wi", "wi_0", "wi_1", "wo"].contains(part),
+            // That of the first decoder layer's cross-attention is a leftover in T5 1.0, which nobody reads.
+            _ => ["q", "k", "v", "o", "relative_attention_bias"].contains(part),
+        },
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::warnings;
+
+    #[test]
+    fn what_nobody_reads_is_counted() {
+        let read = [
+            "shared.weight",
+            "decoder.embed_tokens.weight",
+            "decoder.block.11.layer.2.DenseReluDense.wi_1.weight",
+            "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight",
+            "encoder.block.3.layer.1.layer_norm.weight",
+            "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight",
+        ];
+        assert!(warnings(read.into_iter(), FAMILY).is_empty());
+        let unread = [
+            "encoder.block.0.layer.0.SelfAttention.q.bias",
+            "decoder.block.0.layer.1.SelfAttention.q.weight",
+            "classifier.weight",
+            "encoder.block.0.layer.0.SelfAttention.q.lora_A.default.weight",
+            "decoder.block.0.layer.3.layer_norm.weight",
+        ];
+        let found = warnings(read.into_iter().chain(unread), FAMILY);
+        assert_eq!(found.len(), 2);
+        assert!(found[0].starts_with("1 tensor is not read, `encoder.block.0.layer.0.SelfAttention.q.lora_A"));
+        assert!(
+            found[1]
+                .starts_with("4 tensors are not read, the first is `encoder.block.0.layer.0.SelfAttention.q.bias`: no")
+        );
+    }
+}

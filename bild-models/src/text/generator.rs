@@ -1,0 +1,251 @@
+use std::{fmt, sync::Arc};
+
+use bild_core::{
+    Error, Event, EventStream, Generator, Output, Pair, PairSession, Policy, Result, Settings, Source, in_order,
+};
+use serde::{Deserialize, Serialize};
+
+use super::{TextRequest, Tokenizer, partial_text::PartialText, stops::Stops};
+
+/// Goes from text to text: a pair of models, the policy that steers them, and their tokenizer.
+///
+/// ```no_run
+/// use bild_models::{Checkpoint, T5, TextGenerator};
+/// use bild_policies::Bild;
+/// use burn_flex::Flex;
+///
+/// let (big, little) = (Checkpoint::open("models/de-en/big")?, Checkpoint::open("models/de-en/little")?);
+/// let device = Default::default();
+/// let pair = (T5::<Flex>::load(&little, &device)?, T5::<Flex>::load(&big, &device)?);
+/// let generator = TextGenerator::new(big.tokenizer()?, pair, Bild::default())?;
+/// println!("{}", generator.generate("Ich habe heute leider keine Zeit.")?.text);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct TextGenerator<P> {
+    tokenizer: Tokenizer,
+    generator: Generator<P>,
+    prefix: Arc<str>,
+    stops: Stops,
+}
+
+/// What was written, as text and as tokens.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct TextOutput {
+    /// The text of the committed tokens, special ones left out; up to the first stop string, if there is one in it.
+    pub text: String,
+    /// The tokens, and how they came about.
+    pub output: Output,
+}
+
+impl<P: Pair> TextGenerator<P> {
+    /// Puts a tokenizer, a pair and a policy together, with the default [`Settings`] and no prefix.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::PairMismatch`] if the two models do not speak the same tokens.
+    pub fn new(tokenizer: Tokenizer, pair: P, policy: impl Policy + 'static) -> Result<Self> {
+        Ok(Self { tokenizer, generator: Generator::new(pair, policy)?, prefix: "".into(), stops: Stops::default() })
+    }
+
+    /// Replaces the policy.
+    pub fn with_policy(mut self, policy: impl Policy + 'static) -> Self {
+        self.generator = self.generator.with_policy(policy);
+        self
+    }
+
+    /// Replaces the settings of requests that bring none of their own.
+    pub fn with_settings(mut self, settings: Settings) -> Self {
+        self.generator = self.generator.with_settings(settings);
+        self
+    }
+
+    /// Refuses a generation that would take more than so many bytes, as [`Generator::with_max_bytes`] does.
+    pub fn with_max_bytes(mut self, bytes: u64) -> Self {
+        self.generator = self.generator.with_max_bytes(bytes);
+        self
+    }
+
+    /// Puts this before every text, as in `"translate English to German: "`.
+    pub fn with_prefix(mut self, prefix: impl Into<Arc<str>>) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    /// Ends a generation where one of these strings is written; the text ends before it. They are looked for in the text of
+    /// committed tokens, which the output holds up to the one that completed the string
+    /// ([`Finish::Stopped`](bild_core::Finish::Stopped)).
+    pub fn with_stop_strings<S: Into<String>>(mut self, strings: impl IntoIterator<Item = S>) -> Self {
+        self.stops = Stops::new(strings.into_iter().map(Into::into));
+        self
+    }
+
+    /// The generator behind it, which takes and gives tokens.
+    pub fn generator(&self) -> &Generator<P> {
+        &self.generator
+    }
+
+    /// The tokenizer.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// The source of a text: the generator's prefix and the text as tokens.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::EmptySource`] if there is nothing but white space in `text`; an error of the tokenizer.
+    pub fn source(&self, text: &str) -> Result<Source> {
+        self.source_after(&self.prefix, text)
+    }
+
+    fn source_after(&self, prefix: &str, text: &str) -> Result<Source> {
+        if text.trim().is_empty() {
+            return Err(Error::EmptySource);
+        }
+        let tokens = if prefix.is_empty() {
+            self.tokenizer.encode(text)?
+        } else {
+            self.tokenizer.encode(&format!("{prefix}{text}"))?
+        };
+        Ok(Source::new(tokens))
+    }
+
+    /// Generates to the end, from a text or from a [`TextRequest`].
+    ///
+    /// # Errors
+    ///
+    /// If the text is empty or too long, a setting makes no sense, or a model, the policy or the tokenizer fails.
+    pub fn generate<'t>(&self, request: impl Into<TextRequest<'t>>) -> Result<TextOutput> {
+        self.stream(request)?.finish()
+    }
+
+    /// Generates for many texts or requests, `at_once` of them at a time, and hands each result to `each` with its number, in
+    /// the order in which they came. One that fails does not stop the others. As
+    /// [`Generator::generate_many`](bild_core::Generator::generate_many).
+    pub fn generate_many<'t, R: Into<TextRequest<'t>> + Send>(
+        &self,
+        requests: impl IntoIterator<Item = R>,
+        at_once: usize,
+        each: impl FnMut(usize, Result<TextOutput>),
+    ) {
+        let generate =
+            |(number, request): (usize, R)| bild_core::caught(|| self.begin(request.into(), number)?.finish());
+        in_order(requests.into_iter().enumerate(), at_once, generate, each);
+    }
+
+    /// Begins a generation whose text is taken piece by piece.
+    ///
+    /// # Errors
+    ///
+    /// As [`generate`](Self::generate), as far as it shows before the first step.
+    pub fn stream<'t>(&self, request: impl Into<TextRequest<'t>>) -> Result<TextStream<P::Session>> {
+        self.begin(request.into(), 0)
+    }
+
+    fn begin(&self, request: TextRequest<'_>, number: usize) -> Result<TextStream<P::Session>> {
+        let source = self.source_after(request.prefix.as_ref().unwrap_or(&self.prefix), &request.text)?;
+        let events = self.generator.begin(&request.request.with_source(source), number)?;
+        let (text, stops) =
+            (PartialText::new(self.tokenizer.clone()), request.stops.unwrap_or_else(|| self.stops.clone()));
+        Ok(TextStream { events, text, stops, given: String::new(), stopped: None })
+    }
+}
+
+impl<P> fmt::Debug for TextGenerator<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TextGenerator")
+            .field("generator", &self.generator)
+            .field("prefix", &self.prefix)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A generation under way as an iterator over pieces of its text: whole characters, of committed tokens only. All pieces
+/// together are the text of the output.
+pub struct TextStream<S> {
+    events: EventStream<S>,
+    text: PartialText,
+    stops: Stops,
+    /// All pieces so far, if there are stop strings.
+    given: String,
+    /// After how many tokens a stop string was complete.
+    stopped: Option<usize>,
+}
+
+impl<S: PairSession> TextStream<S> {
+    /// Runs to the end and returns the whole text with its tokens.
+    ///
+    /// # Errors
+    ///
+    /// As [`EventStream::finish`].
+    pub fn finish(mut self) -> Result<TextOutput> {
+        if self.stops.is_empty() {
+            let output = self.events.finish()?;
+            return Ok(TextOutput { text: self.text.tokenizer().decode(&output.tokens)?, output });
+        }
+        for piece in self.by_ref() {
+            piece?;
+        }
+        let output = match self.stopped {
+            Some(tokens) => self.events.stop_after(tokens)?,
+            None => self.events.finish()?,
+        };
+        Ok(TextOutput { text: self.given, output })
+    }
+
+    /// Ends the generation now and returns the text of what is committed, with [`Finish::Stopped`](bild_core::Finish::Stopped).
+    ///
+    /// # Errors
+    ///
+    /// As [`EventStream::stop`].
+    pub fn stop(self) -> Result<TextOutput> {
+        let output = match self.stopped {
+            Some(tokens) => self.events.stop_after(tokens)?,
+            None => self.events.stop()?,
+        };
+        let text = if self.stops.is_empty() { self.text.tokenizer().decode(&output.tokens)? } else { self.given };
+        Ok(TextOutput { text, output })
+    }
+
+    /// What can be given out after an event, and whether the text ends with it.
+    fn piece(&mut self, event: Event) -> Result<String> {
+        let (piece, tokens) = match event {
+            Event::Committed { token, at, .. } => (self.text.push(token)?, Some(at + 1)),
+            Event::Finished { .. } => (self.text.rest()?, None),
+            _ => return Ok(String::new()),
+        };
+        if self.stops.is_empty() {
+            return Ok(piece);
+        }
+        let (mut free, stops) = self.stops.push(&piece);
+        if stops {
+            self.stopped = tokens.or(Some(self.text.len()));
+        } else if tokens.is_none() {
+            free += &self.stops.rest();
+        }
+        self.given += &free;
+        Ok(free)
+    }
+}
+
+impl<S: PairSession> Iterator for TextStream<S> {
+    type Item = Result<String>;
+
+    fn next(&mut self) -> Option<Result<String>> {
+        while self.stopped.is_none() {
+            match self.events.next()?.and_then(|event| self.piece(event)) {
+                Ok(piece) if piece.is_empty() => {}
+                piece => return Some(piece),
+            }
+        }
+        None
+    }
+}
+
+impl<S> fmt::Debug for TextStream<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TextStream").field("events", &self.events).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,18 @@
+//! Text in and text out: tokenizers, partial text, stop strings.
+#![cfg(any(feature = "tokenizers", feature = "sentencepiece"))]
+
+mod cleanup;
+mod generator;
+#[cfg(feature = "tokenizers")]
+mod panics;
+mod partial_text;
+mod request;
+#[cfg(feature = "sentencepiece")]
+mod sentencepiece;
+mod stops;
+mod tokenizer;
+mod tokenizer_config;
+
+pub use generator::{TextGenerator, TextOutput, TextStream};
+pub use request::TextRequest;
+pub use tokenizer::Tokenizer;
