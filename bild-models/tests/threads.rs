@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use bild_core::{
+use bild_core::{Model, Pass, VerifierSession, Want, 
     CancelToken, Finish, Generator, LogitsProcessor, NoDraft, Overflow, Prefix, Request, Settings, Source,
 };
 use bild_models::{Checkpoint, LoadOptions, T5, Threads};
@@ -138,7 +138,8 @@ fn limits_beyond_all_bounds_are_sentences() {
         assert!(refused.contains("at most 65536"), "{refused}");
         assert!(generator.bytes_for(&source, &settings) < 1 << 40);
         let limit = bild_core::SessionLimit::new(tokens);
-        let refused = bild_core::Model::begin(&generator.pair().1, &source, &limit).map(drop).unwrap_err();
+        let mut session = generator.pair().1.begin(&source, &limit).unwrap();
+        let refused = session.score(&Pass::verify(0, &[0], Want::default())).unwrap_err();
         assert!(refused.to_string().contains("are free"), "{refused}");
     }
 }

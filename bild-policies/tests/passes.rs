@@ -301,9 +301,11 @@ fn a_stream_can_end_with_what_there_is() {
 
 #[test]
 fn an_output_is_read_back_from_json() {
-    let generator = Generator::new(pair(7), Bild::new(0.3, 1.0).unwrap()).unwrap().with_settings(settings());
-    let output = generator.generate(&source()).unwrap();
-    assert!(output.events.iter().any(|event| matches!(event, Event::Rollback { .. })));
+    let outputs = (0..50).map(|seed| {
+        let generator = Generator::new(pair(seed), Bild::new(0.3, 1.0).unwrap()).unwrap();
+        generator.with_settings(settings()).generate(&source()).unwrap()
+    });
+    let output = { outputs }.find(|output| output.statistics.rollbacks > 0).expect("some pair disagrees");
     let json = serde_json::to_value(&output).unwrap();
     let read: Output = serde_json::from_value(json.clone()).unwrap();
     assert_eq!(read.tokens, output.tokens);

@@ -38,8 +38,7 @@ use weights::WeightsFile;
 /// `model.safetensors` or `pytorch_model.bin` or the shards of one of them with their index, `tokenizer.json` or
 /// `spiece.model` where there is one.
 ///
-/// Opening reads the configuration, the tokenizer and the headers of the weights; [`T5::load`](crate::T5::load) reads
-/// the weights.
+/// Opening reads the configurations and the tokenizer; [`T5::load`](crate::T5::load) reads the weights.
 #[derive(Debug)]
 pub struct Checkpoint {
     folder: Folder,
@@ -47,7 +46,6 @@ pub struct Checkpoint {
     generation: Generation,
     #[cfg(any(feature = "tokenizers", feature = "sentencepiece"))]
     tokenizer: Option<Tokenizer>,
-    weights: Weights,
     warnings: Vec<String>,
 }
 
@@ -100,7 +98,6 @@ impl Checkpoint {
         let config = file.json()?;
         check_not_quantized(file.path(), &config)?;
         let generation = Generation::open(&folder, (file.path(), &config))?;
-        let weights = open_weights(&folder)?;
         let mut warnings = Vec::new();
         if folder.file(ADAPTER).exists() {
             warnings.push(format!(
@@ -112,7 +109,6 @@ impl Checkpoint {
             tokenizer: open_tokenizer(&folder)?,
             config: (file, config),
             generation,
-            weights,
             warnings,
             folder,
         })
@@ -173,19 +169,9 @@ impl Checkpoint {
         self.folder.path()
     }
 
-    /// The name of every tensor, as it is stored.
-    fn stored_names(&self) -> impl Iterator<Item = &str> {
-        self.weights.tensors.keys().map(String::as_str)
-    }
-
-    /// The path of the only file of weights, or of the index.
-    fn weights_path(&self) -> &Path {
-        self.weights.file.path()
-    }
-
-    /// The file that holds a tensor, or the first of all.
-    fn file_of(&self, stored: &str) -> &WeightsFile {
-        &self.weights.files[self.weights.tensors.get(stored).copied().unwrap_or_default()]
+    /// The files of the weights, of which the headers are read.
+    fn open_weights(&self) -> Result<Weights> {
+        open_weights(&self.folder)
     }
 }
 

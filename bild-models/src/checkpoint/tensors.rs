@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use super::Checkpoint;
+use super::{Checkpoint, Weights, weights::WeightsFile};
 use crate::error::{LoadError, Result};
 
 /// What a family knows of the names of its tensors.
@@ -21,6 +21,7 @@ pub(crate) struct Family {
 #[derive(Debug)]
 pub(crate) struct Tensors<'a> {
     checkpoint: &'a Checkpoint,
+    weights: Weights,
     family: Family,
     /// The stored name of each.
     names: BTreeMap<String, String>,
@@ -28,9 +29,10 @@ pub(crate) struct Tensors<'a> {
 
 impl<'a> Tensors<'a> {
     pub(crate) fn of(checkpoint: &'a Checkpoint, family: Family) -> Result<Self> {
-        let names = by_usual_name(checkpoint.stored_names(), family.anchor);
-        let path = checkpoint.weights_path().into();
-        Ok(Self { checkpoint, family, names: names.map_err(|reason| LoadError::Broken { path, reason })? })
+        let weights = checkpoint.open_weights()?;
+        let names = by_usual_name(weights.tensors.keys().map(String::as_str), family.anchor);
+        let broken = |reason| LoadError::Broken { path: weights.file.path().into(), reason };
+        Ok(Self { checkpoint, family, names: names.map_err(broken)?, weights })
     }
 
     /// What has no effect, a sentence each: tensors that the family does not read.
@@ -59,18 +61,18 @@ impl<'a> Tensors<'a> {
 
     /// How many numbers a tensor has, 0 if there is none of that name that can be read.
     pub(crate) fn elements(&self, name: &str) -> u64 {
-        self.names.get(name).map_or(0, |stored| self.checkpoint.file_of(stored).elements(stored))
+        self.names.get(name).map_or(0, |stored| self.file_of(stored).elements(stored))
     }
 
     /// The path of the file that holds a tensor, or of the first of all.
     pub(crate) fn path_of(&self, name: &str) -> &Path {
-        self.checkpoint.file_of(self.stored(name)).path()
+        self.file_of(self.stored(name)).path()
     }
 
     /// The values of a tensor of this shape, row-major.
     pub(crate) fn read(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
         let stored = self.stored(name);
-        self.checkpoint.file_of(stored).read(stored, shape)
+        self.file_of(stored).read(stored, shape)
     }
 
     /// As [`read`](Self::read), in order and in parts of `length` values.
@@ -83,7 +85,12 @@ impl<'a> Tensors<'a> {
         take: impl FnMut(&[f32]),
     ) -> Result<()> {
         let stored = self.stored(name);
-        self.checkpoint.file_of(stored).read_parts(stored, shape, length, take)
+        self.file_of(stored).read_parts(stored, shape, length, take)
+    }
+
+    /// The file that holds a tensor, or the first of all.
+    fn file_of(&self, stored: &str) -> &WeightsFile {
+        &self.weights.files[self.weights.tensors.get(stored).copied().unwrap_or_default()]
     }
 
     fn stored<'n>(&'n self, name: &'n str) -> &'n str {
@@ -205,7 +212,7 @@ mod tests {
         let two = usual(&["student.encoder.final_layer_norm.weight", "teacher.encoder.final_layer_norm.weight"]);
         assert!(two.unwrap_err().contains("tensors of 2 models, among them `student.encoder"));
         let twice = usual(&["m.encoder.final_layer_norm.weight", "m.shared.weight", "shared.weight"]);
-        assert!(twice.unwrap_err().contains("`m.shared.weight` and `shared.weight` are both a T5's `shared.weight`"));
+        assert!(twice.unwrap_err().contains("`m.shared.weight` and `shared.weight` are both `shared.weight`"));
     }
 
     #[test]
