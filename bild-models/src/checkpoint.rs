@@ -68,6 +68,7 @@ impl Checkpoint {
                 "{ADAPTER} describes an adapter, which is not read: what is decoded is the model without it"
             ));
         }
+        warnings.extend(generation.warnings(config.vocab_size));
         for warning in &warnings {
             tracing::warn!(checkpoint = %directory.display(), "{warning}");
         }
@@ -75,7 +76,7 @@ impl Checkpoint {
     }
 
     /// What is in the directory and has no effect, a sentence each, for whoever expects one: an adapter that is not merged
-    /// into the weights, tensors that no T5 has. They are also traced.
+    /// into the weights, tensors that no T5 has, tokens outside the vocabulary. They are also traced.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
@@ -101,9 +102,10 @@ impl Checkpoint {
     ///
     /// # Errors
     ///
-    /// If a field has a value that its type cannot have.
+    /// If a field has a value that its type refuses, or names a token to be written that the vocabulary does not have: the
+    /// sentence names the file and the field.
     pub fn generation_config<T: DeserializeOwned>(&self) -> Result<T> {
-        self.generation.read()
+        self.generation.read(self.config.vocab_size)
     }
 
     /// The tokenizer.

@@ -89,7 +89,7 @@ fn is_adapter(name: &str) -> bool {
 }
 
 /// Whether a T5 has a tensor of this name, in one of its versions. A layer it does not have is an error elsewhere.
-fn is_read(name: &str) -> bool {
+pub(crate) fn is_read(name: &str) -> bool {
     if ["shared.weight", "lm_head.weight"].contains(&name) {
         return true;
     }

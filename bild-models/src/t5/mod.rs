@@ -11,6 +11,7 @@ use crate::{
     Checkpoint, Head, LoadError, LoadOptions, T5Config, Threads,
     backend::is_flex,
     decode::{self, Decoder, DecoderModel, Part, Session},
+    names,
     nn::{self, Cache, Loader, Projection},
 };
 use stack::{DecoderStack, DecoderState, EncoderStack};
@@ -87,7 +88,7 @@ impl<B: Backend> T5<B> {
         let is_unused = |name: &&str| {
             (EMBEDDINGS.contains(name) && *name != embedding) || (*name == HEAD && embedding != HEAD && head.is_none())
         };
-        loader.check_memory(checkpoint.names().filter(|name| !is_unused(name)))?;
+        loader.check_memory(checkpoint.names().filter(|name| names::is_read(name) && !is_unused(name)))?;
         let shape = [config.vocab_size, config.d_model];
         let embedding = || Projection::load(&loader, &[embedding.into()], shape);
         let head = || head.map(|name| Projection::load(&loader, &[name.into()], shape)).transpose();
