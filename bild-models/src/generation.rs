@@ -59,7 +59,11 @@ impl Generation {
         let written = self.fields().filter(|(field, _)| WRITTEN.contains(&&***field));
         for (field, value) in written {
             if tokens(value).any(|token| !is_token(token, vocab_size)) {
-                return Err(self.wrong(field, value, &format!("tokens below {vocab_size}, the size of the vocabulary")));
+                return Err(self.wrong(
+                    field,
+                    value,
+                    &format!("tokens below {vocab_size}, the size of the vocabulary"),
+                ));
             }
         }
         Ok(read)

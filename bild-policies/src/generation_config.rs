@@ -113,7 +113,12 @@ impl GenerationConfig {
         let max_length = self.max_length.filter(|_| self.max_new_tokens.is_none());
         let whole_numbers = [
             ("`max_new_tokens`", self.max_new_tokens, 1..=MOST_TOKENS, "a whole number from 1 to 65536"),
-            ("`max_length`", max_length, 2..=MOST_TOKENS + 1, "a whole number from 2 to 65537, the start token counted"),
+            (
+                "`max_length`",
+                max_length,
+                2..=MOST_TOKENS + 1,
+                "a whole number from 2 to 65537, the start token counted",
+            ),
             ("`num_beams`", self.num_beams, 1..=usize::MAX, "a whole number, at least 1"),
             ("`num_return_sequences`", self.num_return_sequences, 1..=usize::MAX, "a whole number, at least 1"),
         ];

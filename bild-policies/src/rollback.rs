@@ -217,7 +217,9 @@ impl Atypical {
     ///
     /// [`Error::Setting`] if one is outside that range or NaN.
     pub fn new(epsilon: f32, delta: f32) -> Result<Self> {
-        for (name, value) in [("the epsilon of typical acceptance", epsilon), ("the delta of typical acceptance", delta)] {
+        for (name, value) in
+            [("the epsilon of typical acceptance", epsilon), ("the delta of typical acceptance", delta)]
+        {
             if !(0.0..=1.0).contains(&value) {
                 return Err(Error::Setting { name, found: value.to_string(), expected: "a number in [0, 1]" });
             }

@@ -61,13 +61,19 @@ fn what_is_unknown_or_out_of_range_is_refused() {
     for (json, says) in [
         (r#"{"policy":"bild","fallback":{"probability":1.5},"rollback":{"rank":1}}"#, "1.5, expected a probability"),
         (r#"{"policy":"bild","fallback":{"entropy":-1},"rollback":{"rank":1}}"#, "at least 0"),
-        (r#"{"policy":"bild","fallback":{"entropy":1},"rollback":{"rank":0}}"#, "found 0, expected a whole number, at least 1"),
+        (
+            r#"{"policy":"bild","fallback":{"entropy":1},"rollback":{"rank":0}}"#,
+            "found 0, expected a whole number, at least 1",
+        ),
         (r#"{"policy":"bild","fallback":{"luck":1},"rollback":{"rank":1}}"#, "unknown variant `luck`"),
         (r#"{"policy":"bild","fallback":{"entropy":1},"rollback":{"typical":{"epsilon":2,"delta":0}}}"#, "is 2"),
         (r#"{"policy":"sampling","temperature":-1}"#, "the temperature is -1"),
         (r#"{"policy":"sampling","top_p":0}"#, "top_p is 0"),
         (r#"{"policy":"sampling","lenience":1.5}"#, "lenience is 1.5"),
-        (r#"{"policy":"adaptive_length","of":{"policy":"big"},"start":0}"#, "found 0, expected a whole number, at least 1"),
+        (
+            r#"{"policy":"adaptive_length","of":{"policy":"big"},"start":0}"#,
+            "found 0, expected a whole number, at least 1",
+        ),
         (r#"{"policy":"target_rollback","of":{"fallback":0.5,"rollback":{"rank":1}},"rate":2}"#, "rate is 2"),
         (
             r#"{"policy":"cost_aware","of":{"policy":"big"},"prices":{"draft":0,"verify":-1,"verify_draft":0}}"#,
@@ -78,7 +84,10 @@ fn what_is_unknown_or_out_of_range_is_refused() {
         (r#"{"policy":"bild","rollback":[2]}"#, "found a list, expected a number of nats, \"inf\", or a rule by name"),
         (r#"{"policy":"bild","rollback":{"rank":2.5}}"#, "found 2.5, expected a whole number, at least 1"),
         (r#"{"policy":"bild","fallback":"inf"}"#, "the fallback threshold is inf"),
-        (r#"{"policy":"lossless","fallback":{"entropy":1}}"#, "the fallback is Entropy(HighEntropy(1.0)), expected a prob"),
+        (
+            r#"{"policy":"lossless","fallback":{"entropy":1}}"#,
+            "the fallback is Entropy(HighEntropy(1.0)), expected a prob",
+        ),
         (r#"{"policy":"lossless","max_draft":"ten"}"#, "found \"ten\", expected a whole number, at least 1"),
         (r#"{"policy":"sampling","temperature":null}"#, "found null, expected a number"),
         (r#"{"policy":3}"#, "expected a name"),
@@ -491,10 +500,19 @@ fn generation_settings_are_in_their_ranges() {
         }
     }
     for (wrong, says) in [
-        (json!({"do_sample": true, "temperature": 0}), "`temperature` is 0, expected a number above 0 where `do_sample`"),
+        (
+            json!({"do_sample": true, "temperature": 0}),
+            "`temperature` is 0, expected a number above 0 where `do_sample`",
+        ),
         (json!({"do_sample": true, "temperature": 1e-300}), "`temperature` is 0, expected a number above 0"),
-        (json!({"forced_bos_token_id": 3, "suppress_tokens": [2, 3]}), "`forced_bos_token_id` is [3], expected a token"),
-        (json!({"forced_eos_token_id": [3, 2], "suppress_tokens": [2, 3]}), "`forced_eos_token_id` is [3, 2], expected"),
+        (
+            json!({"forced_bos_token_id": 3, "suppress_tokens": [2, 3]}),
+            "`forced_bos_token_id` is [3], expected a token",
+        ),
+        (
+            json!({"forced_eos_token_id": [3, 2], "suppress_tokens": [2, 3]}),
+            "`forced_eos_token_id` is [3, 2], expected",
+        ),
     ] {
         let found = read(wrong).unwrap_err();
         assert!(found.starts_with(says), "{found}");
