@@ -47,6 +47,7 @@ mod source;
 mod statistics;
 mod stream;
 mod vocabulary;
+mod words;
 
 pub use boxed::BoxedPair;
 pub use cancel::{CancelGuard, CancelToken};
@@ -65,11 +66,12 @@ pub use policy::{Context, Draft, Drafted, Policy, PolicyState, Start, Then, Verd
 pub use processor::{LogitsProcessor, Prefix};
 pub use request::Request;
 pub use row::{Row, Want};
-pub use settings::{Overflow, Settings};
+pub use settings::{MOST_TOKENS, Overflow, Settings};
 pub use source::Source;
 pub use statistics::Statistics;
 pub use stream::EventStream;
 pub use vocabulary::{Pieces, Vocabulary};
+pub use words::plain_words;
 
 /// The number of a piece of text in a vocabulary.
 pub type Token = u32;

@@ -9,7 +9,12 @@ pub(crate) fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Re
 }
 
 pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    Duration::try_from_secs_f64(f64::deserialize(deserializer)?).map_err(D::Error::custom)
+    duration(f64::deserialize(deserializer)?)
+}
+
+fn duration<E: Error>(seconds: f64) -> Result<Duration, E> {
+    let error = |_| E::custom(format_args!("found {seconds}, expected a number of seconds, at least 0"));
+    Duration::try_from_secs_f64(seconds).map_err(error)
 }
 
 pub(crate) mod optional {
@@ -23,8 +28,6 @@ pub(crate) mod optional {
     }
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
-        Option::<f64>::deserialize(deserializer)?
-            .map(|seconds| Duration::try_from_secs_f64(seconds).map_err(D::Error::custom))
-            .transpose()
+        Option::<f64>::deserialize(deserializer)?.map(duration).transpose()
     }
 }

@@ -1,8 +1,8 @@
 use std::{sync::Arc, time::Duration};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
-use crate::{CancelToken, Error, LogitsProcessor, Result, Token, Vocabulary};
+use crate::{CancelToken, Error, LogitsProcessor, Result, Token, Vocabulary, plain_words};
 
 /// What to do with a source over its limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,7 +24,7 @@ pub enum Overflow {
 /// assert_eq!(settings.max_source_tokens, 2048);
 /// ```
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, deny_unknown_fields, remote = "Self")]
 #[non_exhaustive]
 pub struct Settings {
     /// The most tokens to generate, end-of-sequence included; from 1 to 65,536, 128 by default.
@@ -51,6 +51,19 @@ pub struct Settings {
     /// What changes the logits of both models, in this order.
     #[serde(skip)]
     pub processors: Vec<Arc<dyn LogitsProcessor>>,
+}
+
+/// As derived (`remote` makes that a function of the type), with errors in plain words.
+impl<'de> Deserialize<'de> for Settings {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::deserialize(deserializer).map_err(|error| D::Error::custom(plain_words(error)))
+    }
+}
+
+impl Serialize for Settings {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Self::serialize(self, serializer)
+    }
 }
 
 impl Default for Settings {
@@ -151,4 +164,4 @@ impl Settings {
 }
 
 /// The most tokens of a source and of an output; far beyond what a T5 can read or write sensibly.
-pub(crate) const MOST_TOKENS: usize = 65_536;
+pub const MOST_TOKENS: usize = 65_536;

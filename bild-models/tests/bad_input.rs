@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use bild_core::{Generator, NoDraft, Source};
+use bild_core::{Generator, NoDraft, Settings, Source};
 use bild_models::{Checkpoint, T5, T5Config, Tokenizer};
 use bild_policies::{GenerationConfig, Lossless};
 use common::{TestBackend, config, fixture, write_checkpoint};
@@ -449,16 +449,83 @@ fn generation_config_goes_first() {
     assert_says(&sentence(directory.path()), &["generation_config.json", "`eos_token_id` is \"end\""]);
 }
 
-/// A field that a type of generation settings cannot take is named.
+/// Every field that is read, with something that no generation can mean, in either file: the file, the field and what was
+/// found are named, and what would be legal.
 #[test]
 fn generation_settings_that_make_no_sense() {
     let directory = sound();
-    for (field, value) in [("no_repeat_ngram_size", json!(-2)), ("bad_words_ids", json!([1])), ("top_k", json!("all"))]
-    {
-        let generation = json!({"decoder_start_token_id": 0, "max_new_tokens": 5, field: value});
+    let paths = ["config.json", "generation_config.json"].map(|file| directory.path().join(file));
+    let open = |at: usize, fields: Value| {
+        let fields = fields.as_object().unwrap().clone();
+        let (mut own, mut beside) = (config(json!({})), json!({"decoder_start_token_id": 0, "eos_token_id": 1}));
+        let changed = if at == 0 { &mut own } else { &mut beside };
+        changed.as_object_mut().unwrap().extend(fields);
+        fs::write(&paths[0], own.to_string()).unwrap();
+        if at == 1 {
+            fs::write(&paths[1], beside.to_string()).unwrap()
+        } else {
+            drop(fs::remove_file(&paths[1]))
+        }
+        Checkpoint::open(directory.path()).unwrap()
+    };
+    for (field, value, expected) in [
+        ("max_length", json!(1), "a whole number from 2 to 65537, the start token counted"),
+        ("max_new_tokens", json!(0), "a whole number from 1 to 65536"),
+        ("min_length", json!(-1), "a whole number, at least 0"),
+        ("min_new_tokens", json!("3"), "a whole number, at least 0"),
+        ("max_time", json!(-1), "a number of seconds from 0 to 1e12"),
+        ("temperature", json!(-0.5), "a number, at least 0"),
+        ("top_k", json!("all"), "a whole number, at least 0"),
+        ("top_k", json!(-3), "a whole number, at least 0"),
+        ("top_p", json!(7), "a probability in [0, 1]"),
+        ("repetition_penalty", json!(1e-300), "a number from 0.001 to 1000"),
+        ("encoder_repetition_penalty", json!(0), "a number from 0.001 to 1000"),
+        ("no_repeat_ngram_size", json!(-2), "a whole number, at least 0"),
+        ("bad_words_ids", json!([1]), "a list"),
+        ("bad_words_ids", json!([[]]), "a list of lists of at least one token"),
+        ("bad_words_ids", json!([[1, 99_999]]), "tokens below 37, the size of the vocabulary"),
+        ("sequence_bias", json!([[[99_999], 2]]), "tokens below 37, the size of the vocabulary"),
+        ("forced_bos_token_id", json!(37), "tokens below 37, the size of the vocabulary"),
+        ("forced_eos_token_id", json!([1, 99_999]), "tokens below 37, the size of the vocabulary"),
+        ("num_beams", json!(0), "a whole number, at least 1"),
+        ("do_sample", json!("yes"), "true or false"),
+        ("stop_strings", json!(3), "one or a list of them"),
+    ] {
+        for (at, file) in ["config.json", "generation_config.json"].into_iter().enumerate() {
+            let found = open(at, json!({ field: value })).generation_config::<GenerationConfig>().unwrap_err();
+            let says = format!("{file}: `{field}` is {value}, expected {expected}");
+            assert!(found.to_string().ends_with(&says), "{found}\n{says}");
+        }
+    }
+    // Two fields that do not go together.
+    let both = json!({"do_sample": true, "temperature": 0.0});
+    let found = open(1, both).generation_config::<GenerationConfig>().unwrap_err();
+    assert_says(&found.to_string(), &["generation_config.json: `temperature` is 0.0, expected a number above 0 where"]);
+    let fine =
+        json!({"sequence_bias": [[[36], 99.0], [[1, 36], -99]], "bad_words_ids": [[36]], "forced_bos_token_id": 36});
+    open(1, fine).generation_config::<GenerationConfig>().unwrap();
+}
+
+/// What transformers reads and does without: it has no effect, and is said.
+#[test]
+fn tokens_outside_the_vocabulary_that_are_only_named() {
+    let directory = sound();
+    let warnings = |field: &str, value: Value| {
+        let mut generation = json!({"decoder_start_token_id": 0, "eos_token_id": 1});
+        generation[field] = value;
         fs::write(directory.path().join("generation_config.json"), generation.to_string()).unwrap();
-        let found = Checkpoint::open(directory.path()).unwrap().generation_config::<GenerationConfig>().unwrap_err();
-        assert_says(&found.to_string(), &["generation_config.json", &format!("`{field}` is {value}, expected ")]);
+        let checkpoint = Checkpoint::open(directory.path()).unwrap();
+        checkpoint.generation_config::<GenerationConfig>().unwrap().settings(Settings::default()).unwrap();
+        common::load(directory.path()).warnings().to_vec()
+    };
+    for field in ["eos_token_id", "pad_token_id", "suppress_tokens", "begin_suppress_tokens"] {
+        let outside = if field == "pad_token_id" { json!(99_999) } else { json!([1, 99_999]) };
+        let found = warnings(field, outside);
+        assert_eq!(found.len(), 1);
+        let says = format!("generation_config.json: `{field}` names the token 99999, which has no effect: expected");
+        assert_says(&found[0], &[&says, "tokens below 37"]);
+        let inside = if field == "pad_token_id" { json!(-1) } else { json!([-1, 1, 36]) };
+        assert!(warnings(field, inside).is_empty());
     }
 }
 
@@ -585,6 +652,32 @@ fn a_model_larger_than_memory_is_refused() {
     }
     let found = sentence(directory.path());
     assert_says(&found, &[directory.path().to_str().unwrap(), "of memory to load", "GB are free"]);
+}
+
+/// As much under a name that nobody reads, as of an average of the weights: it takes no memory.
+#[test]
+#[cfg(unix)]
+fn tensors_that_nobody_reads_take_no_memory() {
+    let directory = sound();
+    let weights = directory.path().join("model.safetensors");
+    fs::rename(&weights, directory.path().join("read.safetensors")).unwrap();
+    let size = 1u64 << 42;
+    let header = json!({"ema.weight": {"dtype": "F32", "shape": [1 << 20, 1 << 20], "data_offsets": [0, size]}});
+    let header = header.to_string();
+    let path = directory.path().join("unread.safetensors");
+    fs::write(&path, [&(header.len() as u64).to_le_bytes()[..], header.as_bytes()].concat()).unwrap();
+    let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+    if file.set_len(8 + header.len() as u64 + size).is_err() {
+        return; // this file system has no room for a hole of 4 TiB
+    }
+    let read = fs::read(directory.path().join("read.safetensors")).unwrap();
+    let mut map = serde_json::Map::from_iter([("ema.weight".into(), json!("unread.safetensors"))]);
+    for name in safetensors::SafeTensors::deserialize(&read).unwrap().names() {
+        map.insert(name.to_string(), json!("read.safetensors"));
+    }
+    let index = json!({ "weight_map": map }).to_string();
+    fs::write(directory.path().join("model.safetensors.index.json"), index).unwrap();
+    assert_says(&common::load(directory.path()).warnings()[0], &["1 tensor is not read, `ema.weight`"]);
 }
 
 /// Changes one byte of one file of a checkpoint, or cuts the file off there, and loads and runs what is left of it.

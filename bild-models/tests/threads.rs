@@ -8,8 +8,9 @@ use std::{
     time::Duration,
 };
 
-use bild_core::{Model, Pass, VerifierSession, Want, 
-    CancelToken, Finish, Generator, LogitsProcessor, NoDraft, Overflow, Prefix, Request, Settings, Source,
+use bild_core::{
+    CancelToken, Finish, Generator, LogitsProcessor, Model, NoDraft, Overflow, Pass, Prefix, Request, Settings, Source,
+    VerifierSession, Want,
 };
 use bild_models::{Checkpoint, LoadOptions, T5, Threads};
 use bild_policies::Lossless;

@@ -31,6 +31,13 @@ fn five() -> NonZeroUsize {
     NonZeroUsize::new(5).expect("it is not 0")
 }
 
+/// Lossless, with no other limit on a draft.
+impl Default for AdaptiveLength {
+    fn default() -> Self {
+        Self::new(Lossless::default().max_draft(None))
+    }
+}
+
 impl<P: Policy> AdaptiveLength<P> {
     /// Lets the draft length of `policy` follow acceptance, from 5 on.
     pub fn new(policy: P) -> Self {

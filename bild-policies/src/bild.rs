@@ -44,8 +44,10 @@ pub struct Bild<F = LowProbability, R = HighCrossEntropy> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first: Option<Role>,
     /// When the draft model hands over.
+    #[serde(default)]
     pub fallback: F,
     /// Which drafts are taken back.
+    #[serde(default)]
     pub rollback: R,
     /// The most tokens to draft before the verifier is called (10 in the authors' program), or no limit.
     #[serde(default = "ten")]
@@ -72,7 +74,7 @@ impl Bild {
 /// the German→English pair of the repository.
 impl Default for Bild {
     fn default() -> Self {
-        Self::new(0.5, 2.0).expect("both thresholds are in their ranges")
+        Self::with_rules(LowProbability::default(), HighCrossEntropy::default())
     }
 }
 

@@ -25,6 +25,7 @@ use crate::{Lossless, costs::Costs};
 /// use bild_policies::{CostAware, Lossless};
 ///
 /// let policy = CostAware::new(Lossless::default().max_draft(None));
+/// assert_eq!(policy, CostAware::default());
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -51,16 +52,23 @@ pub struct Prices {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Fields {
-    draft: f64,
-    verify: f64,
-    verify_draft: f64,
+    draft: Option<f64>,
+    verify: Option<f64>,
+    verify_draft: Option<f64>,
 }
+
+const PRICE: &str = "a number from 0 to 1e12";
 
 impl TryFrom<Fields> for Prices {
     type Error = Error;
 
     fn try_from(Fields { draft, verify, verify_draft }: Fields) -> Result<Self> {
-        Self::new(draft, verify, verify_draft)
+        let missing = |name| move || Error::Setting { name, found: "missing".into(), expected: PRICE };
+        Self::new(
+            draft.ok_or_else(missing("`draft` of the `prices` of the policy `cost_aware`"))?,
+            verify.ok_or_else(missing("`verify` of the `prices` of the policy `cost_aware`"))?,
+            verify_draft.ok_or_else(missing("`verify_draft` of the `prices` of the policy `cost_aware`"))?,
+        )
     }
 }
 
@@ -75,8 +83,7 @@ impl Prices {
         for price in [draft, verify, verify_draft] {
             // Sums and ratios of larger ones would overflow.
             if !(0.0..=1e12).contains(&price) {
-                let (name, expected) = ("the price of a pass", "a number from 0 to 1e12");
-                return Err(Error::Setting { name, found: price.to_string(), expected });
+                return Err(Error::Setting { name: "the price of a pass", found: price.to_string(), expected: PRICE });
             }
         }
         Ok(Self { draft, verify, verify_draft })
@@ -95,6 +102,13 @@ impl PartialEq for Learned {
 impl Learned {
     fn lock(&self) -> MutexGuard<'_, Costs> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Lossless, drafting as much as pays: nothing else limits a draft.
+impl Default for CostAware {
+    fn default() -> Self {
+        Self::new(Lossless::default().max_draft(None))
     }
 }
 

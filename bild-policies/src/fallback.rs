@@ -1,9 +1,14 @@
-use bild_core::{Context, Row, Want};
-use serde::{Deserialize, Serialize};
+use std::marker::PhantomData;
+
+use bild_core::{Context, Error, Result, Row, Want};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{MapAccess, value::MapAccessDeserializer},
+};
 
 use crate::{
     random::{of_source, uniform},
-    threshold::threshold,
+    threshold::{NamedRule, RuleVisitor, threshold},
 };
 
 /// When the little model hands over instead of keeping its token: the fallback of a policy.
@@ -20,7 +25,29 @@ pub trait FallbackRule: Send + Sync {
 threshold! {
     /// Falls back where the probability of the most likely token is below α_FB, strictly (section 3.2 of the paper). 0 never
     /// falls back, 1 keeps only what is certain.
-    LowProbability, "the fallback threshold", (0.0..=1.0), "a probability in [0, 1]"
+    LowProbability read as "AnyFallback", "the fallback threshold", (0.0..=1.0), "a probability in [0, 1]"
+}
+
+/// α_FB 0.5.
+impl Default for LowProbability {
+    fn default() -> Self {
+        Self(0.5)
+    }
+}
+
+/// Read by its name too, as where there are others beside it.
+impl TryFrom<AnyFallback> for LowProbability {
+    type Error = Error;
+
+    fn try_from(rule: AnyFallback) -> Result<Self> {
+        match rule {
+            AnyFallback::Probability(rule) => Ok(rule),
+            other => {
+                let expected = "a probability, the only rule there is for it here";
+                Err(Error::Setting { name: "the fallback", found: format!("{other:?}"), expected })
+            }
+        }
+    }
 }
 
 impl FallbackRule for LowProbability {
@@ -92,9 +119,9 @@ impl FallbackRule for RandomFallback {
     }
 }
 
-/// Any of the fallback rules, as a file names it: `{"entropy": 1.5}`.
+/// Any of the fallback rules, as a file names it: `{"entropy": 1.5}`. A number alone is the threshold of the paper's.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", expecting = "expected a rule by name, as {\"entropy\": 1.5}")]
+#[serde(rename_all = "snake_case", remote = "Self")]
 #[non_exhaustive]
 pub enum AnyFallback {
     /// The paper's.
@@ -107,6 +134,36 @@ pub enum AnyFallback {
     Accumulated(LowAccumulated),
     /// At random.
     Random(RandomFallback),
+}
+
+impl Default for AnyFallback {
+    fn default() -> Self {
+        Self::Probability(LowProbability::default())
+    }
+}
+
+impl NamedRule for AnyFallback {
+    const EXPECTED: &'static str = "a probability, or a rule by name as {\"entropy\": 1.5}";
+
+    fn papers(alpha: f32) -> Result<Self> {
+        LowProbability::new(alpha).map(Self::Probability)
+    }
+
+    fn named<'de, A: MapAccess<'de>>(map: A) -> Result<Self, A::Error> {
+        Self::deserialize(MapAccessDeserializer::new(map))
+    }
+}
+
+impl<'de> Deserialize<'de> for AnyFallback {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(RuleVisitor(PhantomData))
+    }
+}
+
+impl Serialize for AnyFallback {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Self::serialize(self, serializer)
+    }
 }
 
 impl AnyFallback {

@@ -1,11 +1,16 @@
-use std::time::Duration;
+use std::{ops::RangeInclusive, time::Duration};
 
-use bild_core::{Error, Result, Settings, Token};
-use serde::{Deserialize, Deserializer, de::IgnoredAny};
+use bild_core::{Error, MOST_TOKENS, Result, Settings, Token};
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error as _, IgnoredAny},
+};
 
 use crate::{Sampling, processors};
 
 /// What a checkpoint says of generating: the fields of transformers' `generation_config.json` that change what is written.
+///
+/// A value that no generation can mean is refused when it is read, whether it would be used or not.
 ///
 /// It becomes [`Settings`] ([`settings`](Self::settings)) and, where it asks to sample, a policy
 /// ([`sampling`](Self::sampling)); what it asks for and is not done is named by [`warnings`](Self::warnings). Where a decoder
@@ -23,7 +28,7 @@ use crate::{Sampling, processors};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(default, remote = "Self")]
 pub struct GenerationConfig {
     transformers_version: Option<String>,
     max_length: Option<usize>,
@@ -57,6 +62,7 @@ pub struct GenerationConfig {
     num_return_sequences: Option<usize>,
     constraints: Option<IgnoredAny>,
     force_words_ids: Option<IgnoredAny>,
+    forced_decoder_ids: Option<IgnoredAny>,
     penalty_alpha: Option<f32>,
     dola_layers: Option<IgnoredAny>,
     guidance_scale: Option<f32>,
@@ -70,7 +76,7 @@ pub struct GenerationConfig {
 }
 
 #[derive(Clone, Debug, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected one or a list of them")]
 enum OneOrMany<T> {
     One(T),
     Many(Vec<T>),
@@ -89,7 +95,82 @@ fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> R
     T::deserialize(deserializer).map(Some)
 }
 
+/// As derived (`remote` makes that a function of the type), with values that are checked.
+impl<'de> Deserialize<'de> for GenerationConfig {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let config = Self::deserialize(deserializer)?;
+        config.check().map_err(D::Error::custom)?;
+        Ok(config)
+    }
+}
+
 impl GenerationConfig {
+    /// Refuses what no generation can mean: the one place that says what is legal. Whole numbers are at least 0 by their
+    /// type.
+    fn check(&self) -> Result<()> {
+        const ANY: RangeInclusive<f32> = f32::MIN..=f32::MAX;
+        const SHARE: RangeInclusive<f32> = 0.0..=1.0;
+        let max_length = self.max_length.filter(|_| self.max_new_tokens.is_none());
+        let whole_numbers = [
+            ("`max_new_tokens`", self.max_new_tokens, 1..=MOST_TOKENS, "a whole number from 1 to 65536"),
+            (
+                "`max_length`",
+                max_length,
+                2..=MOST_TOKENS + 1,
+                "a whole number from 2 to 65537, the start token counted",
+            ),
+            ("`num_beams`", self.num_beams, 1..=usize::MAX, "a whole number, at least 1"),
+            ("`num_return_sequences`", self.num_return_sequences, 1..=usize::MAX, "a whole number, at least 1"),
+        ];
+        for (name, value, range, expected) in whole_numbers {
+            check_range(name, value, &range, expected)?;
+        }
+        let penalties = (processors::PENALTIES, processors::A_PENALTY);
+        let numbers = [
+            ("`temperature`", self.temperature, 0.0..=f32::MAX, "a number, at least 0"),
+            ("`top_p`", self.top_p, SHARE, "a probability in [0, 1]"),
+            ("`repetition_penalty`", self.repetition_penalty, penalties.0.clone(), penalties.1),
+            ("`encoder_repetition_penalty`", self.encoder_repetition_penalty, penalties.0, penalties.1),
+            ("`penalty_alpha`", self.penalty_alpha, ANY, "a number"),
+            ("`guidance_scale`", self.guidance_scale, ANY, "a number"),
+            ("`min_p`", self.min_p, SHARE, "a probability in [0, 1]"),
+            ("`top_h`", self.top_h, SHARE, "a number in [0, 1]"),
+            ("`typical_p`", self.typical_p, SHARE, "a probability in [0, 1]"),
+            ("`epsilon_cutoff`", self.epsilon_cutoff, SHARE, "a probability in [0, 1]"),
+            ("`eta_cutoff`", self.eta_cutoff, SHARE, "a probability in [0, 1]"),
+        ];
+        for (name, value, range, expected) in numbers {
+            check_range(name, value, &range, expected)?;
+        }
+        check_range("`max_time`", self.max_time, &(0.0..=1e12), "a number of seconds from 0 to 1e12")?;
+        let is_sampled = self.do_sample == Some(true);
+        let temperature = self.temperature.filter(|&temperature| is_sampled && temperature == 0.0);
+        refuse("`temperature`", temperature, "a number above 0 where `do_sample` is true")?;
+        let decay = self.exponential_decay_length_penalty.filter(|(_, factor)| !(*factor > 0.0 && factor.is_finite()));
+        let expected = "a list of a whole number and a number above 0";
+        refuse("`exponential_decay_length_penalty`", decay.map(|decay| format!("{decay:?}")), expected)?;
+        let bias = self.sequence_bias.iter().flatten().find(|(tokens, bias)| tokens.is_empty() || !bias.is_finite());
+        let expected = "a list of pairs of a list of at least one token and a number";
+        refuse("`sequence_bias`", bias.map(|bias| format!("one with {bias:?}")), expected)?;
+        let empty = self.bad_words_ids.iter().flatten().find(|word| word.is_empty());
+        let expected = "a list of lists of at least one token";
+        refuse("`bad_words_ids`", empty.map(|_| "one with an empty list"), expected)?;
+        self.check_forced()
+    }
+
+    /// Refuses what forces a token and suppresses it, as transformers 5 does: there would be nothing to write.
+    fn check_forced(&self) -> Result<()> {
+        let suppressed = suppressed(self.suppress_tokens.as_deref().unwrap_or_default());
+        let first = self.forced_bos_token_id.map(|token| vec![token]);
+        let last = self.forced_eos_token_id.as_ref().map(OneOrMany::to_vec);
+        for (name, tokens) in [("`forced_bos_token_id`", first), ("`forced_eos_token_id`", last)] {
+            let all = |tokens: &Vec<Token>| !tokens.is_empty() && tokens.iter().all(|token| suppressed.contains(token));
+            let expected = "a token that `suppress_tokens` does not name";
+            refuse(name, tokens.filter(all).map(|tokens| format!("{tokens:?}")), expected)?;
+        }
+        Ok(())
+    }
+
     /// These settings with what the checkpoint says of lengths and time in place of their own, and its processors after those
     /// there are, in the order of transformers. What it does not say stays as it is; change afterwards what you want otherwise.
     ///
@@ -101,8 +182,7 @@ impl GenerationConfig {
             settings.max_new_tokens = tokens;
         }
         if let Some(seconds) = self.max_time {
-            let error = |_| Error::Setting { name: "max_time", found: seconds.to_string(), expected: "seconds" };
-            settings.deadline = Some(Duration::try_from_secs_f64(seconds).map_err(error)?);
+            settings.deadline = Some(Duration::from_secs_f64(seconds));
         }
         self.with_processors(settings)
     }
@@ -184,12 +264,9 @@ impl GenerationConfig {
         if self.do_sample != Some(true) {
             return Ok(None);
         }
-        let temperature = self.temperature.unwrap_or(1.0);
-        if temperature <= 0.0 {
-            let (found, expected) = (temperature.to_string(), "a number above 0 where `do_sample` is true");
-            return Err(Error::Setting { name: "the temperature", found, expected });
-        }
-        let sampling = Sampling::new(temperature)?.top_p(self.top_p.unwrap_or(1.0).min(1.0))?;
+        // The most likely token stays at a top_p of 0.
+        let top_p = self.top_p.unwrap_or(1.0).max(f32::MIN_POSITIVE);
+        let sampling = Sampling::new(self.temperature.unwrap_or(1.0))?.top_p(top_p)?;
         // From transformers 5 on null is the default.
         let default = if self.top_k.is_none() || self.is_of_5() { 50 } else { 0 };
         Ok(Some(match self.top_k.flatten().unwrap_or(default) {
@@ -222,6 +299,16 @@ impl GenerationConfig {
         if let Some(count) = self.num_return_sequences.filter(|&count| count > 1) {
             warnings.push(format!("`num_return_sequences` is {count}, but one text is written for each source"));
         }
+        let least = match (self.min_new_tokens, self.min_length) {
+            (Some(tokens), _) => Some(("min_new_tokens", tokens, tokens)),
+            (None, length) => length.map(|length| ("min_length", length, length.saturating_sub(1))),
+        };
+        let most = self.new_tokens().unwrap_or(Settings::default().max_new_tokens);
+        if let Some((field, value, _)) = least.filter(|(_, _, tokens)| *tokens > most) {
+            warnings.push(format!(
+                "`{field}` is {value}, but at most {most} tokens are written if no other limit is set: no text ends by itself"
+            ));
+        }
         let mut ignored = |field: &str, asked: bool| {
             if asked {
                 warnings.push(format!("`{field}` is not done here: text is written without it"));
@@ -229,6 +316,7 @@ impl GenerationConfig {
         };
         ignored("constraints", self.constraints.is_some());
         ignored("force_words_ids", self.force_words_ids.is_some());
+        ignored("forced_decoder_ids", self.forced_decoder_ids.is_some());
         ignored("dola_layers", self.dola_layers.is_some());
         ignored("guidance_scale", self.guidance_scale.is_some_and(|scale| scale != 1.0));
         ignored("watermarking_config", self.watermarking_config.is_some());
@@ -236,7 +324,7 @@ impl GenerationConfig {
         let cut = |value: Option<f32>| samples && value.is_some_and(|value| value > 0.0 && value < 1.0);
         ignored("min_p", samples && self.min_p.is_some_and(|p| p > 0.0));
         ignored("top_h", samples && self.top_h.is_some());
-        ignored("typical_p", cut(self.typical_p));
+        ignored("typical_p", samples && self.typical_p.is_some_and(|p| p < 1.0));
         ignored("epsilon_cutoff", cut(self.epsilon_cutoff));
         ignored("eta_cutoff", cut(self.eta_cutoff));
         warnings
@@ -246,4 +334,18 @@ impl GenerationConfig {
 /// Those that are tokens: −1 stands for none in some files.
 fn suppressed(tokens: &[i64]) -> Vec<Token> {
     tokens.iter().filter_map(|&token| Token::try_from(token).ok()).collect()
+}
+
+fn check_range<T: PartialOrd + ToString>(
+    name: &'static str,
+    value: Option<T>,
+    range: &RangeInclusive<T>,
+    expected: &'static str,
+) -> Result<()> {
+    refuse(name, value.filter(|value| !range.contains(value)), expected)
+}
+
+/// Refuses a value, if there is one.
+fn refuse(name: &'static str, value: Option<impl ToString>, expected: &'static str) -> Result<()> {
+    value.map_or(Ok(()), |value| Err(Error::Setting { name, found: value.to_string(), expected }))
 }

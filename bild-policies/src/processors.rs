@@ -26,13 +26,15 @@ fn penalize(logits: &mut [f32], mut tokens: Vec<Token>, penalty: f32) {
 }
 
 /// Far beyond what makes sense, and far from where a logit overflows.
-const PENALTIES: std::ops::RangeInclusive<f32> = 1e-3..=1e3;
+pub(crate) const PENALTIES: std::ops::RangeInclusive<f32> = 1e-3..=1e3;
+
+pub(crate) const A_PENALTY: &str = "a number from 0.001 to 1000";
 
 fn checked_penalty(name: &'static str, penalty: f32) -> Result<f32> {
     if PENALTIES.contains(&penalty) {
         Ok(penalty)
     } else {
-        Err(Error::Setting { name, found: penalty.to_string(), expected: "a number from 0.001 to 1000" })
+        Err(Error::Setting { name, found: penalty.to_string(), expected: A_PENALTY })
     }
 }
 
@@ -307,10 +309,13 @@ impl BadWords {
         for word in words {
             let word = word.as_ref().trim();
             let lower = word.to_lowercase();
-            let capital: String = lower.chars().take(1).flat_map(char::to_uppercase).chain(lower.chars().skip(1)).collect();
+            let capital: String =
+                lower.chars().take(1).flat_map(char::to_uppercase).chain(lower.chars().skip(1)).collect();
             for form in [word, &lower, &capital] {
                 forms.push(tokenizer.encode_plain(form)?);
-                forms.extend(tokenizer.encode_plain(&format!("{MARK}{form}"))?.strip_prefix(&mark[..]).map(<[_]>::to_vec));
+                forms.extend(
+                    tokenizer.encode_plain(&format!("{MARK}{form}"))?.strip_prefix(&mark[..]).map(<[_]>::to_vec),
+                );
             }
         }
         forms.retain(|form| !form.is_empty());

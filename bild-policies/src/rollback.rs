@@ -1,7 +1,15 @@
-use bild_core::{Drafted, Error, Result, Row, Want};
-use serde::{Deserialize, Serialize};
+use std::marker::PhantomData;
 
-use crate::{distribution::softmax, threshold::threshold};
+use bild_core::{Drafted, Error, Result, Row, Want};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{MapAccess, value::MapAccessDeserializer},
+};
+
+use crate::{
+    distribution::softmax,
+    threshold::{NamedRule, RuleVisitor, threshold},
+};
 
 /// Which drafts the big model takes back: the rollback of a policy.
 pub trait RollbackRule: Send + Sync {
@@ -24,7 +32,7 @@ pub trait RollbackRule: Send + Sync {
 ///
 /// In JSON the threshold is a number, or `"inf"` for ∞.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(into = "Threshold", try_from = "Threshold")]
+#[serde(into = "Threshold", try_from = "AnyRollback")]
 pub struct HighCrossEntropy(f32);
 
 impl HighCrossEntropy {
@@ -58,33 +66,38 @@ impl RollbackRule for HighCrossEntropy {
     }
 }
 
-/// JSON has no number for ∞.
-#[derive(Serialize, Deserialize)]
-#[serde(untagged, expecting = "expected a number or \"inf\"")]
-enum Threshold {
-    Finite(f32),
-    Infinite(Infinite),
+/// α_RB 2.
+impl Default for HighCrossEntropy {
+    fn default() -> Self {
+        Self(2.0)
+    }
 }
 
-#[derive(Serialize, Deserialize)]
-enum Infinite {
-    #[serde(rename = "inf")]
-    Inf,
+/// JSON has no number for ∞.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Threshold {
+    Finite(f32),
+    Infinite(&'static str),
 }
 
 impl From<HighCrossEntropy> for Threshold {
     fn from(rule: HighCrossEntropy) -> Self {
-        if rule.0.is_finite() { Self::Finite(rule.0) } else { Self::Infinite(Infinite::Inf) }
+        if rule.0.is_finite() { Self::Finite(rule.0) } else { Self::Infinite("inf") }
     }
 }
 
-impl TryFrom<Threshold> for HighCrossEntropy {
+/// Read by its name too, as where there are others beside it.
+impl TryFrom<AnyRollback> for HighCrossEntropy {
     type Error = Error;
 
-    fn try_from(threshold: Threshold) -> Result<Self> {
-        match threshold {
-            Threshold::Finite(alpha) => Self::new(alpha),
-            Threshold::Infinite(Infinite::Inf) => Self::new(f32::INFINITY),
+    fn try_from(rule: AnyRollback) -> Result<Self> {
+        match rule {
+            AnyRollback::CrossEntropy(rule) => Ok(rule),
+            other => {
+                let expected = "a cross-entropy, the only rule there is for it here";
+                Err(Error::Setting { name: "the rollback", found: format!("{other:?}"), expected })
+            }
         }
     }
 }
@@ -181,15 +194,19 @@ pub struct Atypical {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Typical {
-    epsilon: f32,
-    delta: f32,
+    epsilon: Option<f32>,
+    delta: Option<f32>,
 }
 
 impl TryFrom<Typical> for Atypical {
     type Error = Error;
 
     fn try_from(typical: Typical) -> Result<Self> {
-        Self::new(typical.epsilon, typical.delta)
+        let missing = |name| Error::Setting { name, found: "missing".into(), expected: "a number in [0, 1]" };
+        Self::new(
+            typical.epsilon.ok_or_else(|| missing("`epsilon` of the rule `typical`"))?,
+            typical.delta.ok_or_else(|| missing("`delta` of the rule `typical`"))?,
+        )
     }
 }
 
@@ -200,7 +217,9 @@ impl Atypical {
     ///
     /// [`Error::Setting`] if one is outside that range or NaN.
     pub fn new(epsilon: f32, delta: f32) -> Result<Self> {
-        for (name, value) in [("the epsilon of typical acceptance", epsilon), ("its delta", delta)] {
+        for (name, value) in
+            [("the epsilon of typical acceptance", epsilon), ("the delta of typical acceptance", delta)]
+        {
             if !(0.0..=1.0).contains(&value) {
                 return Err(Error::Setting { name, found: value.to_string(), expected: "a number in [0, 1]" });
             }
@@ -220,9 +239,9 @@ impl RollbackRule for Atypical {
     }
 }
 
-/// Any of the rollback rules, as a file names it: `{"rank": 3}`.
+/// Any of the rollback rules, as a file names it: `{"rank": 3}`. A number alone, or `"inf"`, is the threshold of the paper's.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", expecting = "expected a rule by name, as {\"cross_entropy\": 2.0}")]
+#[serde(rename_all = "snake_case", remote = "Self")]
 #[non_exhaustive]
 pub enum AnyRollback {
     /// The paper's; `"inf"` never rolls back.
@@ -235,6 +254,36 @@ pub enum AnyRollback {
     Divergence(HighDivergence),
     /// By typical acceptance.
     Typical(Atypical),
+}
+
+impl Default for AnyRollback {
+    fn default() -> Self {
+        Self::CrossEntropy(HighCrossEntropy::default())
+    }
+}
+
+impl NamedRule for AnyRollback {
+    const EXPECTED: &'static str = "a number of nats, \"inf\", or a rule by name as {\"rank\": 3}";
+
+    fn papers(alpha: f32) -> Result<Self> {
+        HighCrossEntropy::new(alpha).map(Self::CrossEntropy)
+    }
+
+    fn named<'de, A: MapAccess<'de>>(map: A) -> Result<Self, A::Error> {
+        Self::deserialize(MapAccessDeserializer::new(map))
+    }
+}
+
+impl<'de> Deserialize<'de> for AnyRollback {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(RuleVisitor(PhantomData))
+    }
+}
+
+impl Serialize for AnyRollback {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Self::serialize(self, serializer)
+    }
 }
 
 impl AnyRollback {

@@ -10,7 +10,7 @@ use crate::{Bild, HighCrossEntropy, LowProbability, RollbackRule};
 ///
 /// Every generation begins with the threshold of `of` again, so what is written does not depend on what was written before.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, try_from = "Fields<R>", bound(deserialize = "R: serde::de::DeserializeOwned"))]
+#[serde(deny_unknown_fields, try_from = "Fields<R>", bound(deserialize = "R: serde::de::DeserializeOwned + Default"))]
 pub struct TargetRollback<R = HighCrossEntropy> {
     of: Bild<LowProbability, R>,
     rate: f32,
@@ -18,10 +18,10 @@ pub struct TargetRollback<R = HighCrossEntropy> {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, bound = "R: serde::de::DeserializeOwned + Default")]
 struct Fields<R> {
-    of: Bild<LowProbability, R>,
-    rate: f32,
+    of: Option<Bild<LowProbability, R>>,
+    rate: Option<f32>,
     #[serde(default = "default_step")]
     step: f32,
 }
@@ -34,7 +34,10 @@ impl<R> TryFrom<Fields<R>> for TargetRollback<R> {
     type Error = Error;
 
     fn try_from(fields: Fields<R>) -> Result<Self> {
-        Self::checked(fields.of, fields.rate, fields.step)
+        let missing = |name, expected| Error::Setting { name, found: "missing".into(), expected };
+        let of = || missing("`of` of the policy `target_rollback`", "a policy as `bild` is written, which may be {}");
+        let rate = || missing("`rate` of the policy `target_rollback`", "the share of verifications that roll back");
+        Self::checked(fields.of.ok_or_else(of)?, fields.rate.ok_or_else(rate)?, fields.step)
     }
 }
 

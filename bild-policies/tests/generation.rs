@@ -273,14 +273,14 @@ fn thresholds_are_checked_wherever_they_come_from() {
     }
     let parse = |json: &str| serde_json::from_str::<Bild>(json).map_err(|error| error.to_string());
     assert_eq!(parse(r#"{"fallback":0.5,"rollback":2.0}"#).unwrap(), Bild::default());
+    assert_eq!(parse("{}").unwrap(), Bild::default());
     assert_eq!(parse(r#"{"fallback":0.5,"rollback":"inf","max_draft":null}"#).unwrap().rollback.alpha(), f32::INFINITY);
     for (json, what) in [
         (r#"{"fallback":1.5,"rollback":2}"#, "fallback threshold is 1.5"),
         (r#"{"fallback":0.5,"rollback":-2}"#, "rollback threshold is -2"),
-        (r#"{"fallback":0.5,"rollback":"nan"}"#, "a number or \"inf\""),
+        (r#"{"fallback":0.5,"rollback":"nan"}"#, "a number of nats, \"inf\", or a rule by name"),
         (r#"{"fallback":0.5,"rollback":2,"max_draft":0}"#, "nonzero"),
         (r#"{"fallback":0.5,"rollback":2,"rolback":2}"#, "unknown field `rolback`"),
-        (r#"{"rollback":2}"#, "missing field `fallback`"),
         (r#"{"fallback":0.5,"rollback":2,"variant":"papier"}"#, "unknown variant `papier`"),
     ] {
         let sentence = parse(json).unwrap_err();
@@ -297,7 +297,16 @@ fn thresholds_are_checked_wherever_they_come_from() {
     let json = serde_json::to_string(&settings).unwrap();
     let back: Settings = serde_json::from_str(&json).unwrap();
     assert_eq!((back.deadline, back.stop_tokens), (Some(Duration::from_millis(1500)), vec![4]));
-    assert!(serde_json::from_str::<Settings>(r#"{"deadline":-1}"#).is_err());
+    for (json, says) in [
+        (r#"{"deadline":-1}"#, "found -1, expected a number of seconds, at least 0"),
+        (r#"{"max_new_tokens":-1}"#, "found -1, expected a whole number, at least 0"),
+        (r#"{"stop_tokens":4}"#, "found 4, expected a list"),
+        (r#"{"trace":"yes"}"#, "found \"yes\", expected true or false"),
+        ("3", "found 3, expected an object"),
+    ] {
+        let found = serde_json::from_str::<Settings>(json).unwrap_err().to_string();
+        assert!(found.starts_with(says), "{json}: {found}");
+    }
 }
 
 #[test]

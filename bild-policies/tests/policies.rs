@@ -61,23 +61,80 @@ fn what_is_unknown_or_out_of_range_is_refused() {
     for (json, says) in [
         (r#"{"policy":"bild","fallback":{"probability":1.5},"rollback":{"rank":1}}"#, "1.5, expected a probability"),
         (r#"{"policy":"bild","fallback":{"entropy":-1},"rollback":{"rank":1}}"#, "at least 0"),
-        (r#"{"policy":"bild","fallback":{"entropy":1},"rollback":{"rank":0}}"#, "nonzero"),
+        (
+            r#"{"policy":"bild","fallback":{"entropy":1},"rollback":{"rank":0}}"#,
+            "found 0, expected a whole number, at least 1",
+        ),
         (r#"{"policy":"bild","fallback":{"luck":1},"rollback":{"rank":1}}"#, "unknown variant `luck`"),
         (r#"{"policy":"bild","fallback":{"entropy":1},"rollback":{"typical":{"epsilon":2,"delta":0}}}"#, "is 2"),
         (r#"{"policy":"sampling","temperature":-1}"#, "the temperature is -1"),
         (r#"{"policy":"sampling","top_p":0}"#, "top_p is 0"),
         (r#"{"policy":"sampling","lenience":1.5}"#, "lenience is 1.5"),
-        (r#"{"policy":"adaptive_length","of":{"policy":"big"},"start":0}"#, "nonzero"),
+        (
+            r#"{"policy":"adaptive_length","of":{"policy":"big"},"start":0}"#,
+            "found 0, expected a whole number, at least 1",
+        ),
         (r#"{"policy":"target_rollback","of":{"fallback":0.5,"rollback":{"rank":1}},"rate":2}"#, "rate is 2"),
         (
             r#"{"policy":"cost_aware","of":{"policy":"big"},"prices":{"draft":0,"verify":-1,"verify_draft":0}}"#,
             "-1, expected a number from 0 to 1e12",
         ),
         (r#"{"policy":"beam"}"#, "unknown variant `beam`"),
+        (r#"{"policy":"bild","fallback":true}"#, "found true, expected a probability, or a rule by name"),
+        (r#"{"policy":"bild","rollback":[2]}"#, "found a list, expected a number of nats, \"inf\", or a rule by name"),
+        (r#"{"policy":"bild","rollback":{"rank":2.5}}"#, "found 2.5, expected a whole number, at least 1"),
+        (r#"{"policy":"bild","fallback":"inf"}"#, "the fallback threshold is inf"),
+        (
+            r#"{"policy":"lossless","fallback":{"entropy":1}}"#,
+            "the fallback is Entropy(HighEntropy(1.0)), expected a prob",
+        ),
+        (r#"{"policy":"lossless","max_draft":"ten"}"#, "found \"ten\", expected a whole number, at least 1"),
+        (r#"{"policy":"sampling","temperature":null}"#, "found null, expected a number"),
+        (r#"{"policy":3}"#, "expected a name"),
+        (r#""bild""#, "found \"bild\", expected an object"),
+        (r#"{"policy":"target_rollback","rate":0.5}"#, "`of` of the policy `target_rollback` is missing"),
+        (r#"{"policy":"target_rollback","of":{}}"#, "`rate` of the policy `target_rollback` is missing"),
+        (r#"{"policy":"bild","rollback":{"typical":{"epsilon":0.5}}}"#, "`delta` of the rule `typical` is missing"),
+        (r#"{"policy":"cost_aware","prices":{"draft":1}}"#, "`verify` of the `prices` of the policy `cost_aware`"),
     ] {
         let found = serde_json::from_str::<AnyPolicy>(json).unwrap_err().to_string();
         assert!(found.contains(says), "{json}: {found}");
     }
+}
+
+/// What a file leaves out is as the constructors have it, and a rule may be written in any of its forms wherever it stands.
+#[test]
+fn the_least_that_names_a_policy() {
+    let without_limit = || Box::new(AnyPolicy::Lossless(Lossless::default().max_draft(None)));
+    let bild = || Bild::with_rules(AnyFallback::default(), AnyRollback::default());
+    let target = |rate| TargetRollback::new(Bild::with_rules(LowProbability::default(), AnyRollback::default()), rate);
+    for (json, policy) in [
+        (r#"{"policy":"bild"}"#, AnyPolicy::Bild(bild())),
+        (r#"{"policy":"lossless"}"#, AnyPolicy::Lossless(Lossless::default())),
+        (r#"{"policy":"sampling"}"#, AnyPolicy::Sampling(Sampling::default())),
+        (r#"{"policy":"big"}"#, AnyPolicy::Big(BigAlone::default())),
+        (r#"{"policy":"little"}"#, AnyPolicy::Little(LittleAlone::default())),
+        (r#"{"policy":"adaptive_length"}"#, AnyPolicy::AdaptiveLength(AdaptiveLength::new(without_limit()))),
+        (r#"{"policy":"cost_aware"}"#, AnyPolicy::CostAware(CostAware::new(without_limit()))),
+        (r#"{"policy":"target_rollback","of":{},"rate":0.5}"#, AnyPolicy::TargetRollback(target(0.5).unwrap())),
+        (r#"{"policy":"bild","fallback":0.5,"rollback":2}"#, AnyPolicy::Bild(bild())),
+        (r#"{"policy":"bild","fallback":{"probability":0.5},"rollback":{"cross_entropy":2}}"#, AnyPolicy::Bild(bild())),
+        (r#"{"policy":"lossless","fallback":{"probability":0.5}}"#, AnyPolicy::Lossless(Lossless::default())),
+        (
+            r#"{"policy":"sampling","fallback":{"probability":1}}"#,
+            AnyPolicy::Sampling(Sampling::default().fallback(1.0).unwrap()),
+        ),
+    ] {
+        let found: AnyPolicy = serde_json::from_str(json).unwrap_or_else(|error| panic!("{json}: {error}"));
+        assert_eq!(found, policy, "{json}");
+        let written = serde_json::to_string(&found).unwrap();
+        assert_eq!(serde_json::from_str::<AnyPolicy>(&written).unwrap(), found, "{written}");
+    }
+    // The policy by its own type, and the paper's rules in a policy that has no other.
+    let json = r#"{"fallback":{"probability":0.5},"rollback":{"cross_entropy":"inf"}}"#;
+    assert_eq!(serde_json::from_str::<Bild>(json).unwrap(), Bild::new(0.5, f32::INFINITY).unwrap());
+    let all: AnyPolicy = serde_json::from_str(r#"{"policy":"bild","rollback":"inf"}"#).unwrap();
+    assert!(serde_json::to_string(&all).unwrap().contains(r#""rollback":{"cross_entropy":"inf"}"#));
 }
 
 /// A verifier's row of these probabilities, as a rule wants it, with the draft it is to judge.
@@ -326,19 +383,14 @@ fn generation_settings_of_a_checkpoint() {
     assert_eq!(length(json!({"max_length": 9, "max_new_tokens": 30})), 30);
     let settings = read(json!({"max_time": 1.5})).settings(Settings::default()).unwrap();
     assert_eq!(settings.deadline, Some(std::time::Duration::from_millis(1500)));
-    for wrong in
-        [json!({"max_time": -1.0}), json!({"repetition_penalty": 0}), json!({"encoder_repetition_penalty": -2})]
-    {
-        assert!(matches!(read(wrong).settings(Settings::default()), Err(Error::Setting { .. })));
-    }
-
     let sampling = |json| read(json).sampling().unwrap().map(|policy| serde_json::to_value(policy).unwrap());
     assert_eq!(sampling(json!({"temperature": 0.5})), None);
     let found = sampling(json!({"do_sample": true, "temperature": 0.5})).unwrap();
     assert_eq!((&found["temperature"], &found["top_k"], &found["top_p"]), (&json!(0.5), &json!(50), &json!(1.0)));
     assert_eq!(sampling(json!({"do_sample": true, "top_k": null})).unwrap()["top_k"], json!(null));
     assert_eq!(sampling(json!({"do_sample": true, "top_k": 0})).unwrap()["top_k"], json!(null));
-    assert!(read(json!({"do_sample": true, "temperature": 0.0})).sampling().is_err());
+    assert!(sampling(json!({"do_sample": true, "top_p": 0})).unwrap()["top_p"].as_f64().unwrap() < 1e-30);
+    assert_eq!(sampling(json!({"do_sample": false, "temperature": 0.0, "top_p": 0.0})), None);
 
     assert_eq!(read(json!({"stop_strings": "\n"})).stop_strings(), ["\n"]);
     assert_eq!(read(json!({"stop_strings": ["a", "b"]})).stop_strings(), ["a", "b"]);
@@ -349,6 +401,9 @@ fn generation_settings_of_a_checkpoint() {
         ("num_return_sequences", json!(3)),
         ("penalty_alpha", json!(0.6)),
         ("force_words_ids", json!([[3]])),
+        ("forced_decoder_ids", json!([[1, 5]])),
+        ("min_length", json!(130)),
+        ("min_new_tokens", json!(1_000_000_000_000u64)),
         ("constraints", json!([])),
         ("dola_layers", json!("high")),
         ("guidance_scale", json!(1.5)),
@@ -361,6 +416,114 @@ fn generation_settings_of_a_checkpoint() {
     let mut samples = quiet;
     samples["do_sample"] = json!(true);
     assert_eq!(read(samples).warnings().len(), 2);
+}
+
+/// A warning as in transformers, where more tokens are the least than are the most.
+#[test]
+fn a_least_length_above_the_most() {
+    let warnings = |json| serde_json::from_value::<GenerationConfig>(json).unwrap().warnings();
+    assert_eq!(
+        warnings(json!({"min_new_tokens": 9, "max_new_tokens": 8})),
+        ["`min_new_tokens` is 9, but at most 8 tokens are written if no other limit is set: no text ends by itself"]
+    );
+    assert!(warnings(json!({"min_length": 9, "max_length": 8}))[0].starts_with("`min_length` is 9, but at most 7"));
+    for fine in [
+        json!({"min_new_tokens": 8, "max_new_tokens": 8}),
+        json!({"min_length": 8, "max_length": 8}),
+        json!({"min_length": 12, "max_length": 20}),
+        json!({"min_length": 50, "min_new_tokens": 2, "max_length": 20}),
+    ] {
+        assert!(warnings(fine.clone()).is_empty(), "{fine}");
+    }
+}
+
+/// Every field that is read, on both sides of its limits; whether it would be used or not.
+#[test]
+fn generation_settings_are_in_their_ranges() {
+    let read = |json| serde_json::from_value::<GenerationConfig>(json).map_err(|error| error.to_string());
+    let whole = "a whole number, at least 0";
+    let penalty = "a number from 0.001 to 1000";
+    for (field, wrong, expected, right) in [
+        ("max_length", json!([-1, 0, 1, 65_538, 2.5, "20"]), "a whole number", json!([2, 20, 65_537, null])),
+        ("max_new_tokens", json!([-1, 0, 65_537, 1e30]), "a whole number", json!([1, 65_536, null])),
+        ("min_length", json!([-1, 0.5]), whole, json!([0, 1, null])),
+        ("min_new_tokens", json!([-1, "3"]), whole, json!([0, 100_000, null])),
+        ("max_time", json!([-1, -1e-9, 1e13]), "a number of seconds from 0", json!([0, 0.5, 1e12, null])),
+        ("stop_strings", json!([3, [3]]), "one or a list of them", json!(["a", ["a", "b"], null])),
+        ("do_sample", json!([1, "true"]), "true or false", json!([false, null])),
+        ("temperature", json!([-1, -0.5, 1e300]), "a number, at least 0", json!([0, 0.5, 30, null])),
+        ("top_k", json!([-1, 0.5, "all"]), whole, json!([0, 50, null])),
+        ("top_p", json!([-0.5, 1.5, 7]), "a probability in [0, 1]", json!([0, 0.5, 1, null])),
+        (
+            "sequence_bias",
+            json!([[[[], 1.0]], [[[3], 1e300]], [[3, 1.0]], [[[-3], 1.0]], 3]),
+            "a ",
+            json!([[], [[[3], -1.0], [[3, 4], 0]], null]),
+        ),
+        ("encoder_repetition_penalty", json!([0, -2, 1e-300, 1001]), penalty, json!([0.001, 1, 1000, null])),
+        ("repetition_penalty", json!([0, -2, 1e-300, 1001]), penalty, json!([0.001, 1, 1000, null])),
+        ("no_repeat_ngram_size", json!([-1, 1.5]), whole, json!([0, 3, null])),
+        ("encoder_no_repeat_ngram_size", json!([-1, 1.5]), whole, json!([0, 3, null])),
+        ("bad_words_ids", json!([[[]], [[3], []], [[-1]], [3]]), "a ", json!([[], [[3]], [[3, 4]], null])),
+        ("forced_bos_token_id", json!([-1, [3]]), whole, json!([0, 99_999, null])),
+        ("forced_eos_token_id", json!([-1, [-1]]), "one or a list of them", json!([3, [3, 4], null])),
+        (
+            "exponential_decay_length_penalty",
+            json!([[3, 0.0], [3, -1.5], [-3, 1.5], [3], [3, 1e300]]),
+            "a ",
+            json!([[0, 1.5], [3, 0.5], null]),
+        ),
+        ("suppress_tokens", json!([3, ["a"]]), "a ", json!([[], [-1, 3], null])),
+        ("begin_suppress_tokens", json!([3, ["a"]]), "a ", json!([[], [-1, 3], null])),
+        ("num_beams", json!([0, -1]), "a whole number, at least ", json!([1, 4, null])),
+        ("num_return_sequences", json!([0, -1]), "a whole number, at least ", json!([1, 4, null])),
+        ("penalty_alpha", json!([1e300, "a"]), "a number", json!([-1, 0.6, null])),
+        ("guidance_scale", json!([1e300, "a"]), "a number", json!([-1, 1.5, null])),
+        ("token_healing", json!([1]), "true or false", json!([false, true, null])),
+        ("min_p", json!([-0.1, 1.1]), "a probability in [0, 1]", json!([0, 1, null])),
+        ("top_h", json!([-0.1, 1.1]), "a number in [0, 1]", json!([0.4, 1, null])),
+        ("typical_p", json!([-0.1, 1.1]), "a probability in [0, 1]", json!([0, 1, null])),
+        ("epsilon_cutoff", json!([-0.1, 1.1]), "a probability in [0, 1]", json!([0, 1, null])),
+        ("eta_cutoff", json!([-0.1, 1.1]), "a probability in [0, 1]", json!([0, 1, null])),
+    ] {
+        for wrong in wrong.as_array().unwrap() {
+            let Err(found) = read(json!({ field: wrong })) else { panic!("{field} is {wrong}") };
+            let found = bild_core::plain_words(found);
+            assert!(found.rsplit("expected ").next().unwrap().starts_with(expected), "{field} is {wrong}: {found}");
+        }
+        for right in right.as_array().unwrap() {
+            let found = read(json!({ field: right })).and_then(|config| {
+                config.sampling().map_err(|error| error.to_string())?;
+                config.settings(Settings::default()).map_err(|error| error.to_string())
+            });
+            assert!(found.is_ok(), "{field} is {right}: {found:?}");
+        }
+    }
+    for (wrong, says) in [
+        (
+            json!({"do_sample": true, "temperature": 0}),
+            "`temperature` is 0, expected a number above 0 where `do_sample`",
+        ),
+        (json!({"do_sample": true, "temperature": 1e-300}), "`temperature` is 0, expected a number above 0"),
+        (
+            json!({"forced_bos_token_id": 3, "suppress_tokens": [2, 3]}),
+            "`forced_bos_token_id` is [3], expected a token",
+        ),
+        (
+            json!({"forced_eos_token_id": [3, 2], "suppress_tokens": [2, 3]}),
+            "`forced_eos_token_id` is [3, 2], expected",
+        ),
+    ] {
+        let found = read(wrong).unwrap_err();
+        assert!(found.starts_with(says), "{found}");
+    }
+    for fine in [
+        json!({"max_length": 1, "max_new_tokens": 9}),
+        json!({"forced_eos_token_id": [3, 4], "suppress_tokens": [3]}),
+        json!({"early_stopping": "nonsense", "length_penalty": -1e9}),
+    ] {
+        assert!(read(fine.clone()).is_ok(), "{fine}");
+    }
 }
 
 #[test]

@@ -3,13 +3,13 @@ use std::{
     fmt,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::{
-        Arc, LazyLock, Mutex, OnceLock, PoisonError,
+        Arc, LazyLock, Mutex, Once, OnceLock, PoisonError,
         atomic::{AtomicUsize, Ordering},
         mpsc,
     },
 };
 
-use rayon::{ThreadPool, ThreadPoolBuilder};
+use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 
 use crate::error::{LoadError, Result};
 
@@ -33,7 +33,11 @@ struct Pools {
     count: usize,
     /// The pool of a pass that begins while so many others are computed, made when it is first needed: an even share of
     /// the threads.
-    pools: Vec<OnceLock<Option<ThreadPool>>>,
+    pools: Vec<OnceLock<ThreadPool>>,
+    /// What makes a pool.
+    start: fn(usize) -> Result<ThreadPool, ThreadPoolBuildError>,
+    /// Whether it was said that one could not be made: a generation has many passes.
+    warned: Once,
     /// Passes that are being computed.
     active: AtomicUsize,
     gate: Mutex<Gate>,
@@ -58,15 +62,8 @@ impl Threads {
             0 => Err(error("there must be at least one".into())),
             1 => Ok(Self(None)),
             2..=MOST => {
-                let pools = Pools {
-                    count,
-                    pools: (0..count).map(|_| OnceLock::new()).collect(),
-                    active: AtomicUsize::new(0),
-                    gate: Mutex::new(Gate { free: vec![true; count], waiting: VecDeque::new() }),
-                };
-                let first = pool(count).map_err(|reason| error(reason.to_string()))?;
-                pools.pools[0].get_or_init(|| Some(first));
-                Ok(Self(Some(Arc::new(pools))))
+                let first = start(count).map_err(|reason| error(reason.to_string()))?;
+                Ok(Self(Some(Arc::new(Pools::new(first, start)))))
             }
             _ => Err(error(format!("at most {MOST} are"))),
         }
@@ -91,7 +88,7 @@ impl Threads {
     /// computes a pass.
     pub(crate) fn shared(&self) -> usize {
         let Some(pools) = &self.0 else { return 1 };
-        let mut begun = pools.pools.iter().filter_map(|pool| pool.get()?.as_ref());
+        let mut begun = pools.pools.iter().filter_map(OnceLock::get);
         let Some(own) = begun.find(|pool| pool.current_thread_index().is_some()) else { return 1 };
         let active = pools.active.load(Ordering::Relaxed).max(1);
         own.current_num_threads().min(pools.count / active).max(1)
@@ -110,11 +107,38 @@ impl Threads {
 }
 
 impl Pools {
+    /// With the threads of the first pool.
+    fn new(first: ThreadPool, start: fn(usize) -> Result<ThreadPool, ThreadPoolBuildError>) -> Self {
+        let count = first.current_num_threads();
+        Self {
+            count,
+            pools: std::iter::once(first.into()).chain((1..count).map(|_| OnceLock::new())).collect(),
+            start,
+            warned: Once::new(),
+            active: AtomicUsize::new(0),
+            gate: Mutex::new(Gate { free: vec![true; count], waiting: VecDeque::new() }),
+        }
+    }
+
+    /// The pool of a turn. One that cannot be made is said, and tried again by the next pass.
+    fn pool(&self, turn: &Turn<'_>) -> Option<&ThreadPool> {
+        let (pool, threads) = (&self.pools[turn.pool], self.count / (turn.pool + 1));
+        if pool.get().is_none() {
+            match (self.start)(threads) {
+                // Nobody else has this turn.
+                Ok(made) => drop(pool.set(made)),
+                Err(error) => self.warned.call_once(|| {
+                    tracing::warn!(threads, %error, "threads cannot be had: passes are computed without them until they can");
+                }),
+            }
+        }
+        pool.get()
+    }
+
     fn run<R: Send + 'static>(&self, pass: impl FnOnce() -> R + Send + 'static) -> R {
         let turn = Turn::take(self);
         self.active.fetch_add(1, Ordering::Relaxed);
-        let pool = self.pools[turn.pool].get_or_init(|| pool(self.count / (turn.pool + 1)).ok());
-        let result = match pool {
+        let result = match self.pool(&turn) {
             // Not `install`: a thread of another pool would run other jobs of that pool while it waits.
             Some(pool) => {
                 let (done, result) = mpsc::sync_channel(1);
@@ -132,7 +156,7 @@ impl Pools {
     }
 }
 
-fn pool(threads: usize) -> Result<ThreadPool, rayon::ThreadPoolBuildError> {
+fn start(threads: usize) -> Result<ThreadPool, ThreadPoolBuildError> {
     ThreadPoolBuilder::new().num_threads(threads).thread_name(|i| format!("bild-{i}")).build()
 }
 
@@ -171,7 +195,10 @@ impl Default for Threads {
         static SHARED: LazyLock<Threads> = LazyLock::new(|| {
             let available = std::thread::available_parallelism().map_or(1, usize::from);
             let cores = sysinfo::System::physical_core_count().unwrap_or(available);
-            Threads::new(cores.clamp(1, available)).unwrap_or(Threads(None))
+            Threads::new(cores.clamp(1, available)).unwrap_or_else(|error| {
+                tracing::warn!(%error, "models compute in the thread that asks them");
+                Threads(None)
+            })
         });
         SHARED.clone()
     }
@@ -289,6 +316,30 @@ mod tests {
         }
         let own = threads.clone();
         assert_eq!(threads.run(usize::MAX, move || own.shared()), 2);
+    }
+
+    #[test]
+    fn threads_that_cannot_be_had_are_asked_for_again() {
+        static ASKED: AtomicUsize = AtomicUsize::new(0);
+        fn refused_twice(threads: usize) -> Result<ThreadPool, ThreadPoolBuildError> {
+            match ASKED.fetch_add(1, Ordering::Relaxed) {
+                // More memory for a stack than there are addresses.
+                0 | 1 => ThreadPoolBuilder::new().num_threads(threads).stack_size(usize::MAX / 2).build(),
+                _ => start(threads),
+            }
+        }
+        let threads = Threads(Some(Arc::new(Pools::new(start(4).unwrap(), refused_twice))));
+        let pools = threads.0.as_deref().unwrap();
+        let shared = || {
+            let own = threads.clone();
+            threads.run(usize::MAX, move || own.shared())
+        };
+        assert_eq!(shared(), 4);
+        let _first = Turn::take(pools);
+        assert_eq!([shared(), shared()], [1, 1], "alone");
+        assert!(pools.warned.is_completed());
+        assert_eq!([shared(), shared()], [2, 2]);
+        assert_eq!(ASKED.load(Ordering::Relaxed), 3);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use bild_core::plain_words;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -40,25 +41,80 @@ impl Generation {
         self.own.then_some((&*self.path, &self.values))
     }
 
-    pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<T> {
-        T::deserialize(&self.values).map_err(|error| {
+    /// What it says, as a type that refuses what makes no sense to it, of a model of so many tokens.
+    pub(crate) fn read<T: DeserializeOwned>(&self, vocab_size: usize) -> Result<T> {
+        let read = T::deserialize(&self.values).map_err(|error| {
             let reason = error.to_string();
-            // serde does not say which field it is: the one that alone is an error.
+            // serde does not say which field it is: the one that alone is an error, or that is named first.
             let is_wrong = |(field, value): &(&String, &Value)| {
                 T::deserialize(Value::from_iter([((*field).clone(), (*value).clone())])).is_err()
             };
-            let path = self.path.clone();
-            match self.values.as_object().and_then(|values| values.iter().find(is_wrong)) {
-                Some((field, value)) => LoadError::Field {
-                    path,
-                    field: field.clone(),
-                    found: value.to_string(),
-                    expected: reason.rsplit("expected ").next().unwrap_or_default().into(),
-                },
-                None => LoadError::Broken { path, reason },
+            let named = |(field, _): &(&String, &Value)| reason.starts_with(&format!("`{field}` is "));
+            let reason = plain_words(&reason);
+            match self.fields().find(is_wrong).or_else(|| self.fields().find(named)) {
+                Some((field, value)) => self.wrong(field, value, reason.rsplit("expected ").next().unwrap_or_default()),
+                None => LoadError::Broken { path: self.path.clone(), reason },
             }
-        })
+        })?;
+        let written = self.fields().filter(|(field, _)| WRITTEN.contains(&&***field));
+        for (field, value) in written {
+            if tokens(value).any(|token| !is_token(token, vocab_size)) {
+                return Err(self.wrong(
+                    field,
+                    value,
+                    &format!("tokens below {vocab_size}, the size of the vocabulary"),
+                ));
+            }
+        }
+        Ok(read)
     }
+
+    /// A sentence about each field that names tokens that no text has: they have no effect.
+    pub(crate) fn warnings(&self, vocab_size: usize) -> Vec<String> {
+        let file = self.path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+        let named = self.fields().filter(|(field, _)| NAMED.contains(&&***field));
+        let outside = named.filter_map(|(field, value)| {
+            // −1 stands for none in some files.
+            let token = tokens(value).find(|&token| token != -1 && !is_token(token, vocab_size))?;
+            Some((field, token))
+        });
+        outside
+            .map(|(field, token)| {
+                format!(
+                    "{file}: `{field}` names the token {token}, which has no effect: expected tokens below {vocab_size}, \
+                     the size of the vocabulary"
+                )
+            })
+            .collect()
+    }
+
+    fn fields(&self) -> impl Iterator<Item = (&String, &Value)> {
+        self.values.as_object().into_iter().flatten()
+    }
+
+    fn wrong(&self, field: &str, found: &Value, expected: &str) -> LoadError {
+        let path = self.path.clone();
+        LoadError::Field { path, field: field.into(), found: found.to_string(), expected: expected.into() }
+    }
+}
+
+/// The fields whose tokens are written or looked for: transformers fails where one is not of the vocabulary.
+const WRITTEN: [&str; 4] = ["forced_bos_token_id", "forced_eos_token_id", "bad_words_ids", "sequence_bias"];
+
+/// The fields whose tokens are only compared: transformers goes on where one is not of the vocabulary.
+const NAMED: [&str; 4] = ["eos_token_id", "pad_token_id", "suppress_tokens", "begin_suppress_tokens"];
+
+/// The whole numbers of a token, of lists of them, and of a bias of such lists, whose other numbers are not tokens.
+fn tokens(value: &Value) -> Box<dyn Iterator<Item = i64> + '_> {
+    match value.as_array() {
+        Some(pair) if matches!(&pair[..], [Value::Array(_), Value::Number(_)]) => tokens(&pair[0]),
+        Some(list) => Box::new(list.iter().flat_map(tokens)),
+        None => Box::new(value.as_i64().into_iter()),
+    }
+}
+
+fn is_token(token: i64, vocab_size: usize) -> bool {
+    usize::try_from(token).is_ok_and(|token| token < vocab_size)
 }
 
 /// Whether a `generation_config.json` only repeats what `config.json` said once, and that says something else by now: before

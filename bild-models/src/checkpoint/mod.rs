@@ -114,9 +114,14 @@ impl Checkpoint {
         })
     }
 
-    /// What is in the directory and has no effect, a sentence each.
-    pub(crate) fn warnings(&self) -> &[String] {
-        &self.warnings
+    /// What is in the directory and has no effect, a sentence each: an adapter, tokens outside the vocabulary.
+    pub(crate) fn warnings(&self) -> impl Iterator<Item = String> {
+        self.warnings.iter().cloned().chain(self.generation.warnings(self.vocab_size()))
+    }
+
+    /// The size of the vocabulary, as far as the configuration names one.
+    fn vocab_size(&self) -> usize {
+        self.config.1.get("vocab_size").and_then(Value::as_u64).map_or(usize::MAX, |size| size as usize)
     }
 
     /// The configuration, and that of generating if there is a file of its own.
@@ -141,9 +146,10 @@ impl Checkpoint {
     ///
     /// # Errors
     ///
-    /// If a field has a value that its type cannot have.
+    /// If a field has a value that its type refuses, or names a token to be written that the vocabulary does not have: the
+    /// sentence names the file and the field.
     pub fn generation_config<T: DeserializeOwned>(&self) -> Result<T> {
-        self.generation.read()
+        self.generation.read(self.vocab_size())
     }
 
     /// The tokenizer.

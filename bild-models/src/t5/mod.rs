@@ -85,7 +85,7 @@ impl<B: Backend> T5<B> {
         decode::check_floats::<B>(device)?;
         let config = T5Config::of(checkpoint)?;
         let tensors = Tensors::of(checkpoint, names::FAMILY)?;
-        let warnings: Vec<String> = checkpoint.warnings().iter().cloned().chain(tensors.warnings()).collect();
+        let warnings: Vec<String> = checkpoint.warnings().chain(tensors.warnings()).collect();
         for warning in &warnings {
             tracing::warn!(checkpoint = %checkpoint.directory().display(), "{warning}");
         }
@@ -129,7 +129,7 @@ impl<B: Backend> T5<B> {
     }
 
     /// What the checkpoint holds that has no effect, a sentence each, for whoever expects one: an adapter that is not merged into
-    /// the weights, tensors that no T5 has. They are also traced.
+    /// the weights, tensors that no T5 has, tokens outside the vocabulary. They are also traced.
     pub fn warnings(&self) -> &[String] {
         &self.weights.warnings
     }

@@ -13,7 +13,7 @@ thread_local! {
 }
 
 /// What `call` returns, or the message it panicked with. What a panic leaves behind must not be used again.
-pub(crate) fn caught<T>(call: impl FnOnce() -> T) -> Result<T, String> {
+pub(crate) fn caught_quietly<T>(call: impl FnOnce() -> T) -> Result<T, String> {
     /// Ends the silence also where `call` unwinds.
     struct Restore(bool);
 
@@ -58,10 +58,10 @@ mod tests {
 
     #[test]
     fn a_panic_is_its_message() {
-        assert_eq!(caught(|| 3), Ok(3));
-        assert_eq!(caught(|| panic!("a text")), Err::<(), _>("a text".into()));
-        assert_eq!(caught(|| caught(|| panic!("{}", "inner"))), Ok(Err::<(), _>("inner".into())));
-        assert_eq!(caught(|| panic::panic_any(7)), Err::<(), _>("no message".into()));
+        assert_eq!(caught_quietly(|| 3), Ok(3));
+        assert_eq!(caught_quietly(|| panic!("a text")), Err::<(), _>("a text".into()));
+        assert_eq!(caught_quietly(|| caught_quietly(|| panic!("{}", "inner"))), Ok(Err::<(), _>("inner".into())));
+        assert_eq!(caught_quietly(|| panic::panic_any(7)), Err::<(), _>("no message".into()));
         assert!(!QUIET.get());
     }
 }

@@ -8,7 +8,7 @@ use tokenizers::{AddedToken, ModelWrapper};
 
 use super::{
     cleanup::{clean_up, settled},
-    panics::caught,
+    panics::caught_quietly,
     sentencepiece::SentencePiece,
     tokenizer_config::{TokenizerConfig, is_sentinel, sentinel},
 };
@@ -222,7 +222,7 @@ fn json(bytes: &[u8], config: &TokenizerConfig) -> tokenizers::Result<tokenizers
 /// Calls into the crate `tokenizers`, which panics on some files and some texts.
 fn without_panic<T>(call: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, String> {
     // What a panic leaves behind is dropped, or a tokenizer that does not change.
-    match caught(call) {
+    match caught_quietly(call) {
         Ok(result) => result.map_err(|error| error.to_string()),
         Err(panic) => Err(format!("the crate tokenizers cannot make sense of it ({panic})")),
     }
