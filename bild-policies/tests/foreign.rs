@@ -310,7 +310,22 @@ fn what_a_generation_takes_is_known_before_it_begins() {
     let limited = generator.with_max_bytes(3099);
     let found = limited.stream(Request::new(source.clone()).with_settings(settings.clone())).map(drop).unwrap_err();
     assert!(matches!(found, Error::Memory { needed: 3100, .. }), "{found}");
-    assert!(limited.stream(Request::new(source.clone()).with_settings(settings.with_max_new_tokens(8))).is_ok());
+    let shorter = settings.clone().with_max_new_tokens(8);
+    assert!(limited.stream(Request::new(source.clone()).with_settings(shorter)).is_ok());
+
+    // Of a pair it is the sum of both, each of which alone would do, and it is asked before either begins.
+    impl DraftModel for Large {}
+    let calls = Arc::default();
+    let large = || Large(Toy::new(&calls, scripted(&[])));
+    for pair in [(large(), large()).boxed(), (Box::new(large()), Arc::new(large())).boxed()] {
+        let generator = Generator::new(pair, Lossless::default()).unwrap();
+        let request = || Request::new(source.clone()).with_settings(settings.clone());
+        assert_eq!(generator.bytes_for(&source, &settings), 6200);
+        let found = generator.clone().with_max_bytes(6199).generate(request()).map(drop).unwrap_err();
+        assert!(matches!(found, Error::Memory { needed: 6200, .. }), "{found}");
+        assert!(calls.lock().unwrap().is_empty());
+        assert!(generator.with_max_bytes(6200).stream(request()).is_ok());
+    }
 }
 
 #[test]
