@@ -2,6 +2,8 @@
 //! as a program, which `tests/programs.rs` runs.
 #![allow(dead_code)]
 
+#[path = "../examples/decode_bench/bandwidth.rs"]
+mod bandwidth;
 #[path = "../examples/trace/page.rs"]
 mod page;
 #[path = "../examples/sweep/plot.rs"]

@@ -52,7 +52,7 @@ impl Checkpoint {
         let listing = fs::metadata(directory).and_then(|_| fs::read_dir(directory));
         listing.map_err(|source| LoadError::Read { path: directory.into(), source })?;
         let path = directory.join("config.json");
-        if !path.exists() {
+        if !is_there(&path) {
             return Err(missing(directory, "no config.json: a checkpoint of transformers has one"));
         }
         let config = read_json(&path)?;
@@ -60,10 +60,10 @@ impl Checkpoint {
         let generation = Generation::open(directory, (&path, &config))?;
         let config = T5Config::from_json((&path, &config), generation.own_file())?;
         let tokenizer = ["tokenizer.json", "spiece.model"].map(|name| directory.join(name));
-        let tokenizer = tokenizer.iter().find(|path| path.exists()).map(Tokenizer::open).transpose()?;
+        let tokenizer = tokenizer.iter().find(|path| is_there(path)).map(Tokenizer::open).transpose()?;
         let weights = open_weights(directory)?;
         let mut warnings = names::warnings(weights.tensors.keys().map(String::as_str));
-        if directory.join(ADAPTER).exists() {
+        if is_there(&directory.join(ADAPTER)) {
             warnings.push(format!(
                 "{ADAPTER} describes an adapter, which is not read: what is decoded is the model without it"
             ));
@@ -186,7 +186,7 @@ fn missing(directory: &Path, what: &str) -> LoadError {
 
 /// What a directory holds that others read as a model.
 fn instead(directory: &Path) -> Option<String> {
-    if directory.join(ADAPTER).exists() {
+    if is_there(&directory.join(ADAPTER)) {
         let base = read_json(&directory.join(ADAPTER)).ok();
         let base = base.as_ref().and_then(|config| config.get("base_model_name_or_path")?.as_str());
         let base = base.map_or(String::new(), |base| format!(" to {base}"));
@@ -221,6 +221,11 @@ fn unquantized_only(path: &Path, model: &str) -> LoadError {
         model: model.into(),
         supported: "weights in f32, f16 or bf16 are, and Precision::Int8 makes 8 bits of them when they are loaded",
     }
+}
+
+/// Whether a folder has such a file. A link that leads nowhere is there too, and says so when it is opened.
+pub(crate) fn is_there(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok()
 }
 
 /// The most bytes of a file that is read whole; an mT5's tokenizer.json has 16 MB.
@@ -268,8 +273,6 @@ pub(crate) fn read_json(path: &Path) -> Result<Value> {
 pub(crate) const WEIGHTS: [&str; 2] = ["model.safetensors", "pytorch_model.bin"];
 
 fn open_weights(directory: &Path) -> Result<Weights> {
-    // A link that leads nowhere is there too, and says so when it is opened.
-    let is_there = |path: &Path| fs::symlink_metadata(path).is_ok();
     for name in WEIGHTS {
         let single = directory.join(name);
         if is_there(&single) {
@@ -324,7 +327,7 @@ fn open_shards(directory: &Path, index: &Path) -> Result<(Vec<WeightsFile>, BTre
         let file = match files.iter().position(|file| file.path() == path) {
             Some(file) => file,
             None => {
-                if !path.exists() {
+                if !is_there(&path) {
                     let found = format!("\"{shard}\", which does not exist");
                     return Err(field(&format!("weight_map.{name}"), found, "a file of the folder"));
                 }

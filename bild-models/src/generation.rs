@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::{
-    checkpoint::read_json,
+    checkpoint::{is_there, read_json},
     error::{LoadError, Result},
 };
 
@@ -22,7 +22,7 @@ pub(crate) struct Generation {
 impl Generation {
     pub(crate) fn open(directory: &Path, config: (&Path, &Value)) -> Result<Self> {
         let path = directory.join("generation_config.json");
-        if path.exists() {
+        if is_there(&path) {
             let values = read_json(&path)?;
             if !is_overruled(&values, config.1) {
                 return Ok(Self { path, values, own: true });

@@ -11,7 +11,7 @@ use serde_json::Value;
 use tokenizers::AddedToken;
 
 use crate::{
-    checkpoint::read_json,
+    checkpoint::{is_there, read_json},
     error::{LoadError, Result},
 };
 
@@ -51,7 +51,7 @@ impl TokenizerConfig {
     pub(crate) fn beside(tokenizer: &Path) -> Result<Self> {
         let read = |name: &str| {
             let path = tokenizer.with_file_name(name);
-            let values = if path.exists() { read_json(&path)? } else { Value::Null };
+            let values = if is_there(&path) { read_json(&path)? } else { Value::Null };
             Ok::<_, LoadError>(File { path, values })
         };
         let config = read("tokenizer_config.json")?;

@@ -9,9 +9,9 @@ const MIB: usize = 1 << 20;
 const BUFFER: usize = 512 * MIB;
 const PASSES: usize = 9;
 
-/// The median of several passes over a buffer that no cache holds, by so many threads.
-pub(crate) fn read_gb_per_s(threads: usize) -> f64 {
-    let buffer = vec![1.0f32; BUFFER / size_of::<f32>()];
+/// The median of several passes over a buffer that no cache holds, by so many threads; nothing if there is no memory for it.
+pub(crate) fn read_gb_per_s(threads: usize) -> Option<f64> {
+    let buffer = buffer(BUFFER / size_of::<f32>())?;
     let pass = || {
         let begun = Instant::now();
         thread::scope(|scope| {
@@ -21,7 +21,14 @@ pub(crate) fn read_gb_per_s(threads: usize) -> f64 {
         });
         BUFFER as f64 / begun.elapsed().as_secs_f64() / 1e9
     };
-    median((0..PASSES).map(|_| pass()).collect())
+    Some(median((0..PASSES).map(|_| pass()).collect()))
+}
+
+fn buffer(length: usize) -> Option<Vec<f32>> {
+    let mut buffer = Vec::new();
+    buffer.try_reserve_exact(length).ok()?;
+    buffer.resize(length, 1.0);
+    Some(buffer)
 }
 
 /// Adds in many independent lanes, so that memory is what limits it.
@@ -33,4 +40,15 @@ fn sum(values: &[f32]) -> f32 {
         }
     }
     lanes.iter().sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_memory_holds_is_not_measured() {
+        assert_eq!(buffer(3), Some(vec![1.0; 3]));
+        assert_eq!(buffer(isize::MAX as usize / size_of::<f32>()), None);
+    }
 }

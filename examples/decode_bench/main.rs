@@ -18,7 +18,7 @@ use measure::{Measured, Spread, measure};
 use serde_json::json;
 use support::{
     Error,
-    args::{self, PairArgs, PolicyArgs, whole},
+    args::{self, MOST_TOKENS, PairArgs, PolicyArgs, whole},
     output::Files,
     pair::{Limits, PairOptions},
     policy::needs,
@@ -42,10 +42,10 @@ struct Args {
     #[command(flatten)]
     policy: PolicyArgs,
     /// Tokens in the source
-    #[arg(long, value_name = "N", default_value = "64", value_parser = whole(1..=1_000_000))]
+    #[arg(long, value_name = "N", default_value = "64", value_parser = whole(1..=MOST_TOKENS))]
     source_len: usize,
     /// Tokens to write
-    #[arg(long, value_name = "N", default_value = "64", value_parser = whole(1..=65_536))]
+    #[arg(long, value_name = "N", default_value = "64", value_parser = whole(1..=MOST_TOKENS))]
     new_tokens: usize,
     /// Also time so many generations at once, beside as many one after the other
     #[arg(long, value_name = "N", value_parser = whole(2..=1024))]
@@ -66,7 +66,8 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
-    Files::default().reads("--policy-file", args.policy.file()).check()?;
+    let mut files = Files::default();
+    files.reads("--policy-file", args.policy.file()).reads_folders(args.pair.options().folders()).check()?;
     if args.profile {
         profile::install()?;
     }
@@ -111,7 +112,7 @@ struct Machine {
     threads: usize,
     load_ms: f64,
     peak_rss_mib: Option<f64>,
-    read_gb_per_s: f64,
+    read_gb_per_s: Option<f64>,
     /// How many tokens of the source were read, and whether it was cut.
     source: (usize, bool),
 }
@@ -150,7 +151,12 @@ fn report(args: &Args, measured: &Measured, machine: &Machine) -> String {
     if let Some(peak) = peak_rss_mib {
         let _ = writeln!(text, "{:<16} {peak:>9.1} MiB", "peak memory");
     }
-    let _ = writeln!(text, "{:<16} {read_gb_per_s:>9.1} GB/s", "read bandwidth");
+    let _ = match read_gb_per_s {
+        Some(speed) => writeln!(text, "{:<16} {speed:>9.1} GB/s", "read bandwidth"),
+        None => {
+            writeln!(text, "{:<16} not measured: there is no memory for a buffer that no cache holds", "read bandwidth")
+        }
+    };
     let _ = writeln!(text, "{:<16} {}", "the first run", outputs[0].statistics);
     if args.profile {
         text += &profile::read().to_string();

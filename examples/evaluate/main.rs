@@ -43,9 +43,6 @@ struct Args {
     policy: PolicyArgs,
     #[command(flatten)]
     texts: TextArgs,
-    /// The most tokens of a source, prefix included; what is longer is cut
-    #[arg(long, value_name = "N", default_value = "512", value_parser = whole(1..=u64::MAX))]
-    max_source_tokens: usize,
     /// How often to time every sentence; more rounds tell the machine's noise [default: as many as ten seconds hold, 20 at
     /// most]
     #[arg(long, value_name = "N", value_parser = whole(1..=1000))]
@@ -119,7 +116,7 @@ fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
     let mut examples = dataset.read()?;
     let count = dataset.taken(examples.len());
     let loaded = pair.load(needs)?;
-    let limits = args.texts.limits(args.max_source_tokens, true);
+    let limits = args.texts.limits(args.dataset.max_source_tokens, true);
     let data = dataset::conditions(&examples)?;
     examples.truncate(count);
     let bench = Bench::new(loaded, examples, &args.texts.prefix, &limits)?;

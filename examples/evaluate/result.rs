@@ -23,10 +23,7 @@ pub(crate) fn json(records: &[(&Record, &Record)], times: &[Timed], bench: &Benc
     let judged = |record: &Record, i: usize| Sentence::of(&record.text, &bench.examples[i].reference);
     let found: Vec<Sentence> = records.iter().enumerate().map(|(i, (found, _))| judged(found, i)).collect();
     let big: Vec<Sentence> = records.iter().enumerate().map(|(i, (_, big))| judged(big, i)).collect();
-    let interval = |f: &dyn Fn(&[usize]) -> f64| {
-        let (low, high) = bootstrap(records.len(), RESAMPLES, 1, f);
-        json!([low, high])
-    };
+    let interval = |f: &dyn Fn(&[usize]) -> f64| bootstrap(records.len(), RESAMPLES, 1, f);
     let of = |sentences: &[Sentence], indices: &[usize]| Scores::of(indices.iter().map(|&i| &sentences[i]));
     let scores = |sentences: &[Sentence]| {
         let Scores { bleu, chrf, rouge1, rouge2, rouge_l } = Scores::of(sentences.iter());
@@ -83,23 +80,26 @@ pub(crate) fn table(result: &Value) -> String {
         let _ = writeln!(table, "{name:<18}{:>10.2}{:>12.2}", number(&result[key]), number(&result["big"][key]));
     }
     let low_high = |key: &str| {
-        let ends = &result["intervals"][key];
-        format!("{:.2} to {:.2}", number(&ends[0]), number(&ends[1]))
+        let ends = result["intervals"][key].as_array()?;
+        Some(format!("{:.2} to {:.2}", number(&ends[0]), number(&ends[1])))
     };
     let _ = writeln!(table, "{:<18}{:>10}", "sentences", result["sentences"]);
     if result["truncated"] != 0 {
         let _ = writeln!(table, "{:<18}{:>10}", "sources cut", result["truncated"]);
     }
     let _ = writeln!(table, "{:<18}{:>10}", "the same text", result["same_as_big"]);
-    let _ = writeln!(
-        table,
-        "{:<18}{:>10.2}   (95 %: {}, for other sentences and the machine's noise within {:.1} s of timing)",
-        "times as fast",
-        number(&result["speedup"]),
-        low_high("speedup"),
-        number(&result["timed_seconds"])
-    );
-    let _ = writeln!(table, "{:<18}{:>10}   (95 %, for other sentences)", "BLEU lost", low_high("bleu_loss"));
+    let _ = write!(table, "{:<18}{:>10.2}", "times as fast", number(&result["speedup"]));
+    let _ = match low_high("speedup") {
+        Some(interval) => writeln!(
+            table,
+            "   (95 %: {interval}, for other sentences and the machine's noise within {:.1} s of timing)",
+            number(&result["timed_seconds"])
+        ),
+        None => writeln!(table),
+    };
+    if let Some(interval) = low_high("bleu_loss") {
+        let _ = writeln!(table, "{:<18}{interval:>10}   (95 %, for other sentences)", "BLEU lost");
+    }
     for key in ["block_efficiency", "big_share", "fallback_rate", "rollback_rate", "acceptance_rate"] {
         if let Some(value) = result[key].as_f64() {
             let _ = writeln!(table, "{:<18}{value:>10.2}", key.replace('_', " "));
@@ -111,6 +111,9 @@ pub(crate) fn table(result: &Value) -> String {
 
 /// Says what the numbers do not show.
 pub(crate) fn warn(result: &Value) {
+    if result["sentences"] == 1 {
+        say("warning: one sentence says nothing of others: there are no intervals");
+    }
     if result["noisy"] == true {
         say(
             "warning: the speedup changed more from moment to moment than the sentences explain: something else was running. \

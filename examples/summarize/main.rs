@@ -15,7 +15,7 @@ use clap::{Parser, ValueEnum};
 use serde_json::{Value, json};
 use support::{
     Error,
-    args::{self, PairArgs, PolicyArgs, TextArgs, whole},
+    args::{self, MOST_TOKENS, PairArgs, PolicyArgs, TextArgs, language, whole},
     output::Files,
     pair::AnyPair,
     policy::needs,
@@ -52,13 +52,13 @@ struct Args {
     #[command(flatten)]
     texts: TextArgs,
     /// The most tokens that the model reads at once, the prefix included
-    #[arg(long, value_name = "N", default_value = "512", value_parser = whole(8..=u64::MAX))]
+    #[arg(long, value_name = "N", default_value = "512", value_parser = whole(8..=MOST_TOKENS))]
     window: usize,
     /// What becomes of the summaries of several windows
     #[arg(long, value_enum, default_value = "join")]
     parts: Parts,
     /// The language of the text, which tells sentences from abbreviations
-    #[arg(long, value_name = "CODE", default_value = "en")]
+    #[arg(long, value_name = "CODE", default_value = "en", value_parser = language)]
     language: String,
     /// One JSON object on standard output
     #[arg(long)]
@@ -80,7 +80,9 @@ fn main() -> ExitCode {
 fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
     let stdin = Path::new("-");
     let file = args.file.as_deref().or((args.text.as_deref().unwrap_or("-") == "-").then_some(stdin));
-    Files::default().reads("the text", file).reads("--policy-file", args.policy.file()).check()?;
+    let mut files = Files::default();
+    files.reads("the text", file).reads("--policy-file", args.policy.file());
+    files.reads_folders(args.pair.options().folders()).check()?;
     let given = args.policy.policy()?;
     let pair = args.pair.options();
     // Without anything that drafts the big model works alone.
@@ -94,7 +96,7 @@ fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
     }
     let text = match file {
         Some(path) => text::read(path)?,
-        None => text::without_mark(args.text.as_deref().unwrap_or_default()).to_owned(),
+        None => text::without_marks(args.text.clone().unwrap_or_default()),
     };
     if text.trim().is_empty() {
         return Err("the text is empty".into());
@@ -102,6 +104,7 @@ fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
     let loaded = pair.load(needs(&policy))?;
     let policy = if args.policy.is_given() { policy } else { loaded.policy(policy)? };
     args::warn(args.texts.warning(&policy));
+    args::warn(text::unknown_share(loaded.tokenizer()?, &text)?);
     let limits = args.texts.limits(args.window, false); // every window fits
     let settings = loaded.settings(&limits)?;
     let generator = loaded.pair.generator(&policy, settings)?;
@@ -134,6 +137,10 @@ impl Summarizer<'_> {
                 let source = self.source(window.text)?;
                 let output = self.generator.generate(&source)?;
                 statistics += &output.statistics;
+                let warning = text::time_up(&output);
+                progress.suspend(|| {
+                    args::warn(warning.map(|warning| format!("window {}: {warning}", summaries.len() + 1)))
+                });
                 let summary = self.tokenizer.decode(&output.tokens)?;
                 parts.push(json!({
                     "round": rounds.len() + 1, "source_tokens": output.source_tokens, "truncated": output.truncated,

@@ -11,14 +11,14 @@ const BLOCKS: usize = 10;
 const STUDENT: f64 = 2.262;
 const RESAMPLES: usize = 1000;
 
-/// A speedup, and where it lies with 95 %.
+/// A speedup, and where it lies with 95 %; of one sentence that is not known.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Speedup {
     pub times: f64,
     /// For other sentences and other moments like those of the run.
-    pub interval: (f64, f64),
+    pub interval: Option<(f64, f64)>,
     /// For other sentences alone.
-    pub sentences: (f64, f64),
+    pub sentences: Option<(f64, f64)>,
     /// Whether the stretches of time differ by more than their sentences explain.
     pub noisy: bool,
 }
@@ -45,7 +45,11 @@ fn by_sentence(times: &[Timed]) -> Vec<Timed> {
 pub fn speedup(times: &[Timed]) -> Speedup {
     let whole = ratio(times);
     let sentences = by_sentence(times);
-    let resampled = bootstrap(sentences.len(), RESAMPLES, 1, |chosen| ratio(chosen.iter().map(|&i| &sentences[i])));
+    let Some(resampled) =
+        bootstrap(sentences.len(), RESAMPLES, 1, |chosen| ratio(chosen.iter().map(|&i| &sentences[i])))
+    else {
+        return Speedup { times: whole, interval: None, sentences: None, noisy: false };
+    };
     let of_sentences = (resampled.1 / resampled.0).ln() / (2.0 * 1.96);
     let rounds = times.len() / sentences.len().max(1);
     let of_time = if rounds > 1 { between_rounds(times, &sentences) } else { between_blocks(times) };
@@ -60,7 +64,7 @@ pub fn speedup(times: &[Timed]) -> Speedup {
     let wide = (quantile * error).exp();
     // The bootstrap's own interval need not be symmetric.
     let interval = (resampled.0.min(whole / wide), resampled.1.max(whole * wide));
-    Speedup { times: whole, interval, sentences: resampled, noisy }
+    Speedup { times: whole, interval: Some(interval), sentences: Some(resampled), noisy }
 }
 
 /// Stretches of time of about one length.
@@ -125,8 +129,9 @@ mod tests {
     fn covered(sentences: usize, rounds: usize, noise: f64, stretch: usize) -> (usize, usize, usize) {
         let mut random = SplitMix64::new(5);
         let runs: Vec<_> = (0..100).map(|_| speedup(&run(&mut random, sentences, rounds, noise, stretch))).collect();
-        let holds =
-            |of: fn(&Speedup) -> (f64, f64)| runs.iter().filter(|run| of(run).0 <= 1.2 && 1.2 <= of(run).1).count();
+        let holds = |of: fn(&Speedup) -> Option<(f64, f64)>| {
+            runs.iter().filter(|run| of(run).is_some_and(|(low, high)| low <= 1.2 && 1.2 <= high)).count()
+        };
         (holds(|run| run.interval), holds(|run| run.sentences), runs.iter().filter(|run| run.noisy).count())
     }
 
@@ -147,13 +152,16 @@ mod tests {
     #[test]
     fn few_measurements() {
         let one = speedup(&[Timed { index: 0, policy: 1.0, big: 2.0 }]);
-        assert_eq!((one.times, one.interval, one.noisy), (2.0, (2.0, 2.0), false));
-        let same = vec![Timed { index: 3, policy: 1.0, big: 2.0 }; 7];
-        let found = speedup(&same);
-        assert!((found.interval.1 - found.interval.0).abs() < 1e-9, "{found:?}");
+        assert_eq!((one.times, one.interval, one.sentences, one.noisy), (2.0, None, None, false));
+        let again = vec![Timed { index: 3, policy: 1.0, big: 2.0 }; 7];
+        assert_eq!(speedup(&again).interval, None, "one sentence, however often");
+        let same: Vec<_> = (0..7).map(|index| Timed { index, policy: 1.0, big: 2.0 }).collect();
+        let (low, high) = speedup(&same).interval.unwrap();
+        assert!((high - low).abs() < 1e-9, "{low} to {high}");
         let quiet = run(&mut SplitMix64::new(1), 40, 3, 0.0, 1);
         let found = speedup(&quiet);
-        assert!(found.interval.0 <= found.times && found.times <= found.interval.1 && !found.noisy);
-        assert!((found.interval.0 / found.sentences.0 - 1.0).abs() < 0.02, "{found:?}");
+        let ((low, high), (of_sentences, _)) = (found.interval.unwrap(), found.sentences.unwrap());
+        assert!(low <= found.times && found.times <= high && !found.noisy);
+        assert!((low / of_sentences - 1.0).abs() < 0.02, "{found:?}");
     }
 }

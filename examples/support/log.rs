@@ -8,7 +8,7 @@ use std::{
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::{Error, conditions::Conditions, streams::say};
+use super::{Error, conditions::Conditions, streams::say, text};
 
 /// What the file looks like, counted up when that changes.
 const FORMAT: u32 = 2;
@@ -47,14 +47,14 @@ impl<T: Serialize + DeserializeOwned> Log<T> {
         let header_line = serde_json::to_string(&header)? + "\n";
         let mut records = Vec::new();
         let mut file = OpenOptions::new().write(true).create(true).truncate(false).open(path).map_err(error)?;
-        let text = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&bytes);
-        if header_line.as_bytes().starts_with(text.trim_ascii_end()) {
+        if header_line.as_bytes().starts_with(without_mark(&bytes).trim_ascii_end()) {
             // New, or cut off within its first line.
             file.set_len(0).and_then(|()| file.write_all(header_line.as_bytes())).map_err(error)?;
             return Ok(Self { file: Some((path.into(), file)), records });
         }
-        let mut good = bytes.len() - text.len();
-        for (number, line) in text.split_inclusive(|byte| *byte == b'\n').enumerate() {
+        let mut good = 0;
+        for (number, whole_line) in bytes.split_inclusive(|byte| *byte == b'\n').enumerate() {
+            let line = without_mark(whole_line);
             if number == 0 {
                 header.check(line).map_err(|reason| format!("{name} {reason}: name a new file"))?;
             } else if !line.trim_ascii().is_empty() {
@@ -62,10 +62,17 @@ impl<T: Serialize + DeserializeOwned> Log<T> {
                     Ok(record) => records.push(record),
                     // The last line, and it has no end: the program was ended while it wrote it.
                     Err(_) if !line.ends_with(b"\n") => break,
-                    Err(reason) => return Err(format!("{name}, line {}, is no record: {reason}", number + 1).into()),
+                    Err(reason) => {
+                        return Err(format!(
+                            "{name}, line {}, is no record: {}",
+                            number + 1,
+                            text::json_error(&reason)
+                        )
+                        .into());
+                    }
                 }
             }
-            good += line.len();
+            good += whole_line.len();
         }
         if good < bytes.len() {
             say(format_args!("note: the last record of {name} was cut off and is done again"));
@@ -89,6 +96,14 @@ impl<T: Serialize + DeserializeOwned> Log<T> {
     }
 }
 
+/// A line without the byte order marks before it.
+fn without_mark(mut line: &[u8]) -> &[u8] {
+    while let Some(rest) = line.strip_prefix("\u{feff}".as_bytes()) {
+        line = rest;
+    }
+    line
+}
+
 impl Header {
     /// Whether a log that begins so may be gone on with.
     fn check(&self, line: &[u8]) -> Result<(), String> {
@@ -102,8 +117,8 @@ impl Header {
         if log_format != FORMAT {
             return Err(format!("is a log of format {log_format}, and this version writes format {FORMAT}"));
         }
-        let found: Self =
-            serde_json::from_slice(line).map_err(|error| format!("begins with a broken line ({error})"))?;
+        let found: Self = serde_json::from_slice(line)
+            .map_err(|error| format!("begins with a broken line ({})", text::json_error(&error)))?;
         if found.program != self.program {
             return Err(format!("is a log of {}, not of {}", found.program, self.program));
         }
@@ -193,7 +208,7 @@ mod tests {
         let (_folder, path) = file();
         open(&path, "evaluate", "r").unwrap().add((1, "a".into())).unwrap();
         let text = fs::read_to_string(&path).unwrap();
-        fs::write(&path, format!("\u{feff}{}\r\n", text.replace('\n', "\r\n"))).unwrap();
+        fs::write(&path, format!("\u{feff}{}\r\n", text.replace('\n', "\r\n\u{feff}"))).unwrap();
         let mut log = open(&path, "evaluate", "r").unwrap();
         log.add((2, "b".into())).unwrap();
         assert_eq!(open(&path, "evaluate", "r").unwrap().records.len(), 2);

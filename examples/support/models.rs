@@ -1,6 +1,9 @@
 //! Models from their folders.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use bild::{Checkpoint, Flex, LoadOptions, Precision, T5, Threads};
 
@@ -29,15 +32,27 @@ impl Loading {
     }
 }
 
+/// Whether there is no such folder, and a checkpoint of the hub may have this name.
+pub fn is_like_a_hub_name(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_err()
+        && path.is_relative()
+        && path.components().count() <= 2
+        && !path.starts_with(".")
+}
+
+/// What to do about a name that only the hub may know.
+pub const HUB_HINT: &str = " (if it is a name on the hub: build with --features hub)";
+
+/// The name under which the hub may have a checkpoint, if the program was built with `--features hub`.
+pub fn hub_name(path: &Path) -> Option<&str> {
+    path.to_str().filter(|_| cfg!(feature = "hub") && is_like_a_hub_name(path))
+}
+
 /// Opens a folder or, if there is none and the program was built with `--features hub`, a checkpoint of the hub.
 pub fn open(path: &Path) -> Result<Checkpoint, Error> {
     #[cfg(feature = "hub")]
-    if let Some(name) = path.to_str().filter(|name| !path.exists() && !name.starts_with(['/', '.'])) {
+    if let Some(name) = hub_name(path) {
         return Ok(Checkpoint::from_hub(name)?);
-    }
-    if cfg!(not(feature = "hub")) && !path.exists() && path.components().count() == 2 && path.is_relative() {
-        let name = path.display();
-        return Err(format!("there is no folder {name} (if it is a name on the hub: build with --features hub)").into());
     }
     let checkpoint = Checkpoint::open(path)?;
     for warning in checkpoint.warnings() {

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Error, text};
+use super::{Error, models, text};
 
 /// A file to be written. Its folder takes it, that was tried.
 #[derive(Debug)]
@@ -98,6 +98,7 @@ fn real(path: &Path) -> Result<PathBuf, String> {
 #[derive(Default)]
 pub struct Files {
     inputs: Vec<(String, PathBuf)>,
+    folders: Vec<(&'static str, PathBuf)>,
     outputs: Vec<(String, PathBuf)>,
 }
 
@@ -108,12 +109,10 @@ impl Files {
         self
     }
 
-    /// Names folders whose files are read.
+    /// Names folders whose files are read, or models of the hub.
     pub fn reads_folders(&mut self, folders: impl IntoIterator<Item = (&'static str, PathBuf)>) -> &mut Self {
         for (option, folder) in folders {
-            for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-                self.reads(option, Some(&entry.path()));
-            }
+            self.folders.push((option, folder));
         }
         self
     }
@@ -124,7 +123,7 @@ impl Files {
         self
     }
 
-    /// Refuses to read standard input twice, to write what is read, and to write two things to one file; tries what is
+    /// Refuses what is not there, to read standard input twice, to write what is read, and to write two things to one file; tries what is
     /// written.
     pub fn check(&self) -> Result<(), Error> {
         let stdin: Vec<_> = self.inputs.iter().filter(|(_, path)| text::is_stdin(path)).collect();
@@ -133,6 +132,17 @@ impl Files {
         }
         for _ in &stdin {
             text::reads_stdin();
+        }
+        for (option, path) in self.inputs.iter().filter(|(_, path)| !text::is_stdin(path)) {
+            fs::metadata(path).map_err(|error| format!("{option}: {}", text::unreadable(path, &error)))?;
+        }
+        let mut inputs = self.inputs.clone();
+        for (option, folder) in self.folders.iter().filter(|(_, folder)| models::hub_name(folder).is_none()) {
+            let entries = fs::read_dir(folder).map_err(|error| {
+                let hint = if models::is_like_a_hub_name(folder) { models::HUB_HINT } else { "" };
+                format!("{option}: {}{hint}", text::unreadable(folder, &error))
+            })?;
+            inputs.extend(entries.flatten().map(|entry| ((*option).to_owned(), entry.path())));
         }
         let same = |a: &Path, b: &Path| match (real(a), real(b)) {
             // Two may write to one device.
@@ -145,7 +155,7 @@ impl Files {
                 return Err(format!("{other} and {option} both write {name}: name two files").into());
             }
             let source = |input: &Path| if text::is_stdin(input) { PathBuf::from("/dev/stdin") } else { input.into() };
-            if let Some((other, _)) = self.inputs.iter().find(|(_, input)| same(path, &source(input))) {
+            if let Some((other, _)) = inputs.iter().find(|(_, input)| same(path, &source(input))) {
                 return Err(format!("{option} would write over {name}, which is read as {other}").into());
             }
             OutputFile::tried(path).map_err(|error| format!("{option}: {error}"))?;

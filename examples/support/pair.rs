@@ -71,7 +71,7 @@ impl PairOptions {
     pub fn folders(&self) -> Vec<(&'static str, PathBuf)> {
         let big = self.big.clone().unwrap_or_else(|| models::default_pair("big"));
         let little = self.little.clone().or_else(|| self.is_default().then(|| models::default_pair("little")));
-        [("the big model", big)].into_iter().chain(little.map(|little| ("the little model", little))).collect()
+        [("--big", big)].into_iter().chain(little.map(|little| ("--little", little))).collect()
     }
 
     /// Loads what is needed.
@@ -134,6 +134,9 @@ impl PairOptions {
     }
 }
 
+/// The most tokens of a source and of what is written for it, as [`Settings`] has it.
+pub const MOST_TOKENS: usize = 65_536;
+
 /// What one generation may read and write.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -160,6 +163,12 @@ impl Loaded {
     pub fn settings(&self, limits: &Limits) -> Result<Settings, Error> {
         let settings = self.generation.settings(Settings::default())?;
         let max_new_tokens = limits.max_new_tokens.unwrap_or(settings.max_new_tokens);
+        if !(1..=MOST_TOKENS).contains(&max_new_tokens) {
+            return Err(format!(
+                "the checkpoint asks for {max_new_tokens} new tokens, and from 1 to {MOST_TOKENS} are possible: name a number by --max-new-tokens"
+            )
+            .into());
+        }
         Ok(settings
             .with_max_new_tokens(max_new_tokens)
             .with_max_source_tokens(limits.max_source_tokens, limits.overflow)

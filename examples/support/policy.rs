@@ -31,7 +31,8 @@ pub fn is_random(policy: &AnyPolicy) -> bool {
 /// Reads a policy from a file.
 pub fn read(path: &Path) -> Result<AnyPolicy, Error> {
     let text = text::read(path)?;
-    serde_json::from_str(&text).map_err(|error| format!("{} holds no policy: {error}", text::name(path)).into())
+    serde_json::from_str(&text)
+        .map_err(|error| format!("{} holds no policy: {}", text::name(path), text::json_error(&error)).into())
 }
 
 /// The paper's policy.

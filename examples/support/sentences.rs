@@ -1,5 +1,16 @@
 //! A text as its sentences, with the spacing between them.
 
+/// The languages whose sentences are told by rules of their own. Relatives of theirs are known, too, as `de-at`.
+pub const LANGUAGES: [&str; 31] = [
+    "am", "ar", "bg", "bn", "ca", "da", "de", "el", "en", "es", "fi", "fr", "gu", "hi", "hy", "it", "ja", "kk", "kn",
+    "ml", "mr", "my", "nl", "pa", "pl", "pt", "ru", "sk", "ta", "te", "uk",
+];
+
+/// Whether anything is known of how the sentences of a language end.
+pub fn is_known(code: &str) -> bool {
+    LANGUAGES.contains(&code) || sentencex::languages::get_fallbacks(code).is_some()
+}
+
 /// A sentence and the white space after it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Sentence<'a> {
@@ -38,6 +49,12 @@ mod tests {
         let again: String = sentences.iter().flat_map(|s| [s.text, s.space]).collect();
         assert_eq!(format!("{before}{again}"), text, "nothing is lost");
         sentences.into_iter().map(|sentence| sentence.text.to_owned()).collect()
+    }
+
+    #[test]
+    fn languages_and_their_relatives_are_known_and_what_is_none_is_not() {
+        assert!(["de", "en", "de-at", "zh"].into_iter().all(is_known));
+        assert!(!["xx", "", "DE", "german"].into_iter().any(is_known));
     }
 
     #[test]

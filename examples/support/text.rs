@@ -1,10 +1,12 @@
 //! Text as it comes into a program: from a file, or from standard input, which is called `-`.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{self, BufRead, IsTerminal, Read},
     path::Path,
 };
+
+use bild::{Finish, Output, Tokenizer};
 
 use super::{Error, progress, streams::say};
 
@@ -13,9 +15,15 @@ const ENDLESS: u64 = 256 << 20;
 /// The longest line that is read from standard input.
 const LONGEST_LINE: u64 = 64 << 20;
 
-/// The text without the byte order mark that some programs put before it.
-pub fn without_mark(text: &str) -> &str {
-    text.strip_prefix('\u{feff}').unwrap_or(text)
+/// What some programs put before a text, and no part of it. Where texts were put together it is before a later line, too.
+pub const MARK: char = '\u{feff}';
+
+/// The text without byte order marks at the beginnings of its lines.
+pub fn without_marks(text: String) -> String {
+    if !text.contains(MARK) {
+        return text;
+    }
+    text.split_inclusive('\n').map(|line| line.trim_start_matches(MARK)).collect()
 }
 
 /// Whether a path means standard input.
@@ -31,8 +39,18 @@ pub fn name(path: &Path) -> String {
 /// The whole text of a file, or of standard input.
 pub fn read(path: &Path) -> Result<String, Error> {
     let name = name(path);
-    let bytes = bytes(path).map_err(|error| format!("{name} cannot be read: {error}"))?;
+    let bytes = bytes(path).map_err(|error| unreadable(path, &error))?;
     decoded(bytes, &name, 1)
+}
+
+/// Why a file or a folder cannot be read, as a sentence.
+pub fn unreadable(path: &Path, error: &io::Error) -> String {
+    let name = name(path);
+    match error.kind() {
+        io::ErrorKind::NotFound if fs::symlink_metadata(path).is_ok() => format!("{name} is a link to nothing"),
+        io::ErrorKind::NotFound => format!("{name} does not exist"),
+        _ => format!("{name} cannot be read: {error}"),
+    }
 }
 
 fn bytes(path: &Path) -> io::Result<Vec<u8>> {
@@ -63,11 +81,8 @@ fn bounded(from: impl Read) -> io::Result<Vec<u8>> {
 }
 
 /// The text of bytes that begin in line `line` of what is called `name`.
-fn decoded(mut bytes: Vec<u8>, name: &str, line: usize) -> Result<String, Error> {
-    if line == 1 && bytes.starts_with("\u{feff}".as_bytes()) {
-        bytes.drain(..3);
-    }
-    String::from_utf8(bytes).map_err(|error| {
+fn decoded(bytes: Vec<u8>, name: &str, line: usize) -> Result<String, Error> {
+    String::from_utf8(bytes).map(without_marks).map_err(|error| {
         let bytes = error.as_bytes();
         let before = &bytes[..error.utf8_error().valid_up_to()];
         let line = line + before.iter().filter(|byte| **byte == b'\n').count();
@@ -76,6 +91,47 @@ fn decoded(mut bytes: Vec<u8>, name: &str, line: usize) -> Result<String, Error>
         let what = if utf16 { "it is UTF-16" } else { "it is not UTF-8" };
         format!("{name}, line {line}, byte {column}: {what}, and expected is UTF-8").into()
     })
+}
+
+/// A warning about a text that the tokenizer mostly does not know, if it is one.
+pub fn unknown_share(tokenizer: &Tokenizer, text: &str) -> bild::Result<Option<String>> {
+    let Some(unknown) = tokenizer.token("<unk>") else { return Ok(None) };
+    // A space alone stands for nothing.
+    let tokens: Vec<_> = tokenizer
+        .encode_plain(text)?
+        .into_iter()
+        .filter(|token| tokenizer.piece(*token).as_deref() != Some("▁"))
+        .collect();
+    let (count, all) = (tokens.iter().filter(|token| **token == unknown).count(), tokens.len());
+    Ok((2 * count > all).then(|| format!("{count} of its {all} tokens stand for what the tokenizer does not know")))
+}
+
+/// A warning about an output whose time was up, if it was.
+pub fn time_up(output: &Output) -> Option<String> {
+    let written = match output.tokens.len() {
+        0 => "before anything was written".to_owned(),
+        1 => "after 1 token".to_owned(),
+        count => format!("after {count} tokens"),
+    };
+    (output.finish == Finish::Deadline).then(|| format!("its time was up (`max_time` of the checkpoint) {written}"))
+}
+
+/// What is wrong with JSON, without the words of Rust for its types.
+pub fn json_error(error: &serde_json::Error) -> String {
+    const TYPES: [(&str, &str); 6] = [
+        ("a nonzero usize", "a whole number, 1 or more"),
+        ("usize", "a whole number, 0 or more"),
+        ("u64", "a whole number, 0 or more"),
+        ("u32", "a whole number, 0 or more"),
+        ("f32", "a number"),
+        ("f64", "a number"),
+    ];
+    let text = error.to_string();
+    let expected = |(rust, plain)| {
+        let (before, after) = text.split_once(&format!("expected {rust}"))?;
+        Some(format!("{before}expected {plain}{after}"))
+    };
+    TYPES.into_iter().find_map(expected).unwrap_or(text.clone())
 }
 
 /// The lines of standard input as they come.
@@ -134,10 +190,10 @@ mod tests {
 
     #[test]
     fn a_byte_order_mark_is_no_text() {
-        assert_eq!(of(b"\xef\xbb\xbfHallo\n\xef\xbb\xbf").unwrap(), "Hallo\n\u{feff}");
-        assert_eq!(of(b"\xef\xbb\xbf").unwrap(), "");
-        assert_eq!(decoded(b"\xef\xbb\xbf".to_vec(), "x", 2).unwrap(), "\u{feff}", "only at the beginning");
-        assert_eq!(without_mark("\u{feff}a"), "a");
+        assert_eq!(of(b"\xef\xbb\xbfHallo\r\n\xef\xbb\xbfdu\n\xef\xbb\xbf").unwrap(), "Hallo\r\ndu\n");
+        assert_eq!(of(b"\xef\xbb\xbf\xef\xbb\xbf").unwrap(), "");
+        assert_eq!(decoded(b"\xef\xbb\xbf".to_vec(), "x", 2).unwrap(), "", "of any line");
+        assert_eq!(without_marks("a\u{feff}b\n\u{feff}c".into()), "a\u{feff}b\nc", "within a line it is a character");
     }
 
     #[test]
@@ -151,7 +207,7 @@ mod tests {
     fn a_folder_and_a_missing_file_are_errors() {
         let folder = tempfile::tempdir().unwrap();
         assert!(read(folder.path()).unwrap_err().to_string().contains("cannot be read: it is a folder"));
-        assert!(read(&folder.path().join("x")).unwrap_err().to_string().contains("cannot be read: No such file"));
+        assert!(read(&folder.path().join("x")).unwrap_err().to_string().ends_with("x does not exist"));
     }
 
     #[cfg(target_os = "linux")]

@@ -11,6 +11,7 @@ use super::{
     metrics::{Scores, Sentence},
     pair::{AnyPair, Limits, Loaded},
     streams::say,
+    text,
 };
 
 /// How many tokens of a source the models read, and whether it was cut to the limit.
@@ -76,12 +77,33 @@ pub struct Decoded {
 impl Bench {
     /// Says on standard error how many sources are cut, if any are.
     pub fn new(loaded: Loaded, examples: Vec<Example>, prefix: &str, limits: &Limits) -> Result<Self, Error> {
+        for (what, field) in [("source", (|e| &e.source) as fn(&Example) -> &String), ("reference", |e| &e.reference)] {
+            if examples.iter().all(|example| field(example).trim().is_empty()) {
+                return Err(format!("there is nothing to compare: every {what} is blank").into());
+            }
+        }
         let tokenizer = loaded.tokenizer()?.clone();
+        let mut unknown = 0;
+        for example in &examples {
+            unknown += usize::from(text::unknown_share(&tokenizer, &example.source)?.is_some());
+        }
+        if unknown > 0 {
+            let all = examples.len();
+            say(format_args!(
+                "warning: of {unknown} of {all} sources more than half is unknown to the tokenizer: it has no tokens for them"
+            ));
+        }
         let source = |example: &Example| tokenizer.encode(&format!("{prefix}{}", example.source)).map(Source::new);
         let sources = examples.iter().map(source).collect::<Result<_, _>>()?;
         let settings = loaded.settings(limits)?;
         if loaded.is_sampled()? {
             say("note: the checkpoint asks to be sampled (`do_sample`); what is compared here is greedy");
+        }
+        if let Some(deadline) = settings.deadline {
+            say(format_args!(
+                "note: the checkpoint ends a generation after {} s (`max_time`), finished or not",
+                deadline.as_secs_f64()
+            ));
         }
         let bench = Self { loaded, tokenizer, prefix: prefix.into(), settings, sources, examples };
         let (_, cut) = bench.read();

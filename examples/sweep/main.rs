@@ -47,9 +47,6 @@ struct Args {
     costs: CostsArgs,
     #[command(flatten)]
     texts: TextArgs,
-    /// The most tokens of a source, prefix included; what is longer is cut
-    #[arg(long, value_name = "N", default_value = "512", value_parser = whole(1..=u64::MAX))]
-    max_source_tokens: usize,
     /// The quality of the figure and of the front that --confirm times [default: bleu]
     #[arg(long, value_enum)]
     metric: Option<MetricArg>,
@@ -105,7 +102,7 @@ fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
     warn(args);
     let mut examples = dataset.read()?;
     examples.truncate(dataset.taken(examples.len()));
-    let limits = args.texts.limits(args.max_source_tokens, true);
+    let limits = args.texts.limits(args.dataset.max_source_tokens, true);
     let mut bench = Bench::new(pair.load(Needs::Both)?, examples, &args.texts.prefix, &limits)?;
     bench.settings.trace = true;
     let bench = bench;

@@ -17,7 +17,7 @@ use clap::Parser;
 use page::{Trace, page};
 use support::{
     Error,
-    args::{self, PairArgs, PolicyArgs, TextArgs, whole},
+    args::{self, PairArgs, PolicyArgs, SourceArgs, TextArgs},
     output::{Files, OutputFile},
     policy::needs,
     streams::{Stdout, say},
@@ -39,12 +39,8 @@ struct Args {
     policy: PolicyArgs,
     #[command(flatten)]
     texts: TextArgs,
-    /// The most tokens of the sentence, prefix included
-    #[arg(long, value_name = "N", default_value = "2048", value_parser = whole(1..=u64::MAX))]
-    max_source_tokens: usize,
-    /// Cut a longer sentence to that, in place of refusing it
-    #[arg(long)]
-    truncate: bool,
+    #[command(flatten)]
+    source: SourceArgs,
 }
 
 fn main() -> ExitCode {
@@ -61,7 +57,7 @@ fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
     let html = OutputFile::tried(&args.html)?;
     let policy = args.policy.policy()?;
     args::warn(args.policy.warnings().into_iter().chain(args.pair.warnings(needs(&policy))));
-    let text = if args.text == "-" { text::read(Path::new("-"))? } else { text::without_mark(&args.text).to_owned() };
+    let text = if args.text == "-" { text::read(Path::new("-"))? } else { text::without_marks(args.text.clone()) };
     let text = text.trim_end_matches(['\n', '\r']);
     if text.trim().is_empty() {
         return Err(bild::Error::EmptySource.into());
@@ -69,11 +65,13 @@ fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
     let loaded = pair.load(needs(&policy))?;
     let policy = if args.policy.is_given() { policy } else { loaded.policy(policy)? };
     args::warn(args.texts.warning(&policy));
-    let limits = args.texts.limits(args.max_source_tokens, args.truncate);
+    let limits = args.texts.limits(args.source.max_source_tokens, args.source.truncate);
     let settings = loaded.settings(&limits)?.with_trace(true);
     let tokenizer = loaded.tokenizer()?;
     let source = Source::new(tokenizer.encode(&format!("{}{text}", args.texts.prefix))?);
     let output = loaded.pair.generator(&policy, settings.clone())?.generate(&source)?;
+    args::warn(text::unknown_share(tokenizer, text)?);
+    args::warn(text::time_up(&output));
     if output.truncated {
         let (all, read) = (source.tokens().len(), output.source_tokens);
         args::warn([format!("of {all} tokens {read} are read, the rest is cut")]);

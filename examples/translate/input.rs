@@ -20,8 +20,8 @@ impl Sources {
 }
 
 pub(crate) fn of_text(argument: &str) -> Sources {
-    let argument = text::without_mark(argument);
-    Sources::of(if argument.is_empty() { "\n" } else { argument }, true)
+    let argument = text::without_marks(argument.into());
+    Sources::of(if argument.is_empty() { "\n" } else { &argument }, true)
 }
 
 /// The lines of a file, or of standard input as they come.

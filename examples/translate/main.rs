@@ -20,13 +20,14 @@ use bild::{AnyPolicy, Generator, Output, Source, Token, Tokenizer};
 use clap::Parser;
 use support::{
     Error,
-    args::{self, PairArgs, PolicyArgs, TextArgs, whole},
+    args::{self, MOST_TOKENS, PairArgs, PolicyArgs, SourceArgs, TextArgs, language},
     output::Files,
     pair::AnyPair,
     policy::{Needs, needs},
     progress,
     sentences::sentences,
     streams::{Stdout, say},
+    text,
 };
 
 /// Translate with a big and a little T5: a sentence, a file, or standard input, one source a line.
@@ -51,14 +52,10 @@ struct Args {
     policy: PolicyArgs,
     #[command(flatten)]
     texts: TextArgs,
-    /// The most tokens of a source, prefix included
-    #[arg(long, value_name = "N", default_value = "2048", value_parser = whole(1..=u64::MAX))]
-    max_source_tokens: usize,
-    /// Cut a longer source to that, in place of refusing it
-    #[arg(long)]
-    truncate: bool,
+    #[command(flatten)]
+    source: SourceArgs,
     /// The language of the sources, which tells sentences from abbreviations [default: de for the repository's pair, else en]
-    #[arg(long, value_name = "CODE")]
+    #[arg(long, value_name = "CODE", value_parser = language)]
     language: Option<String>,
     /// A line is one source, however many sentences it holds; so it is with --json and --ids
     #[arg(long)]
@@ -86,7 +83,9 @@ fn main() -> ExitCode {
 fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
     let stdin = Path::new("-");
     let file = args.file.as_deref().or((args.text.as_deref().unwrap_or("-") == "-").then_some(stdin));
-    Files::default().reads("the text", file).reads("--policy-file", args.policy.file()).check()?;
+    let mut files = Files::default();
+    files.reads("the text", file).reads("--policy-file", args.policy.file());
+    files.reads_folders(args.pair.options().folders()).check()?;
     let policy = args.policy.policy()?;
     let needs = needs(&policy);
     warn(args, needs);
@@ -102,7 +101,7 @@ fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
     }
     let policy = if args.policy.is_given() { policy } else { loaded.policy(policy)? };
     args::warn(args.texts.warning(&policy));
-    let limits = args.texts.limits(args.max_source_tokens, args.truncate);
+    let limits = args.texts.limits(args.source.max_source_tokens, args.source.truncate);
     let settings = loaded.settings(&limits)?;
     let traced = settings.clone().with_trace(args.json || args.trace);
     let big =
@@ -170,6 +169,11 @@ impl Program<'_> {
             let line = line?;
             let translated = self.line(&line, sources.is_argument);
             complete &= translated.is_ok();
+            if let Some(tokenizer) = self.tokenizer.as_ref().filter(|_| !args.ids)
+                && let Some(warning) = text::unknown_share(tokenizer, &line)?
+            {
+                progress.suspend(|| say(format_args!("warning: source {}: {warning}", number + 1)));
+            }
             progress.suspend(|| match &translated {
                 Ok(translation) if args.json => out.line(json::object(&line, translation)),
                 Ok(translation) => out.line(&translation.text),
@@ -181,7 +185,7 @@ impl Program<'_> {
             })?;
             for (source, output) in translated.iter().flat_map(|translation| &translation.parts) {
                 progress.suspend(|| {
-                    self.warn_of(number + 1, source, output);
+                    self.warn_of_output(number + 1, source, output);
                     if args.trace {
                         say(timeline::timeline(output, self.tokenizer.as_ref(), colour));
                     }
@@ -242,9 +246,12 @@ impl Program<'_> {
     }
 
     /// Says of a source what its translation does not show.
-    fn warn_of(&self, number: usize, source: &Source, output: &Output) {
+    fn warn_of_output(&self, number: usize, source: &Source, output: &Output) {
         let length = source.tokens().len();
         let read = output.source_tokens;
+        if let Some(warning) = text::time_up(output) {
+            say(format_args!("warning: source {number}: {warning}"));
+        }
         if output.truncated {
             say(format_args!(
                 "warning: source {number}: of a sentence of {length} tokens {read} are read, the rest is cut"
@@ -261,7 +268,10 @@ impl Program<'_> {
 /// An error with what may be done about it here.
 fn explained(error: bild::Error) -> Error {
     match error {
-        bild::Error::SourceTooLong { .. } => format!("{error} (--max-source-tokens, or --truncate)").into(),
+        bild::Error::SourceTooLong { length, .. } if length as u64 <= MOST_TOKENS => {
+            format!("{error} (--max-source-tokens, or --truncate)").into()
+        }
+        bild::Error::SourceTooLong { .. } => format!("{error} (--truncate)").into(),
         error => error.into(),
     }
 }

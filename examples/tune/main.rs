@@ -15,7 +15,7 @@ use race::{Race, Trial};
 use serde_json::{Value, json};
 use support::{
     Error,
-    args::{self, CostsArgs, DatasetArgs, MetricArg, PairArgs, TextArgs, number, whole},
+    args::{self, CostsArgs, DatasetArgs, MetricArg, PairArgs, TextArgs, number},
     candidates,
     clock::in_turn,
     dataset,
@@ -49,9 +49,6 @@ struct Args {
     costs: CostsArgs,
     #[command(flatten)]
     texts: TextArgs,
-    /// The most tokens of a source, prefix included; what is longer is cut
-    #[arg(long, value_name = "N", default_value = "512", value_parser = whole(1..=u64::MAX))]
-    max_source_tokens: usize,
     /// The most quality to lose, in points of the metric
     #[arg(long, value_name = "POINTS", default_value = "1", value_parser = number(0.0, 100.0), allow_hyphen_values = true)]
     loss: f64,
@@ -97,7 +94,7 @@ fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
             format!("{} sentences are too few to choose and to judge by: give 40 at least", examples.len()).into()
         );
     }
-    let limits = args.texts.limits(args.max_source_tokens, true);
+    let limits = args.texts.limits(args.dataset.max_source_tokens, true);
     let mut bench = Bench::new(pair.load(Needs::Both)?, examples, &args.texts.prefix, &limits)?;
     bench.settings.trace = true;
     let bench = bench;
@@ -160,7 +157,7 @@ fn result(
         let chosen: Vec<Decoded> = indices.iter().map(|&i| decoded[i].clone()).collect();
         quality(&chosen)
     };
-    let (low, high) = bootstrap(found.len(), 500, 1, |indices| some(big, indices) - some(found, indices));
+    let interval = bootstrap(found.len(), 500, 1, |indices| some(big, indices) - some(found, indices));
     json!({
         "policy": policy::json(&chosen.candidate.policy),
         "curve": chosen.candidate.curve, "setting": chosen.candidate.label,
@@ -168,7 +165,7 @@ fn result(
         "sentences_decoded": decoded,
         "judged_on": {
             "sentences": found.len(), "quality": quality(found), "big": quality(big),
-            "loss": quality(big) - quality(found), "loss_interval": [low, high], "speedup": predicted,
+            "loss": quality(big) - quality(found), "loss_interval": interval, "speedup": predicted,
             "by_the_clock": { "speedup": clock.times, "interval": clock.interval, "sentences": timed, "noisy": clock.noisy },
         },
     })
@@ -177,11 +174,15 @@ fn result(
 fn words(metric: Metric, chosen: &Trial, result: &Value) -> String {
     let (judged, clock) = (&result["judged_on"], &result["judged_on"]["by_the_clock"]);
     let number = |value: &Value| value.as_f64().unwrap_or(f64::NAN);
+    let interval = |ends: &Value| match ends.as_array() {
+        Some(ends) => format!(" (95 %: {:.2} to {:.2})", number(&ends[0]), number(&ends[1])),
+        None => String::new(),
+    };
     format!(
         "{}: {}\n{}\n\
-         On {} sentences that it was not chosen on: {:.2} {} lost (95 %: {:.2} to {:.2}).\n\
+         On {} sentences that it was not chosen on: {:.2} {} lost{}.\n\
          By its counted passes and what passes cost it is {:.2} times as fast as the big model alone there; by the clock, on {} of \
-         them, {:.2} times (95 %: {:.2} to {:.2}).{}\n\
+         them, {:.2} times{}.{}\n\
          {} sentences were decoded to choose it.",
         chosen.candidate.curve,
         chosen.candidate.label,
@@ -189,13 +190,11 @@ fn words(metric: Metric, chosen: &Trial, result: &Value) -> String {
         judged["sentences"],
         number(&judged["loss"]),
         metric.name(),
-        number(&judged["loss_interval"][0]),
-        number(&judged["loss_interval"][1]),
+        interval(&judged["loss_interval"]),
         number(&judged["speedup"]),
         clock["sentences"],
         number(&clock["speedup"]),
-        number(&clock["interval"][0]),
-        number(&clock["interval"][1]),
+        interval(&clock["interval"]),
         if clock["noisy"] == true { " Something else was running meanwhile." } else { "" },
         result["sentences_decoded"],
     )

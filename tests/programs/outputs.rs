@@ -93,7 +93,7 @@ fn outputs_are_tried_before_the_work() {
     let config = Path::new(&pair("little")).join("config.json");
     let before = fs::read(&config).unwrap();
     let onto_model = [&data[..], &["--out", config.to_str().unwrap()]].concat();
-    place.run("tune", &onto_model).refused(1, "is read as the little model");
+    place.run("tune", &onto_model).refused(1, "is read as --little");
     assert_eq!(fs::read(&config).unwrap(), before);
     assert_eq!(place.read("long.de"), SOURCES.repeat(10));
     let left: Vec<_> = fs::read_dir(place.0.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();

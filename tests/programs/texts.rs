@@ -52,12 +52,23 @@ fn a_byte_order_mark_and_line_ends_are_no_text() {
         lossless
     );
 
+    // Files that were put together have marks within.
+    place.write("together.de", format!("\u{feff}{}", SOURCES.replace('\n', "\r\n\u{feff}")));
+    assert_eq!(place.run("translate", &["--file", "together.de"]).ok().out, plain);
+    let together = place.read("together.de");
+    assert_eq!(place.run_with("translate", &[], together.as_bytes()).ok().out, plain);
+
     let bleu = |ended: Ended| serde_json::from_str::<Value>(&ended.ok().out).unwrap()["bleu"].as_f64().unwrap();
     let expected = bleu(place.run("evaluate", &[&SHORT[..], &["--json"]].concat()));
-    place.write("marked.en", format!("\u{feff}{}", REFERENCES.replace('\n', "\r\n")));
+    place.write(
+        "marked.en",
+        format!("\u{feff}{}", REFERENCES.replace('\n', "\r\n\u{feff}").trim_end_matches('\u{feff}')),
+    );
     let args = ["--source", "-", "--reference", "marked.en", "--rounds", "1", "--json"];
     assert_eq!(bleu(place.run_with("evaluate", &args, marked.as_bytes())), expected);
-    let object = |(source, reference)| format!("{{\"document\":\"{source}\",\"summary\":\"{reference}\"}}\r\n\r\n");
+    let object = |(source, reference)| {
+        format!("{{\"document\":\"{source}\",\"summary\":\"{reference}\"}}\r\n\u{feff}\r\n\u{feff}")
+    };
     let objects: String = SOURCES.lines().zip(REFERENCES.lines()).map(object).collect();
     place.write("s.jsonl", format!("\u{feff}{objects}"));
     assert_eq!(bleu(place.run("evaluate", &["--data", "s.jsonl", "--rounds", "1", "--json"])), expected);
@@ -82,7 +93,6 @@ fn inputs_that_cannot_be_read_are_named() {
     let streamed = place.run_with("translate", &[], b"Gut.\nM\xfcde.\n");
     assert!(streamed.code == Some(1) && streamed.err.contains("standard input, line 2, byte 2: it is not UTF-8"));
     place.run("translate", &["--file", "."]).refused(1, ". cannot be read: it is a folder");
-    place.run("translate", &["--file", "nosuch"]).refused(1, "nosuch cannot be read");
     place.write("empty", "");
     place.run("evaluate", &["--source", "empty", "--reference", "empty"]).refused(1, "empty holds no source");
     place.run("evaluate", &["--data", "empty"]).refused(1, "empty holds no source");

@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::whole;
+use super::{MOST_TOKENS, whole};
 use crate::support::{
     Error,
     dataset::{DatasetOptions, Place},
@@ -34,6 +34,9 @@ pub struct DatasetArgs {
     /// Take no more than so many
     #[arg(long, value_name = "N", value_parser = whole(1..=u64::MAX), help_heading = "Dataset")]
     count: Option<usize>,
+    /// The most tokens of a source, prefix included; what is longer is cut
+    #[arg(long, value_name = "N", default_value = "512", value_parser = whole(1..=MOST_TOKENS), help_heading = "Dataset")]
+    pub max_source_tokens: usize,
 }
 
 impl DatasetArgs {

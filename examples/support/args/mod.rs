@@ -13,6 +13,7 @@ use clap::{Args, Parser};
 use super::{
     Error,
     pair::Limits,
+    sentences,
     streams::{Stdout, exit, say},
 };
 
@@ -58,6 +59,17 @@ pub fn whole(range: RangeInclusive<u64>) -> impl Fn(&str) -> Result<usize, Strin
     }
 }
 
+/// A language that is told into sentences.
+pub fn language(code: &str) -> Result<String, String> {
+    if sentences::is_known(code) {
+        return Ok(code.into());
+    }
+    Err(format!("no such language is known; those known are {}", sentences::LANGUAGES.join(", ")))
+}
+
+/// The most tokens of a source and of what is written for it.
+pub const MOST_TOKENS: u64 = super::pair::MOST_TOKENS as u64;
+
 /// A number within a range; `most` may be infinite. NaN is no number.
 pub fn number(least: f64, most: f64) -> impl Fn(&str) -> Result<f64, String> + Clone + Send + Sync + 'static {
     move |text| {
@@ -78,18 +90,29 @@ pub struct TextArgs {
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     pub prefix: String,
     /// The most tokens to write for a source [default: what the checkpoint says, else 128]
-    #[arg(long, value_name = "N", value_parser = whole(1..=65_536))]
+    #[arg(long, value_name = "N", value_parser = whole(1..=MOST_TOKENS))]
     pub max_new_tokens: Option<usize>,
     /// The seed of a policy that draws random numbers [default: 0]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64))]
-    pub seed: Option<u64>,
+    #[arg(long, value_name = "N", value_parser = whole(0..=u64::MAX))]
+    pub seed: Option<usize>,
+}
+
+/// How long a source may be where a longer one is refused.
+#[derive(Args, Clone, Debug)]
+pub struct SourceArgs {
+    /// The most tokens of a source, prefix included
+    #[arg(long, value_name = "N", default_value = "2048", value_parser = whole(1..=MOST_TOKENS))]
+    pub max_source_tokens: usize,
+    /// Cut a longer source to that, in place of refusing it
+    #[arg(long)]
+    pub truncate: bool,
 }
 
 impl TextArgs {
     /// The limits, with those of a source.
     pub fn limits(&self, max_source_tokens: usize, truncate: bool) -> Limits {
         let overflow = if truncate { Overflow::Truncate } else { Overflow::Error };
-        let (max_new_tokens, seed) = (self.max_new_tokens, self.seed.unwrap_or(0));
+        let (max_new_tokens, seed) = (self.max_new_tokens, self.seed.unwrap_or(0) as u64);
         Limits { max_new_tokens, max_source_tokens, overflow, seed }
     }
 

@@ -66,17 +66,20 @@ impl Scores {
 }
 
 /// The interval that holds 95 % of what `f` says of samples of `count` sentences out of `count`, drawn with
-/// replacement. `f` is given the indices of a sample. The same seed gives the same samples, so the difference of two
+/// replacement; none of one sentence, which says nothing of others. `f` is given the indices of a sample. The same seed gives the same samples, so the difference of two
 /// systems on the same sentences may be bootstrapped too.
 ///
 /// # Panics
 ///
 /// If `resamples` is zero.
-pub fn bootstrap(count: usize, resamples: usize, seed: u64, f: impl Fn(&[usize]) -> f64) -> (f64, f64) {
+pub fn bootstrap(count: usize, resamples: usize, seed: u64, f: impl Fn(&[usize]) -> f64) -> Option<(f64, f64)> {
     assert!(resamples > 0, "an interval needs samples");
+    if count < 2 {
+        return None;
+    }
     let values = resampled(count, resamples, seed, f);
     let outside = resamples / 40;
-    (values[outside], values[resamples - 1 - outside])
+    Some((values[outside], values[resamples - 1 - outside]))
 }
 
 /// What `f` says of such samples, in order.
@@ -195,7 +198,7 @@ mod tests {
     fn bootstrap_brackets_the_score() {
         let sentences = sentences();
         let bleu = |indices: &[usize]| Scores::of(indices.iter().map(|&index| &sentences[index])).bleu;
-        let interval = |seed| bootstrap(sentences.len(), 200, seed, bleu);
+        let interval = |seed| bootstrap(sentences.len(), 200, seed, bleu).unwrap();
         let (low, high) = interval(1);
         let all = Scores::of(sentences.iter()).bleu;
         assert!(low < all && all < high && high - low < 10.0, "{low} < {all} < {high}");
@@ -207,10 +210,12 @@ mod tests {
     fn bootstrap_of_a_mean() {
         // The mean of 400 numbers with a standard deviation of 0.5 has one of 0.025.
         let mean = |indices: &[usize]| indices.iter().map(|index| (index % 2) as f64).sum::<f64>() / 400.0;
-        let (low, high) = bootstrap(400, 2000, 7, mean);
+        let (low, high) = bootstrap(400, 2000, 7, mean).unwrap();
         assert!((low - 0.451).abs() < 0.01 && (high - 0.549).abs() < 0.01, "{low} to {high}");
-        assert_eq!(bootstrap(3, 1, 7, |indices| indices.len() as f64), (3.0, 3.0));
-        assert_eq!(bootstrap(0, 10, 7, |indices| indices.len() as f64), (0.0, 0.0));
+        assert_eq!(bootstrap(3, 1, 7, |indices| indices.len() as f64), Some((3.0, 3.0)));
+        for few in [0, 1] {
+            assert_eq!(bootstrap(few, 10, 7, |indices| indices.len() as f64), None);
+        }
     }
 
     #[test]
