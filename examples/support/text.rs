@@ -150,13 +150,16 @@ pub fn stdin_lines() -> impl Iterator<Item = Result<String, Error>> {
             let most = LONGEST_LINE >> 20;
             return Err(format!("standard input, line {number}: it is longer than {most} MiB").into());
         }
-        if bytes.ends_with(b"\n") {
+        let is_last = !bytes.ends_with(b"\n");
+        if !is_last {
             bytes.pop();
             if bytes.ends_with(b"\r") {
                 bytes.pop();
             }
         }
-        decoded(bytes, "standard input", number).map(Some)
+        let line = decoded(bytes, "standard input", number)?;
+        // A mark at the end is no line.
+        Ok(Some(line).filter(|line| !is_last || !line.is_empty()))
     };
     let mut failed = false;
     std::iter::from_fn(move || {
