@@ -2,13 +2,9 @@
 //!
 //! cargo run --release --example custom_policy
 
-#[path = "support/mod.rs"]
-mod support;
-
-use std::{process::ExitCode, sync::Arc};
+use std::sync::Arc;
 
 use bild::{Checkpoint, Context, Draft, Flex, Policy, PolicyState, Row, Start, T5, TextGenerator, Tokenizer};
-use support::{Error, args, streams::Stdout};
 
 /// Drafts one word at a time: as soon as a token begins a new word, what stands is verified. Nothing else is said, so
 /// the rest is the trait's own: verification keeps what the big model would have written, and the output is lossless.
@@ -30,18 +26,8 @@ impl PolicyState for WordByWord {
     }
 }
 
-/// Translate two sentences with a policy that is written in this program. It takes no arguments.
-#[derive(clap::Parser)]
-#[command(name = "custom_policy")]
-struct Args {}
-
-fn main() -> ExitCode {
-    args::main(run)
-}
-
-fn run(_: &Args, out: &mut Stdout) -> Result<bool, Error> {
-    let models = concat!(env!("CARGO_MANIFEST_DIR"), "/models/de-en");
-    let (big, little) = (Checkpoint::open(format!("{models}/big"))?, Checkpoint::open(format!("{models}/little"))?);
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let (big, little) = (Checkpoint::open("models/de-en/big")?, Checkpoint::open("models/de-en/little")?);
     let device = Default::default();
     let pair = (T5::<Flex>::load(&little, &device)?, T5::<Flex>::load(&big, &device)?);
     let tokenizer = big.tokenizer()?;
@@ -49,7 +35,7 @@ fn run(_: &Args, out: &mut Stdout) -> Result<bool, Error> {
     let generator = TextGenerator::new(tokenizer, pair, policy)?;
     for text in ["Ich habe heute leider keine Zeit.", "Wo ist der Bahnhof?"] {
         let translated = generator.generate(text)?;
-        out.line(format_args!("{}\n  {}", translated.text, translated.output.statistics))?;
+        println!("{}\n  {}", translated.text, translated.output.statistics);
     }
-    Ok(true)
+    Ok(())
 }
