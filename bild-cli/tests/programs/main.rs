@@ -1,7 +1,9 @@
-//! The programs of `examples/`, run as a user runs them. `cargo test` builds them before.
+//! The commands of `bild`, run as a user runs them.
 
+mod findings;
 mod options;
 mod outputs;
+mod program;
 mod texts;
 
 use std::{
@@ -18,14 +20,8 @@ const REFERENCES: &str = "I am tired.\nWhere is the station?\nThe weather is nic
 /// What a short evaluation needs.
 const SHORT: [&str; 6] = ["--source", "s.de", "--reference", "s.en", "--rounds", "1"];
 
-/// A program, beside this test in the folder of the build.
-fn program(name: &str) -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let path =
-        test.ancestors().nth(2).unwrap().join("examples").join(name).with_extension(std::env::consts::EXE_EXTENSION);
-    assert!(path.exists(), "{} is not built: cargo build --examples", path.display());
-    path
-}
+/// The binary.
+const BILD: &str = env!("CARGO_BIN_EXE_bild");
 
 /// What a program ended with.
 #[derive(Debug)]
@@ -81,8 +77,8 @@ impl Place {
     }
 
     fn command(&self, name: &str, args: &[&str]) -> Command {
-        let mut command = Command::new(program(name));
-        command.args(args).current_dir(self.0.path()).stdin(Stdio::null());
+        let mut command = Command::new(BILD);
+        command.arg(name).args(args).current_dir(self.0.path()).env("BILD_MODELS", models()).stdin(Stdio::null());
         command
     }
 
@@ -106,6 +102,11 @@ fn ended(output: std::process::Output) -> Ended {
     Ended { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
 }
 
+/// The folder of the models that are part of the repository.
+fn models() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("models")
+}
+
 fn pair(role: &str) -> String {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("models/de-en").join(role).display().to_string()
+    models().join("de-en").join(role).display().to_string()
 }

@@ -22,9 +22,9 @@ fn all() -> Vec<(&'static str, Vec<String>, Option<&'static str>)> {
         ("evaluate", evaluate, Some("hyp.en")),
         ("sweep", sweep, Some("x.svg")),
         ("trace", own(&["Ich bin müde.", "--html", "t.html"]), Some("t.html")),
-        ("decode_bench", own(&["--model", &big, "--new-tokens", "2", "--runs", "1", "--json"]), None),
-        ("custom_policy", Vec::new(), None),
+        ("bench", own(&["--model", &big, "--new-tokens", "2", "--runs", "1", "--json"]), None),
         ("tune", own(&["--help"]), None),
+        ("completions", own(&["bash"]), None),
     ]
 }
 
