@@ -2,7 +2,7 @@
 
 /// Defines a page of the guide with the links between pages as rustdoc has them.
 macro_rules! pages {
-    ($($(#[$attribute:meta])* $name:ident: $file:literal;)*) => { $(
+    ($($(#[$attribute:meta])* $name:ident: $page:expr;)*) => { $(
         #[doc = "[concepts]: crate::guide::concepts\n[choosing]: crate::guide::choosing\n[policies]: crate::guide::policies"]
         #[doc = "[embedding]: crate::guide::embedding\n[checkpoints]: crate::guide::checkpoints"]
         #[doc = "[backends]: crate::guide::backends\n[performance]: crate::guide::performance"]
@@ -10,21 +10,21 @@ macro_rules! pages {
         #[doc = "[generation settings]: crate::guide::checkpoints#generation-settings"]
         #[doc = "[int8]: crate::guide::backends#int8\n[`Threads`]: crate::Threads\n[loop]: crate::decode::Generation"]
         #[doc = "[int8 text]: crate::guide::performance#what-int8-does-to-the-text\n"]
-        #[doc = include_str!(concat!("../docs/", $file))]
+        #[doc = $page]
         $(#[$attribute])*
         pub mod $name {}
     )* };
 }
 
 pages! {
-    concepts: "concepts.md";
-    choosing: "choosing.md";
-    policies: "policies.md";
-    policy_json: "policy-json.md";
-    embedding: "embedding.md";
-    checkpoints: "checkpoints.md";
-    backends: "backends.md";
-    performance: "performance.md";
-    results: "results.md";
-    checked: "checked.md";
+    concepts: include_str!("../docs/concepts.md");
+    choosing: include_str!("../docs/choosing.md");
+    policies: include_str!("../docs/policies.md");
+    policy_json: include_str!("../docs/policy-json.md");
+    embedding: include_str!("../docs/embedding.md");
+    checkpoints: include_str!("../docs/checkpoints.md");
+    backends: include_str!("../docs/backends.md");
+    performance: include_str!("../docs/performance.md");
+    results: include_str!("../docs/results.md");
+    checked: include_str!("../docs/checked.md");
 }

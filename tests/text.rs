@@ -2,10 +2,7 @@
 
 use std::path::Path;
 
-use bild::{
-    Bild, Checkpoint, Error, Flex, Generator, LoadOptions, Lossless, NoDraft, Overflow, Pair, Precision, Settings,
-    Source, T5, TextGenerator, Token, Tokenizer, VerifierModel,
-};
+use bild::{Bild, Checkpoint, Error, Flex, LoadOptions, Lossless, Precision, Settings, T5, TextGenerator, decode::{Generator, NoDraft, Overflow, Pair, Source, Token, VerifierModel}, models::Tokenizer};
 use proptest::prelude::*;
 
 fn checkpoint(role: &str) -> Checkpoint {
@@ -72,7 +69,7 @@ fn lossless_equals_greedy_for_a_thousand_sources() {
 #[test]
 fn int8_writes_nearly_what_f32_writes() {
     let load = |role, precision| {
-        let options = LoadOptions::default().precision(precision);
+        let options = LoadOptions::default().with_precision(precision);
         T5::<Flex>::load_with(&checkpoint(role), &Default::default(), &options).unwrap()
     };
     let alone = |big| Generator::new((NoDraft, big), Lossless::default()).unwrap();
@@ -187,7 +184,7 @@ fn a_stop_string_ends_the_text_before_it_and_the_tokens_after_it() {
     let whole = generator(&[]).generate(text).unwrap(); // "I'm afraid I don't have time today."
     let stopped = generator(&["have", "never there"]).generate(text).unwrap();
     assert_eq!(stopped.text, "I'm afraid I don't ");
-    assert_eq!(stopped.output.finish, bild::Finish::Stopped);
+    assert_eq!(stopped.output.finish, bild::decode::Finish::Stopped);
     let count = stopped.output.tokens.len();
     assert_eq!(stopped.output.tokens, whole.output.tokens[..count]);
     assert!(tokenizer().decode(&stopped.output.tokens).unwrap().contains("have"));

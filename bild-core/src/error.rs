@@ -9,7 +9,8 @@ pub enum Error {
     EmptySource,
     /// The source is longer than the settings allow.
     #[error(
-        "the source has {length} tokens, the limit is {limit} (`max_source_tokens`): shorten it, raise the limit, or let it be truncated"
+        "the source has {length} tokens, the limit is {limit} (`max_source_tokens`): shorten it, {}let it be truncated",
+        if *length <= crate::settings::MOST_TOKENS { "raise the limit, or " } else { "or " }
     )]
     SourceTooLong {
         /// Tokens in the source.

@@ -625,6 +625,20 @@ fn links_and_folders_in_the_place_of_files() {
         symlink("/dev/zero", &path).unwrap();
         assert_says(&sentence(directory.path()), &[file, "it is not a file"]);
     }
+    for file in ["config.json", "generation_config.json", "tokenizer.json", "spiece.model", "tokenizer_config.json"] {
+        let directory = sound();
+        fs::write(directory.path().join("tokenizer.json"), "{").unwrap();
+        let path = directory.path().join(file);
+        let _ = fs::remove_file(&path);
+        if file == "spiece.model" {
+            fs::remove_file(directory.path().join("tokenizer.json")).unwrap();
+        }
+        for target in [&path, Path::new("nowhere")] {
+            symlink(target, &path).unwrap();
+            assert_says(&sentence(directory.path()), &[file, "cannot be read"]);
+            fs::remove_file(&path).unwrap();
+        }
+    }
     // A link to a sound file is one: the cache of the hub is made of them.
     let (directory, elsewhere) = (sound(), sound());
     let path = directory.path().join("model.safetensors");

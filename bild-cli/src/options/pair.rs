@@ -1,0 +1,107 @@
+use std::path::PathBuf;
+
+use bild::{Precision, models::LookIn};
+use clap::{Args, ValueEnum};
+
+use super::whole;
+use crate::{
+    models::Loading,
+    pair::{Drafting, PairOptions},
+    policy::Needs,
+};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PrecisionArg {
+    F32,
+    /// A quarter of the memory, and up to four times as fast
+    Int8,
+}
+
+impl From<PrecisionArg> for Precision {
+    fn from(precision: PrecisionArg) -> Self {
+        match precision {
+            PrecisionArg::F32 => Self::F32,
+            PrecisionArg::Int8 => Self::Int8,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Lookup {
+    Source,
+    Output,
+    Both,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct PairArgs {
+    /// The folder of the big model, as transformers saves it [default: the pair in models/de-en, here or in $BILD_MODELS]
+    #[arg(long, alias = "model", value_name = "DIR", help_heading = "Models")]
+    pub(crate) big: Option<PathBuf>,
+    /// The folder of the little model
+    #[arg(long, value_name = "DIR", help_heading = "Models")]
+    pub(crate) little: Option<PathBuf>,
+    /// Draft by copying what followed the last tokens where they stood before, in place of a little model
+    #[arg(long, value_enum, value_name = "WHERE", conflicts_with_all = ["little", "early_exit"], help_heading = "Models")]
+    pub(crate) lookup: Option<Lookup>,
+    /// Draft with the first K decoder layers of the big model, in place of a little model
+    #[arg(long, value_name = "K", conflicts_with = "little", value_parser = whole(1..=u64::MAX), help_heading = "Models")]
+    pub(crate) early_exit: Option<usize>,
+    /// How weights are held
+    #[arg(long, value_enum, default_value = "f32", help_heading = "Models")]
+    pub(crate) precision: PrecisionArg,
+    /// How the little model's are [default: as the other's]
+    #[arg(long, value_enum, help_heading = "Models")]
+    pub(crate) little_precision: Option<PrecisionArg>,
+    /// Threads to compute with [default: one a physical core]
+    #[arg(long, value_name = "N", value_parser = whole(1..=1024), help_heading = "Models")]
+    pub(crate) threads: Option<usize>,
+    /// Leave out what the checkpoint itself says about generating (generation_config.json: lengths, n-grams, repetition, words,
+    /// sampling), which counts unless an option says otherwise
+    #[arg(long, help_heading = "Models")]
+    pub(crate) ignore_generation_config: bool,
+}
+
+impl PairArgs {
+    pub(crate) fn options(&self) -> PairOptions {
+        let drafting = match (self.lookup, self.early_exit) {
+            (Some(Lookup::Source), _) => Drafting::Lookup(LookIn::Source),
+            (Some(Lookup::Output), _) => Drafting::Lookup(LookIn::Output),
+            (Some(Lookup::Both), _) => Drafting::Lookup(LookIn::Both),
+            (None, Some(layers)) => Drafting::EarlyExit(layers),
+            (None, None) => Drafting::Little,
+        };
+        let loading = Loading {
+            big: self.precision.into(),
+            little: self.little_precision.unwrap_or(self.precision).into(),
+            threads: self.threads,
+        };
+        let ignore_generation_config = self.ignore_generation_config;
+        PairOptions { big: self.big.clone(), little: self.little.clone(), drafting, loading, ignore_generation_config }
+    }
+
+    /// Whether there is anything that drafts: it was named, or is that of the default pair.
+    pub(crate) fn drafts(&self) -> bool {
+        self.options().is_default() || self.little.is_some() || self.lookup.is_some() || self.early_exit.is_some()
+    }
+
+    /// Which options have no effect when only these models are needed.
+    pub(crate) fn warnings(&self, needs: Needs) -> Vec<String> {
+        let big = needs == Needs::Big;
+        let one = if big { "the big model" } else { "the little model" };
+        let other_drafts = self.lookup.is_some() || self.early_exit.is_some();
+        let ignored = [
+            ("--big", self.big.is_some() && needs == Needs::Little, true),
+            ("--little", self.little.is_some() && big, true),
+            ("--lookup", self.lookup.is_some() && needs != Needs::Both, true),
+            ("--early-exit", self.early_exit.is_some() && needs != Needs::Both, true),
+            ("--little-precision", self.little_precision.is_some() && big, true),
+            ("--little-precision", self.little_precision.is_some() && !big && other_drafts, false),
+        ];
+        let sentence = |(option, _, alone): (&str, bool, bool)| {
+            let why = if alone { format!("{one} decodes alone") } else { "no little model is loaded".into() };
+            format!("{option} has no effect: {why}")
+        };
+        ignored.into_iter().filter(|(_, ignored, _)| *ignored).map(sentence).collect()
+    }
+}

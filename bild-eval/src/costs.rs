@@ -1,0 +1,112 @@
+//! What passes cost, measured once, so that the time of a policy can be told from its counted passes.
+
+use std::time::Instant;
+
+use bild::{Output, decode::{Event, Pair, PairSession, Pass, SessionLimit, Source, Token, Want}};
+use serde::{Deserialize, Serialize};
+
+use crate::{Decoded, Observer, Result, median};
+
+const ROWS: [usize; 6] = [1, 2, 4, 8, 11, 17];
+const ROUNDS: usize = 9;
+
+/// What the passes of a pair cost, in milliseconds.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Costs {
+    /// Reading a source, by the big model.
+    pub encode_big: f64,
+    /// Reading a source, by what drafts.
+    pub encode_little: f64,
+    /// A step of what drafts.
+    pub draft: f64,
+    /// A pass of the big model over so many tokens, by number.
+    pub verify: Vec<(usize, f64)>,
+}
+
+impl Costs {
+    /// Measures a pair at a source of `source` tokens, after half as many new ones: each pass of the big model after the draft
+    /// steps that would come before it.
+    ///
+    /// # Errors
+    ///
+    /// If a pass fails.
+    pub fn measure(pair: &impl Pair, source: usize, observer: &dyn Observer) -> Result<Self> {
+        let generated = source / 2 + 1;
+        observer.begins("Measuring passes", ROUNDS);
+        let [mut encode_big, mut encode_little, mut draft] = [Vec::new(), Vec::new(), Vec::new()];
+        let mut verify = vec![Vec::new(); ROWS.len()];
+        let most = pair.vocabulary().size.saturating_sub(3).max(1);
+        let tokens = |count: usize| -> Vec<Token> { (0..count).map(|i| (3 + i * 7919 % most) as Token).collect() };
+        let milliseconds = |begun: Instant| begun.elapsed().as_secs_f64() * 1e3;
+        let limit = generated + 18;
+        let (source, written) = (Source::new(tokens(source)), tokens(limit));
+        for _ in 0..ROUNDS {
+            let limit = SessionLimit::new(limit);
+            let mut session = pair.begin(&source, &limit)?;
+            let reading = || limit.take_reading_time().as_secs_f64() * 1e3;
+            session.pass(&Pass::verify(0, &written[..generated], Want::default()))?;
+            encode_big.push(reading());
+            session.pass(&Pass::draft(0, &written[..generated], Want::default()))?;
+            encode_little.push(reading());
+            for (rows, times) in ROWS.iter().zip(&mut verify) {
+                let new = &written[generated..generated + rows];
+                for (i, token) in new.iter().enumerate() {
+                    let begun = Instant::now();
+                    session.pass(&Pass::draft(generated + i, &[*token], Want::default()))?;
+                    draft.push(milliseconds(begun));
+                }
+                let begun = Instant::now();
+                session.pass(&Pass::verify(generated, new, Want::default().cross_entropy()))?;
+                times.push(milliseconds(begun));
+            }
+            observer.advances();
+        }
+        observer.ends();
+        Ok(Self {
+            encode_big: median(encode_big),
+            encode_little: median(encode_little),
+            draft: median(draft),
+            verify: ROWS.into_iter().zip(verify.into_iter().map(median)).collect(),
+        })
+    }
+
+    /// The milliseconds of a pass of the big model over so many tokens: between those measured in a line, beyond the last on in that line.
+    pub fn pass(&self, rows: usize) -> f64 {
+        let last = self.verify.len() - 1;
+        let after = self.verify.iter().position(|(measured, _)| *measured >= rows).unwrap_or(last).max(1);
+        let ((a, from), (b, to)) = (self.verify[after - 1], self.verify[after]);
+        from + (to - from) * (rows as f64 - a as f64) / (b - a) as f64
+    }
+
+    /// The milliseconds of a generation, from its events. A model that makes no pass does not read the source.
+    pub fn of(&self, output: &Output) -> f64 {
+        let verified = |event: &Event| match event {
+            Event::Verified { drafts, .. } => Some(self.pass(drafts + 1)),
+            _ => None,
+        };
+        let passes: f64 = output.events.iter().filter_map(verified).sum();
+        let steps = output.statistics.draft_steps;
+        let encode_little = if steps > 0 { self.encode_little } else { 0.0 };
+        let encode_big = if passes > 0.0 { self.encode_big } else { 0.0 };
+        encode_big + encode_little + steps as f64 * self.draft + passes
+    }
+
+    /// The milliseconds of all that was decoded.
+    pub fn of_all(&self, decoded: &[Decoded]) -> f64 {
+        decoded.iter().map(|decoded| self.of(&decoded.output)).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passes_between_and_beyond_those_measured() {
+        let costs =
+            Costs { encode_big: 1.5, encode_little: 0.5, draft: 0.25, verify: vec![(1, 1.0), (2, 1.5), (4, 2.0)] };
+        for (rows, milliseconds) in [(1, 1.0), (2, 1.5), (3, 1.75), (4, 2.0), (8, 3.0)] {
+            assert_eq!(costs.pass(rows), milliseconds);
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! A digest of what a result was made with. It is FNV-1a of 64 bits, the same on every machine: it finds a file that was changed,
+//! not one that was forged.
+
+use std::{
+    fs::{self, File},
+    io::Read,
+    path::Path,
+};
+
+use crate::Result;
+
+struct Digest(u64);
+
+impl Default for Digest {
+    fn default() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Digest {
+    fn add(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+
+    fn hex(&self) -> String {
+        format!("{:016x}", self.0)
+    }
+}
+
+/// The digest of texts in their order. Where one ends counts too.
+pub fn digest_of_texts<'a>(texts: impl IntoIterator<Item = &'a str>) -> String {
+    let mut digest = Digest::default();
+    for text in texts {
+        digest.add(&(text.len() as u64).to_le_bytes());
+        digest.add(text.as_bytes());
+    }
+    digest.hex()
+}
+
+/// The digest of a checkpoint: of the files of its folder that say what a model is and how it reads and writes.
+///
+/// # Errors
+///
+/// If one of them cannot be read.
+pub fn digest_of_folder(folder: &Path) -> Result<String> {
+    let mut digest = Digest::default();
+    let error = |path: &Path, error: std::io::Error| format!("{} cannot be read: {error}", path.display());
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder).map_err(|e| error(folder, e))? {
+        let name = entry.map_err(|e| error(folder, e))?.file_name();
+        names.extend(name.into_string().ok().filter(|name| is_read(name)));
+    }
+    // Where both are there, safetensors are read.
+    if names.iter().any(|name| name.starts_with("model")) {
+        names.retain(|name| !name.starts_with("pytorch_model"));
+    }
+    names.sort_unstable();
+    let mut buffer = vec![0; 1 << 20];
+    for name in names {
+        let path = folder.join(&name);
+        let mut file = File::open(&path).map_err(|e| error(&path, e))?;
+        digest.add(&(name.len() as u64).to_le_bytes());
+        digest.add(name.as_bytes());
+        digest.add(&file.metadata().map_err(|e| error(&path, e))?.len().to_le_bytes());
+        loop {
+            match file.read(&mut buffer).map_err(|e| error(&path, e))? {
+                0 => break,
+                read => digest.add(&buffer[..read]),
+            }
+        }
+    }
+    Ok(digest.hex())
+}
+
+fn is_read(name: &str) -> bool {
+    const NAMES: [&str; 7] = [
+        "config.json",
+        "generation_config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "added_tokens.json",
+        "spiece.model",
+    ];
+    let weights = |begin: &str, ends: [&str; 2]| name.starts_with(begin) && ends.iter().any(|end| name.ends_with(end));
+    NAMES.contains(&name)
+        || weights("model", [".safetensors", ".safetensors.index.json"])
+        || weights("pytorch_model", [".bin", ".bin.index.json"])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_published_values() {
+        for (text, hex) in [("", "cbf29ce484222325"), ("a", "af63dc4c8601ec8c"), ("foobar", "85944171f73967e8")] {
+            let mut digest = Digest::default();
+            digest.add(text.as_bytes());
+            assert_eq!(digest.hex(), hex);
+        }
+    }
+
+    #[test]
+    fn texts_and_their_order_and_ends() {
+        let digests =
+            [vec!["ab", "c"], vec!["a", "bc"], vec!["c", "ab"], vec!["ab", "c", ""], vec!["abc"]].map(digest_of_texts);
+        for (i, digest) in digests.iter().enumerate() {
+            assert!(!digests[..i].contains(digest));
+        }
+        assert_eq!(digests[0], digest_of_texts(["ab", "c"]));
+    }
+
+    #[test]
+    fn a_checkpoint_is_its_files_wherever_they_lie() {
+        let [one, two] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let write =
+            |folder: &tempfile::TempDir, name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+        for folder in [&one, &two] {
+            write(folder, "config.json", "{}");
+            write(folder, "model.safetensors", "weights");
+        }
+        let digest = |folder: &tempfile::TempDir| digest_of_folder(folder.path()).unwrap();
+        let before = digest(&one);
+        assert_eq!(before, digest(&two));
+        write(&two, "README.md", "nobody reads this");
+        write(&two, "pytorch_model.bin", "nor this, beside model.safetensors");
+        assert_eq!(before, digest(&two));
+        for (name, text) in [("config.json", "{ }"), ("model.safetensors", "Weights"), ("tokenizer.json", "{}")] {
+            let before = digest(&two);
+            write(&two, name, text);
+            assert_ne!(before, digest(&two), "{name}");
+        }
+    }
+}
