@@ -272,7 +272,7 @@ mod tests {
     }
 
     fn output() -> Output {
-        generator(Settings::default()).generate(&Source::new([2, 1])).unwrap()
+        generator(Settings::default()).generate(Source::new([2, 1])).unwrap()
     }
 
     fn shown(output: &Output) -> String {
@@ -355,7 +355,7 @@ mod tests {
     fn drafts_that_a_cancelled_generation_left_are_marked() {
         let cancel = CancelToken::default();
         let generator = generator(Settings::default().with_cancel(cancel.clone()));
-        let mut generation = generator.stream(&Source::new([2, 1])).unwrap();
+        let mut generation = generator.stream(Source::new([2, 1])).unwrap();
         generation.next().unwrap().unwrap();
         cancel.cancel();
         let html = shown(&generation.finish().unwrap());
