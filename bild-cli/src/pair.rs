@@ -70,6 +70,7 @@ impl PairOptions {
     /// The folders whose files are read.
     pub(crate) fn folders(&self) -> Result<Vec<(&'static str, PathBuf)>, Error> {
         let (big, little) = self.places()?;
+        let little = little.filter(|_| self.drafting == Drafting::Little);
         Ok([("--big", big)].into_iter().chain(little.map(|little| ("--little", little))).collect())
     }
 
