@@ -7,7 +7,13 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use bild::{Bild, Checkpoint, Flex, LoadOptions, Lossless, Precision, Settings, T5, decode::{Generator, Model, NoDraft, Pair, PairSession, Pass, Policy, SessionLimit, Source, Token, VerifierSession, Want}, models::EarlyExit};
+use bild::{
+    Bild, Checkpoint, Flex, LoadOptions, Lossless, Precision, Settings, T5,
+    decode::{
+        Generator, Model, NoDraft, Pair, PairSession, Pass, Policy, SessionLimit, Source, Token, VerifierSession, Want,
+    },
+    models::EarlyExit,
+};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 
 const SOURCE: usize = 64;
@@ -17,7 +23,8 @@ fn load(role: &str, precision: Precision) -> T5<Flex> {
     let default = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("models/de-en").join(role);
     let directory = std::env::var_os(format!("BILD_{}", role.to_uppercase())).map_or(default, PathBuf::from);
     let checkpoint = Checkpoint::open(directory).expect("the folder holds a T5");
-    T5::load_with(&checkpoint, &Default::default(), &LoadOptions::default().with_precision(precision)).expect("it loads")
+    T5::load_with(&checkpoint, &Default::default(), &LoadOptions::default().with_precision(precision))
+        .expect("it loads")
 }
 
 fn decoding(criterion: &mut Criterion) {

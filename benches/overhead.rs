@@ -4,7 +4,13 @@
 
 use std::hint::black_box;
 
-use bild::{Bild, Lossless, Settings, decode::{DraftModel, DraftSession, Generator, Model, NoDraft, Pass, Policy, Result, Row, SessionLimit, Source, VerifierModel, VerifierSession, Vocabulary}};
+use bild::{
+    Bild, Lossless, Settings,
+    decode::{
+        DraftModel, DraftSession, Generator, Model, NoDraft, Pass, Policy, Result, Row, SessionLimit, Source,
+        VerifierModel, VerifierSession, Vocabulary,
+    },
+};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
 const TOKENS: usize = 1000;

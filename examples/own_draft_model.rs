@@ -32,7 +32,9 @@ impl DraftSession for Session {
         self.written.truncate(pass.keep);
         self.written.extend_from_slice(pass.new);
         let last_two = self.written.last_chunk::<2>();
-        let after = |phrase: &Vec<Token>| phrase.windows(3).find(|three| Some(&[three[0], three[1]]) == last_two).map(|three| three[2]);
+        let after = |phrase: &Vec<Token>| {
+            phrase.windows(3).find(|three| Some(&[three[0], three[1]]) == last_two).map(|three| three[2])
+        };
         Ok(self.phrases.iter().find_map(after).map(Row::certain).into_iter().collect())
     }
 }

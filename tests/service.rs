@@ -56,10 +56,12 @@ fn answer(address: SocketAddr, body: &Value) -> (String, String, Value) {
 #[test]
 fn many_clients_get_what_one_gets() {
     let address = serve();
-    let sentences = ["Ich habe heute leider keine Zeit.", "Wo ist der Bahnhof?", "Tom ist nicht zu Hause.", "Guten Morgen!"];
+    let sentences =
+        ["Ich habe heute leider keine Zeit.", "Wo ist der Bahnhof?", "Tom ist nicht zu Hause.", "Guten Morgen!"];
     let bodies: Vec<Value> = (0..32)
         .map(|i| {
-            let policy = [json!({"policy": "lossless"}), json!({"policy": "bild"}), json!({"policy": "big"})][i % 3].clone();
+            let policy =
+                [json!({"policy": "lossless"}), json!({"policy": "bild"}), json!({"policy": "big"})][i % 3].clone();
             json!({ "text": sentences[i % 4], "policy": policy, "settings": { "max_new_tokens": 4 + i } })
         })
         .collect();

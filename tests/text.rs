@@ -2,7 +2,11 @@
 
 use std::path::Path;
 
-use bild::{Bild, Checkpoint, Error, Flex, LoadOptions, Lossless, Precision, Settings, T5, TextGenerator, decode::{Generator, NoDraft, Overflow, Pair, Source, Token, VerifierModel}, models::Tokenizer};
+use bild::{
+    Bild, Checkpoint, Error, Flex, LoadOptions, Lossless, Precision, Settings, T5, TextGenerator,
+    decode::{Generator, NoDraft, Overflow, Pair, Source, Token, VerifierModel},
+    models::Tokenizer,
+};
 use proptest::prelude::*;
 
 fn checkpoint(role: &str) -> Checkpoint {

@@ -3,7 +3,11 @@
 
 use std::{num::NonZeroUsize, path::Path};
 
-use bild::{Bild, Checkpoint, Flex, Settings, T5, decode::{Event, Generator, Source, Token}, policies::Variant};
+use bild::{
+    Bild, Checkpoint, Flex, Settings, T5,
+    decode::{Event, Generator, Source, Token},
+    policies::Variant,
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
 

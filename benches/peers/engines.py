@@ -23,7 +23,7 @@ def peak_mib():
 
 
 def bild(directory, length, new, runs, threads, precision):
-    command = [f"{ROOT}/target/release/examples/decode_bench", "--model", directory, "--source-len", str(length),
+    command = [f"{ROOT}/target/release/bild", "bench", "--model", directory, "--source-len", str(length),
                "--new-tokens", str(new), "--runs", str(runs), "--threads", str(threads), "--precision", precision, "--json"]
     found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     return {"version": "", "load_s": found["load_ms"] / 1e3, "peak_mib": found["peak_rss_mib"],

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A pair with BiLD and lossless beside its big model alone, on real sentences, as a table.
 
-    cargo build --release --example translate
+    cargo build --release -p bild-cli
     python benches/peers/pair.py --big DIRECTORY --little DIRECTORY --source FILE --reference FILE [--precision int8]
         [--search-big DIRECTORY --search-little DIRECTORY] [--assisted N]
 
@@ -14,7 +14,7 @@ import argparse, itertools, json, os, statistics, subprocess, sys, tempfile, tim
 
 import sacrebleu
 
-TRANSLATE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../target/release/examples/translate")
+BILD = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../target/release/bild")
 FALLBACKS, ROLLBACKS, PARTS = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9], [1, 2, 3, 5], 5
 
 parser = argparse.ArgumentParser()
@@ -35,11 +35,11 @@ sources, references = lines(arguments.source), lines(arguments.reference)
 
 
 def translate(big, little, part, *policy):
-    """What is written for some sentences: one object of `translate --json` for each."""
+    """What is written for some sentences: one object of `bild translate --json` for each."""
     with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8") as file:
         file.write("\n".join(part) + "\n")
         file.flush()
-        command = [TRANSLATE, "--big", big, "--little", little, "--json", "--file", file.name, "--precision",
+        command = [BILD, "translate", "--big", big, "--little", little, "--json", "--file", file.name, "--precision",
                    arguments.precision, "--threads", str(arguments.threads), *policy]
         output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     return [json.loads(line) for line in output.splitlines()]

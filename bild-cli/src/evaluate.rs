@@ -16,8 +16,9 @@ use crate::{
     streams::{Stdout, say},
 };
 
-/// Quality and speed of a policy on a dataset: BLEU, chrF and ROUGE, and how many times as fast it is as the big model
-/// alone, both timed in turn on every sentence.
+/// Tell the quality and the speed of a policy on a dataset.
+///
+/// That is BLEU, chrF and ROUGE, and how many times as fast it is as the big model alone, both timed in turn on every sentence.
 #[derive(clap::Args, Debug)]
 #[command(allow_negative_numbers = true)]
 pub(crate) struct Args {

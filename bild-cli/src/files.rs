@@ -26,9 +26,7 @@ impl Files {
 
     /// Names folders whose files are read, or models of the hub.
     pub(crate) fn reads_folders(&mut self, folders: impl IntoIterator<Item = (&'static str, PathBuf)>) -> &mut Self {
-        for (option, folder) in folders {
-            self.folders.push((option, folder));
-        }
+        self.folders.extend(folders);
         self
     }
 
@@ -38,8 +36,8 @@ impl Files {
         self
     }
 
-    /// Refuses what is not there, to read standard input twice, to write what is read, and to write two things to one file; tries what is
-    /// written.
+    /// Refuses what is not there, to read standard input twice, to write what is read, and to write two things to one file;
+    /// tries what is written.
     pub(crate) fn check(&self) -> Result<(), Error> {
         let stdin: Vec<_> = self.inputs.iter().filter(|(_, path)| text::is_stdin(path)).collect();
         if let [(one, _), (two, _), ..] = stdin[..] {

@@ -2,7 +2,12 @@
 
 use std::path::PathBuf;
 
-use bild::{Checkpoint, Settings, decode::{BoxedPair, Generator, NoDraft, Overflow, Pair}, models::{EarlyExit, LookIn, NgramLookup, Tokenizer}, policies::{AnyPolicy, BigAlone, GenerationConfig}};
+use bild::{
+    Checkpoint, Settings,
+    decode::{BoxedPair, Generator, NoDraft, Overflow, Pair},
+    models::{EarlyExit, LookIn, NgramLookup, Tokenizer},
+    policies::{AnyPolicy, BigAlone, GenerationConfig},
+};
 use bild_eval::{Conditions, digest_of_folder};
 
 use crate::{
@@ -67,6 +72,7 @@ impl PairOptions {
     /// The folders whose files are read.
     pub(crate) fn folders(&self) -> Result<Vec<(&'static str, PathBuf)>, Error> {
         let (big, little) = self.places()?;
+        let little = little.filter(|_| self.drafting == Drafting::Little);
         Ok([("--big", big)].into_iter().chain(little.map(|little| ("--little", little))).collect())
     }
 

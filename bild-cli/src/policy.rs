@@ -2,7 +2,10 @@
 
 use std::{num::NonZeroUsize, path::Path};
 
-use bild::{Bild, policies::{AnyFallback, AnyPolicy, AnyRollback, HighCrossEntropy, LowProbability, Variant}};
+use bild::{
+    Bild,
+    policies::{AnyFallback, AnyPolicy, AnyRollback, HighCrossEntropy, LowProbability, Variant},
+};
 
 use bild_eval::text;
 

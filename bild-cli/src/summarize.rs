@@ -2,7 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use bild::{decode::{BoxedPair, Generator, Source, Statistics}, models::Tokenizer, policies::{AnyPolicy, BigAlone}};
+use bild::{
+    decode::{BoxedPair, Generator, Source, Statistics},
+    models::Tokenizer,
+};
 use bild_eval::{End, text, windows};
 use clap::ValueEnum;
 use serde_json::{Value, json};
@@ -17,7 +20,7 @@ use crate::{
     warnings,
 };
 
-/// Summarize a text with a T5, or with a big and a little one.
+/// Summarize a text of any length.
 ///
 /// A text longer than the model's window is summarized in windows of whole sentences, whose summaries are joined or
 /// summarized again. A sentence longer than the window is cut at a comma or the end of a line, at white space, at last
@@ -69,17 +72,8 @@ pub(crate) fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
     let mut files = Files::default();
     files.reads("the text", file).reads("--policy-file", args.policy.file());
     files.reads_folders(args.pair.options().folders()?).check()?;
-    let given = args.policy.policy()?;
     let pair = args.pair.options();
-    // Without anything that drafts the big model works alone.
-    let is_alone = !args.pair.drafts() && !matches!(given, AnyPolicy::Little(_) | AnyPolicy::Big(_));
-    let policy = if is_alone { AnyPolicy::Big(BigAlone {}) } else { given };
-    options::warn(args.policy.warnings().into_iter().chain(args.pair.warnings(needs(&policy))));
-    if is_alone && args.policy.is_given() {
-        options::warn([
-            "the policy has no effect: without --little, --lookup or --early-exit the big model works alone".into(),
-        ]);
-    }
+    let policy = args.pair.policy(&args.policy)?;
     let text = match file {
         Some(path) => text::read(path)?,
         None => text::without_marks(args.text.clone().unwrap_or_default()),

@@ -14,7 +14,7 @@ use crate::{
     streams::Stdout,
 };
 
-/// Quality against speed of many policies on a dataset, as a table and as a figure.
+/// Compare many policies on a dataset, as a table and as a figure.
 ///
 /// What a policy writes, and in how many passes, is counted; its time is told from what passes cost, measured once. So a
 /// pair may be swept in place of a larger one that writes the same, whose passes are measured.

@@ -14,7 +14,9 @@ use crate::{
     warnings,
 };
 
-/// Write a page that shows how a sentence was decoded: who wrote each token, how sure it was, what was taken back.
+/// Write a page that shows how a sentence was decoded.
+///
+/// It says who wrote each token, how sure it was, and what was taken back.
 #[derive(clap::Args, Debug)]
 #[command(allow_negative_numbers = true)]
 pub(crate) struct Args {

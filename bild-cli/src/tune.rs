@@ -16,8 +16,9 @@ use crate::{
     streams::{Stdout, say},
 };
 
-/// Choose the fastest policy that loses at most so much quality to the big model alone, and write it to a file that
-/// `translate --policy-file` and programs load.
+/// Choose the fastest policy within a stated loss of quality.
+///
+/// It loses at most so much to the big model alone, and is written to a file that `--policy-file` and programs load.
 ///
 /// It is chosen on the first half of the sentences, by decoding few of them with most policies and more with those that may
 /// win, and judged on the second half. How fast a policy is goes by its counted passes and what passes cost; the one chosen is

@@ -1,6 +1,11 @@
 //! A pair with sentences to try policies on: what was written, and how good it is.
 
-use bild::{Output, Settings, decode::{BoxedPair, Generator, Overflow, Source, Statistics}, models::Tokenizer, policies::AnyPolicy};
+use bild::{
+    Output, Settings,
+    decode::{BoxedPair, Generator, Overflow, Source, Statistics},
+    models::Tokenizer,
+    policies::AnyPolicy,
+};
 
 use crate::{
     Conditions, Error, Example, Result,

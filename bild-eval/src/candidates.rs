@@ -2,7 +2,15 @@
 
 use std::num::NonZeroUsize;
 
-use bild::{Bild, Lossless, decode::{Result, Role}, policies::{AdaptiveLength, AnyFallback, AnyPolicy, AnyRollback, Atypical, BigAlone, CostAware, HighCrossEntropy, HighDivergence, HighEntropy, LittleAlone, LowAccumulated, LowProbability, LowRank, Prices, RandomFallback, SmallMargin, Variant}};
+use bild::{
+    Bild, Lossless,
+    decode::{Result, Role},
+    policies::{
+        AdaptiveLength, AnyFallback, AnyPolicy, AnyRollback, Atypical, BigAlone, CostAware, HighCrossEntropy,
+        HighDivergence, HighEntropy, LittleAlone, LowAccumulated, LowProbability, LowRank, Prices, RandomFallback,
+        SmallMargin, Variant,
+    },
+};
 
 use crate::Costs;
 

@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use bild::{Output, decode::{BoxedPair, Generator, Source}};
+use bild::{
+    Output,
+    decode::{BoxedPair, Generator, Source},
+};
 
 use crate::Result;
 

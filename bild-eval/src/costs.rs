@@ -2,7 +2,10 @@
 
 use std::time::Instant;
 
-use bild::{Output, decode::{Event, Pair, PairSession, Pass, SessionLimit, Source, Token, Want}};
+use bild::{
+    Output,
+    decode::{Event, Pair, PairSession, Pass, SessionLimit, Source, Token, Want},
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{Decoded, Observer, Result, median};

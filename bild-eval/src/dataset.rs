@@ -23,7 +23,7 @@ pub struct Example {
 pub fn conditions(examples: &[Example]) -> Result<Conditions> {
     let sources = digest_of_texts(examples.iter().map(|example| &*example.source));
     let references = digest_of_texts(examples.iter().map(|example| &*example.reference));
-    Ok(Conditions::default().with("the sources", sources)?.with("the references", references)?)
+    Conditions::default().with("the sources", sources)?.with("the references", references)
 }
 
 /// The examples of two files, line by line.

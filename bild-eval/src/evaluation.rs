@@ -2,7 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use bild::{Output, decode::{BoxedPair, Generator, Statistics}, policies::{AnyPolicy, BigAlone}};
+use bild::{
+    Output,
+    decode::{BoxedPair, Generator, Statistics},
+    policies::{AnyPolicy, BigAlone},
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 

@@ -2,7 +2,10 @@
 
 use std::fmt::Write;
 
-use bild::{Output, decode::{Event, Finish, Role, Statistics, Token}};
+use bild::{
+    Output,
+    decode::{Event, Finish, Role, Statistics, Token},
+};
 
 const STYLE: &str = include_str!("page.css");
 
@@ -221,7 +224,10 @@ fn escape(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use bild::{Bild, CancelToken, Settings, decode::{Generator, Pair, PairSession, Pass, Result, Role, Row, SessionLimit, Source, Vocabulary, Want}};
+    use bild::{
+        Bild, CancelToken, Settings,
+        decode::{Generator, Pair, PairSession, Pass, Result, Role, Row, SessionLimit, Source, Vocabulary, Want},
+    };
 
     use super::*;
 
@@ -269,7 +275,7 @@ mod tests {
     }
 
     fn output() -> Output {
-        generator(Settings::default()).generate(&Source::new([2, 1])).unwrap()
+        generator(Settings::default()).generate(Source::new([2, 1])).unwrap()
     }
 
     fn shown(output: &Output) -> String {
@@ -352,7 +358,7 @@ mod tests {
     fn drafts_that_a_cancelled_generation_left_are_marked() {
         let cancel = CancelToken::default();
         let generator = generator(Settings::default().with_cancel(cancel.clone()));
-        let mut generation = generator.stream(&Source::new([2, 1])).unwrap();
+        let mut generation = generator.stream(Source::new([2, 1])).unwrap();
         generation.next().unwrap().unwrap();
         cancel.cancel();
         let html = shown(&generation.finish().unwrap());

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use bild::{decode::BoxedPair, policies::{AnyPolicy, BigAlone}};
+use bild::{
+    decode::BoxedPair,
+    policies::{AnyPolicy, BigAlone},
+};
 use serde::Serialize;
 
 use crate::{

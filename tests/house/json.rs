@@ -11,7 +11,10 @@ const SHORTEST: [(&str, &str); 7] = [
     (r#"{"policy":"lossless"}"#, "The big model's own text."),
     (r#"{"policy":"sampling","temperature":1.0}"#, "The big model's own distribution."),
     (r#"{"policy":"cost_aware","of":{"policy":"lossless"}}"#, "Another policy, with drafts only as long as they pay."),
-    (r#"{"policy":"target_rollback","of":{"policy":"bild"},"target":0.1}"#, "The paper's, with a rollback threshold that moves."),
+    (
+        r#"{"policy":"target_rollback","of":{"policy":"bild"},"target":0.1}"#,
+        "The paper's, with a rollback threshold that moves.",
+    ),
     (r#"{"policy":"big"}"#, "The big model alone."),
     (r#"{"policy":"little"}"#, "The little model alone."),
 ];

@@ -2,7 +2,10 @@
 
 use std::time::Instant;
 
-use bild::{Output, decode::{Generator, Pair, Source}};
+use bild::{
+    Output,
+    decode::{Generator, Pair, Source},
+};
 
 use bild_eval::median;
 

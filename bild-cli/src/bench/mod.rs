@@ -5,7 +5,10 @@ mod profile;
 
 use std::{fmt::Write, path::PathBuf, time::Instant};
 
-use bild::{Output, decode::{Overflow, Pair, Source, Token}, policies::{AnyPolicy, BigAlone}};
+use bild::{
+    Output,
+    decode::{Overflow, Pair, Source, Token},
+};
 use bild_eval::read_bandwidth;
 
 use measure::{Measured, Spread, measure};
@@ -14,14 +17,16 @@ use serde_json::json;
 use crate::{
     Error,
     files::Files,
-    options::{self, MOST_TOKENS, PairArgs, PolicyArgs, whole},
+    options::{MOST_TOKENS, PairArgs, PolicyArgs, whole},
     pair::{Limits, PairOptions},
     policy::needs,
     streams::Stdout,
 };
 
-/// Time decoding with one checkpoint or a pair: a source of fixed ids, a fixed number of new tokens, end-of-sequence
-/// ignored.
+/// Time decoding with one checkpoint or a pair.
+///
+/// The source has fixed ids, the number of new tokens is fixed, and end-of-sequence is ignored. Beside --big, without anything
+/// that drafts, that model is timed alone.
 #[derive(clap::Args, Debug)]
 #[command(allow_negative_numbers = true)]
 pub(crate) struct Args {
@@ -57,16 +62,7 @@ pub(crate) fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
     }
     // So many tokens by the models alone, whatever a checkpoint says about generating.
     let pair = PairOptions { ignore_generation_config: true, ..args.pair.options() };
-    let given = args.policy.policy()?;
-    // Without anything that drafts the model decodes alone.
-    let is_alone = !args.pair.drafts() && !matches!(given, AnyPolicy::Little(_) | AnyPolicy::Big(_));
-    let policy = if is_alone { AnyPolicy::Big(BigAlone {}) } else { given };
-    options::warn(args.policy.warnings().into_iter().chain(args.pair.warnings(needs(&policy))));
-    if is_alone && args.policy.is_given() {
-        options::warn([
-            "the policy has no effect: without --little, --lookup or --early-exit the model decodes alone".into()
-        ]);
-    }
+    let policy = args.pair.policy(&args.policy)?;
     let begun = Instant::now();
     let loaded = pair.load(needs(&policy))?;
     let load_ms = begun.elapsed().as_secs_f64() * 1e3;

@@ -1,13 +1,18 @@
 use std::path::PathBuf;
 
-use bild::{Precision, models::LookIn};
+use bild::{
+    Precision,
+    models::LookIn,
+    policies::{AnyPolicy, BigAlone},
+};
 use clap::{Args, ValueEnum};
 
-use super::whole;
+use super::{PolicyArgs, warn, whole};
 use crate::{
+    Error,
     models::Loading,
     pair::{Drafting, PairOptions},
-    policy::Needs,
+    policy::{Needs, needs},
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -36,7 +41,7 @@ pub(crate) enum Lookup {
 #[derive(Args, Clone, Debug)]
 pub(crate) struct PairArgs {
     /// The folder of the big model, as transformers saves it [default: the pair in models/de-en, here or in $BILD_MODELS]
-    #[arg(long, alias = "model", value_name = "DIR", help_heading = "Models")]
+    #[arg(long, visible_alias = "model", value_name = "DIR", help_heading = "Models")]
     pub(crate) big: Option<PathBuf>,
     /// The folder of the little model
     #[arg(long, value_name = "DIR", help_heading = "Models")]
@@ -81,8 +86,22 @@ impl PairArgs {
     }
 
     /// Whether there is anything that drafts: it was named, or is that of the default pair.
-    pub(crate) fn drafts(&self) -> bool {
+    fn drafts(&self) -> bool {
         self.options().is_default() || self.little.is_some() || self.lookup.is_some() || self.early_exit.is_some()
+    }
+
+    /// The policy that decodes, for what needs no pair: without anything that drafts the big model decodes alone. Says what has
+    /// no effect.
+    pub(crate) fn policy(&self, asked: &PolicyArgs) -> Result<AnyPolicy, Error> {
+        let given = asked.policy()?;
+        let is_alone = !self.drafts() && needs(&given) == Needs::Both;
+        let policy = if is_alone { AnyPolicy::Big(BigAlone {}) } else { given };
+        warn(asked.warnings().into_iter().chain(self.warnings(needs(&policy))));
+        if is_alone && asked.is_given() {
+            warn(["the policy has no effect: without --little, --lookup or --early-exit the big model decodes alone"
+                .into()]);
+        }
+        Ok(policy)
     }
 
     /// Which options have no effect when only these models are needed.

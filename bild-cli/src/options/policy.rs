@@ -1,6 +1,9 @@
 use std::{num::NonZeroUsize, path::PathBuf};
 
-use bild::{Bild, Lossless, policies::{AnyPolicy, BigAlone, LittleAlone, Variant}};
+use bild::{
+    Bild, Lossless,
+    policies::{AnyPolicy, BigAlone, LittleAlone, Variant},
+};
 use clap::{Args, ValueEnum};
 
 use super::number;

@@ -10,7 +10,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use bild::{Output, decode::{BoxedPair, Generator, Source, Token}, models::Tokenizer, policies::AnyPolicy};
+use bild::{
+    Output,
+    decode::{BoxedPair, Generator, Source, Token},
+    models::Tokenizer,
+    policies::AnyPolicy,
+};
 use bild_eval::sentences;
 
 use crate::{
@@ -23,7 +28,7 @@ use crate::{
     warnings,
 };
 
-/// Translate with a big and a little T5: a sentence, a file, or standard input, one source a line.
+/// Translate a sentence, a file, or standard input, one source a line.
 ///
 /// A line may be a paragraph: its sentences are translated one by one and put back with their spacing.
 ///

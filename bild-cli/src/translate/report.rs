@@ -3,7 +3,10 @@
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
-use bild::{Output, decode::{BoxedPair, Generator, Source, Statistics}};
+use bild::{
+    Output,
+    decode::{BoxedPair, Generator, Source, Statistics},
+};
 use bild_eval::{in_turn, median, seconds};
 
 use crate::Error;

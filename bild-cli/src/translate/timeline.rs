@@ -2,7 +2,11 @@
 
 use std::fmt::Write;
 
-use bild::{Output, decode::{Event, Role, Token}, models::Tokenizer};
+use bild::{
+    Output,
+    decode::{Event, Role, Token},
+    models::Tokenizer,
+};
 
 const LITTLE: &str = "\x1b[32m";
 const BIG: &str = "\x1b[1;34m";

@@ -10,7 +10,8 @@ use crate::{Place, models, pair};
 fn the_help_fits_one_screen_and_the_version_is_said() {
     let place = Place::new();
     let help = place.run("--help", &[]).ok().out;
-    assert!(help.lines().count() <= 24, "{help}");
+    let rows = |line: &str| line.chars().count().div_ceil(80).max(1);
+    assert!(help.lines().map(rows).sum::<usize>() <= 24, "{help}");
     for command in ["translate", "summarize", "evaluate", "sweep", "tune", "trace", "bench", "completions"] {
         assert!(help.lines().any(|line| line.trim_start().starts_with(command)), "{help}");
         assert!(place.run(command, &["--help"]).ok().out.contains("Usage: bild "));
@@ -78,6 +79,7 @@ fn what_is_benched_is_named() {
     let one = found(&["--model", &pair("big")]);
     assert_eq!((&one["model"], &one["little"]), (&pair("big").into(), &Value::Null));
     assert_eq!(one["stats"]["draft_steps"], 0);
+    assert_eq!(found(&["--lookup", "both"])["little"], Value::Null);
     let default = found(&[]);
     assert_eq!((&default["model"], &default["little"]), (&pair("big").into(), &pair("little").into()));
     assert_ne!(default["stats"]["draft_steps"], 0);

@@ -71,7 +71,7 @@ impl<B: Backend> T5<B> {
     /// use bild_models::{Checkpoint, LoadOptions, Precision, T5};
     /// use burn_flex::Flex;
     ///
-    /// let options = LoadOptions::default().precision(Precision::Int8);
+    /// let options = LoadOptions::default().with_precision(Precision::Int8);
     /// let model = T5::<Flex>::load_with(&Checkpoint::open("flan-t5-large")?, &Default::default(), &options)?;
     /// # Ok::<(), bild_models::LoadError>(())
     /// ```
