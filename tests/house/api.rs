@@ -18,10 +18,11 @@ fn declarations(file: &Path) -> Vec<String> {
     let text = fs::read_to_string(file).unwrap();
     let text = text.split("\n#[cfg(test)]\nmod ").next().unwrap_or_default();
     let (mut found, mut within, mut depth) = (Vec::new(), Vec::new(), 0usize);
-    let mut declaration = String::new();
+    let (mut declaration, mut in_attribute) = (String::new(), false);
     for line in text.lines() {
         let line = line.trim();
-        if line.starts_with("//") || line.starts_with("#[") || line.starts_with("#!") {
+        if line.starts_with("//") || line.starts_with('#') || in_attribute {
+            in_attribute = (in_attribute || line.starts_with("#[")) && !line.ends_with(']');
             continue;
         }
         let in_public = within.last().is_some_and(|&(at, kind)| at == depth && kind == Within::Public);
