@@ -59,3 +59,8 @@ pub mod prelude {
 pub use burn;
 
 pub mod guide;
+
+/// The README's code compiles and runs too.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
