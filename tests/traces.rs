@@ -40,7 +40,7 @@ fn every_trace_gives_the_same_tokens_and_events() {
             Bild::new(trace.fallback, trace.rollback).unwrap().variant(trace.variant).max_draft(trace.max_draft);
         let settings = Settings::default().with_max_new_tokens(trace.max_new_tokens).with_trace(true);
         let generator = Generator::new((little.clone(), big.clone()), policy).unwrap().with_settings(settings);
-        let output = generator.generate(&Source::new(trace.source_ids.clone())).unwrap();
+        let output = generator.generate(Source::new(trace.source_ids.clone())).unwrap();
         let recorded = |event: &&Event| matches!(event, Event::Fallback { .. } | Event::Rollback { .. });
         let events: Vec<Value> = output.events.iter().filter(recorded).map(|event| json!(event)).collect();
         assert_eq!(output.tokens, trace.tokens, "trace {i} (margin {})", trace.margin);

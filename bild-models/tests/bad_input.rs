@@ -307,7 +307,7 @@ fn names_that_a_wrapper_has_changed() {
         let model = common::load(directory.path());
         let warnings = model.warnings().to_vec();
         let generator = Generator::new((NoDraft, model), Lossless::default()).unwrap();
-        (generator.generate(&Source::new([3, 9, 1])).unwrap().tokens, warnings)
+        (generator.generate(Source::new([3, 9, 1])).unwrap().tokens, warnings)
     };
     let (expected, none) = greedy(&|_| {});
     assert!(none.is_empty(), "{none:?}");
@@ -418,7 +418,7 @@ fn a_head_that_is_nowhere() {
     let model = common::load(directory.path());
     model.encode(&Source::new([3, 1])).unwrap();
     let generator = Generator::new((NoDraft, model), Lossless::default()).unwrap();
-    let found = generator.generate(&Source::new([3, 1])).unwrap_err().to_string();
+    let found = generator.generate(Source::new([3, 1])).unwrap_err().to_string();
     assert_says(&found, &["`tie_word_embeddings` is false", "no lm_head.weight in its files"]);
 }
 
@@ -430,7 +430,7 @@ fn weights_that_overflow() {
         tensors.get_mut("decoder.final_layer_norm.weight").unwrap().1.fill(f32::MAX);
     });
     let generator = Generator::new((NoDraft, common::load(directory.path())), Lossless::default()).unwrap();
-    let found = generator.generate(&Source::new([3, 1])).unwrap_err().to_string();
+    let found = generator.generate(Source::new([3, 1])).unwrap_err().to_string();
     assert_says(&found, &["verifier model gave logits that hold NaN", "position 0"]);
 }
 
@@ -536,7 +536,7 @@ fn aliased_embeddings_load_to_the_same_model() {
         let directory = tempfile::tempdir().unwrap();
         write_checkpoint(directory.path(), &config(json!({})), 5, change);
         let generator = Generator::new((NoDraft, common::load(directory.path())), Lossless::default()).unwrap();
-        generator.generate(&Source::new([3, 9, 1])).unwrap().tokens
+        generator.generate(Source::new([3, 9, 1])).unwrap().tokens
     };
     let expected = greedy(&|_| {});
     for alias in ["encoder.embed_tokens.weight", "decoder.embed_tokens.weight"] {
@@ -727,7 +727,7 @@ fn mutate(fixture_name: &str, file: usize, at: f64, byte: u8, cut: bool) {
     {
         let settings = bild_core::Settings::default().with_max_new_tokens(2);
         let generator = Generator::new((NoDraft, model), Lossless::default()).unwrap().with_settings(settings);
-        let _ = generator.generate(&Source::new([3, 1]));
+        let _ = generator.generate(Source::new([3, 1]));
     }
 }
 

@@ -152,7 +152,7 @@ fn decode(checkpoint: &Checkpoint, sources: &[Vec<Token>]) -> Result<Outcome, Bo
     let model = T5::<Flex>::load(checkpoint, &Default::default())?;
     let generator = Generator::new((NoDraft, model), BigAlone {})?.with_settings(settings);
     let texts = sources.iter().enumerate().map(|(i, source)| {
-        let output = generator.generate(&Source::new(source.clone()))?;
+        let output = generator.generate(Source::new(source.clone()))?;
         Ok::<_, bild_core::Error>((i, output.tokens, output.log_probs))
     });
     Ok(Outcome::Texts(texts.collect::<Result<_, _>>()?))

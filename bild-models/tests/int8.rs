@@ -120,11 +120,11 @@ fn generations_in_many_threads_write_what_one_writes() {
     let settings = Settings::default().with_max_new_tokens(12);
     let generator = Generator::new((model.clone(), model), Lossless::default()).unwrap().with_settings(settings);
     let source = |i: usize| Source::new(Numbers(i as u64).tokens(10 + i, 6000));
-    let expected: Vec<_> = (0..6).map(|i| generator.generate(&source(i)).unwrap().tokens).collect();
+    let expected: Vec<_> = (0..6).map(|i| generator.generate(source(i)).unwrap().tokens).collect();
     std::thread::scope(|scope| {
         for (i, expected) in expected.iter().enumerate() {
             let generator = &generator;
-            scope.spawn(move || assert_eq!(generator.generate(&source(i)).unwrap().tokens, *expected));
+            scope.spawn(move || assert_eq!(generator.generate(source(i)).unwrap().tokens, *expected));
         }
     });
 }

@@ -106,7 +106,7 @@ fn greedy(model: T5<TestBackend>) -> Vec<Token> {
     let generator = Generator::new((NoDraft, model), Lossless::default()).unwrap();
     generator
         .with_settings(Settings::default().with_max_new_tokens(12))
-        .generate(&Source::new([3, 9, 1]))
+        .generate(Source::new([3, 9, 1]))
         .unwrap()
         .tokens
 }

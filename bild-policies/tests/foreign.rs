@@ -84,10 +84,10 @@ fn broken_rows() -> Vec<(Row, &'static str)> {
 fn rows_of_a_foreign_model_are_looked_at() {
     for (row, says) in broken_rows() {
         let drafts = Generator::new((Foreign::new(row.clone()), toy()), Lossless::default()).unwrap();
-        let found = drafts.generate(&Source::new([2])).unwrap_err().to_string();
+        let found = drafts.generate(Source::new([2])).unwrap_err().to_string();
         assert!(found.contains("the draft model returned a row") && found.contains(says), "{found}");
         let verifies = Generator::new((NoDraft, Foreign::new(row)), Lossless::default()).unwrap();
-        let found = verifies.generate(&Source::new([2])).unwrap_err().to_string();
+        let found = verifies.generate(Source::new([2])).unwrap_err().to_string();
         assert!(found.contains("the verifier model returned a row") && found.contains(says), "{found}");
     }
 }
@@ -130,7 +130,7 @@ impl PolicyState for Beyond {
 fn tokens_of_a_policy_are_looked_at() {
     for (drafts, token) in [(true, 99), (false, 77)] {
         let generator = Generator::new((toy(), toy()), Beyond { drafts }).unwrap();
-        let found = generator.generate(&Source::new([2])).unwrap_err();
+        let found = generator.generate(Source::new([2])).unwrap_err();
         assert!(matches!(found, Error::TokenOutOfRange { token: t, size: VOCABULARY, .. } if t == token), "{found}");
         assert!(found.to_string().contains("that the policy chose"), "{found}");
     }
@@ -140,7 +140,7 @@ fn tokens_of_a_policy_are_looked_at() {
 fn settings_have_bounds() {
     let refused = |settings: Settings| {
         let generator = Generator::new((NoDraft, toy()), Lossless::default()).unwrap().with_settings(settings);
-        generator.generate(&Source::new([2])).unwrap_err().to_string()
+        generator.generate(Source::new([2])).unwrap_err().to_string()
     };
     let default = Settings::default;
     let json = |text| serde_json::from_str::<Settings>(text).unwrap();
@@ -186,7 +186,7 @@ fn errors_blame_who_did_it() {
         Generator::new((NoDraft, model), Lossless::default())
             .unwrap()
             .with_settings(settings)
-            .generate(&Source::new([2]))
+            .generate(Source::new([2]))
     };
     for (bad, name) in [(Bad::Nan, "Nan"), (Bad::Infinity, "Infinity")] {
         let sentence = found(toy(), bad).unwrap_err().to_string();
@@ -215,11 +215,11 @@ fn each_of_many_sources_has_a_seed_of_its_own() {
     let written = many(7, 1);
     assert_eq!(written, many(7, 3));
     for (i, tokens) in written.iter().enumerate() {
-        assert_eq!(*tokens, generator(7 + i as u64).generate(&Source::new([2, 3])).unwrap().tokens);
+        assert_eq!(*tokens, generator(7 + i as u64).generate(Source::new([2, 3])).unwrap().tokens);
         assert!(!written[..i].contains(tokens), "two sources had the same luck");
     }
     // And so has each source by itself, with the same seed.
-    let of = |source: Token| generator(7).generate(&Source::new([source])).unwrap().tokens;
+    let of = |source: Token| generator(7).generate(Source::new([source])).unwrap().tokens;
     assert_ne!(of(2), of(3));
     assert_eq!(of(2), of(2));
 }
@@ -257,7 +257,7 @@ fn reading_a_source_ends_early_where_nobody_waits_for_it() {
         let pair = Slow { toy: toy(), cancel_after, cancel: cancel.clone(), looks: looks.clone() };
         let settings = Settings::default().with_cancel(cancel).with_trace(true).with_max_new_tokens(5);
         let generator = Generator::new(pair, Lossless::default()).unwrap().with_settings(settings);
-        let output = generator.generate(&Source::new([2])).unwrap();
+        let output = generator.generate(Source::new([2])).unwrap();
         let looks = looks.load(Ordering::Relaxed);
         if cancel_after < 10 {
             assert_eq!((output.finish, looks), (Finish::Cancelled, cancel_after + 1));
@@ -268,9 +268,9 @@ fn reading_a_source_ends_early_where_nobody_waits_for_it() {
     }
     let late = Settings::default().with_deadline(std::time::Duration::ZERO);
     let generator = Generator::new((toy(), toy()), Bild::default()).unwrap().with_settings(late);
-    let stream = generator.stream(&Source::new([2])).unwrap();
+    let stream = generator.stream(Source::new([2])).unwrap();
     assert_eq!(stream.finish().unwrap().finish, Finish::Deadline);
-    let events: Vec<_> = generator.stream(&Source::new([2])).unwrap().collect();
+    let events: Vec<_> = generator.stream(Source::new([2])).unwrap().collect();
     assert_eq!(events.len(), 1, "{events:?}");
 }
 
@@ -279,7 +279,7 @@ fn the_output_says_what_was_read() {
     let settings = Settings::default().with_max_source_tokens(3, Overflow::Truncate).with_max_new_tokens(4);
     let generator = Generator::new((NoDraft, toy()), Lossless::default()).unwrap().with_settings(settings);
     let read = |tokens: &[Token]| {
-        let output = generator.generate(&Source::new(tokens)).unwrap();
+        let output = generator.generate(Source::new(tokens)).unwrap();
         (output.source_tokens, output.truncated)
     };
     assert_eq!(read(&[2, 3, END]), (3, false));
@@ -336,7 +336,7 @@ fn a_fallback_at_random_is_another_for_another_source() {
         let pair = (Toy::new(&Arc::default(), scripted(&script)), Toy::new(&Arc::default(), scripted(&script)));
         let settings = Settings::default().with_max_new_tokens(40);
         let generator = Generator::new(pair, policy).unwrap().with_settings(settings);
-        generator.generate(&Source::new([source])).unwrap().statistics.fallbacks
+        generator.generate(Source::new([source])).unwrap().statistics.fallbacks
     };
     let counts: Vec<usize> = (2..8).map(fallbacks).collect();
     assert!(counts.iter().any(|count| *count != counts[0]), "{counts:?}");

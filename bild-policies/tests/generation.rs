@@ -29,11 +29,11 @@ fn source() -> Source {
 fn a_stream_commits_exactly_the_output_in_order() {
     for seed in 0..200 {
         let generator = Generator::new(pair(seed), Bild::new(0.3, 1.0).unwrap()).unwrap();
-        let output = generator.generate(&source()).unwrap();
+        let output = generator.generate(source()).unwrap();
         assert!(output.events.is_empty(), "events are kept on request only");
         let mut tentative: Vec<Token> = Vec::new();
         let mut committed = Vec::new();
-        let events: Vec<Event> = generator.stream(&source()).unwrap().map(Result::unwrap).collect();
+        let events: Vec<Event> = generator.stream(source()).unwrap().map(Result::unwrap).collect();
         for event in &events {
             match *event {
                 Event::Drafted { at, token, .. } => {
@@ -70,8 +70,8 @@ fn a_stream_commits_exactly_the_output_in_order() {
 #[test]
 fn a_stream_can_be_finished_half_way() {
     let generator = Generator::new(pair(3), Lossless::default()).unwrap();
-    let expected = generator.generate(&source()).unwrap();
-    let mut stream = generator.stream(&source()).unwrap();
+    let expected = generator.generate(source()).unwrap();
+    let mut stream = generator.stream(source()).unwrap();
     stream.next().unwrap().unwrap();
     let output = stream.finish().unwrap();
     assert_eq!(output.tokens, expected.tokens);
@@ -86,7 +86,7 @@ fn cancelling_ends_between_steps_and_leaves_drafts_out() {
     let generator = Generator::new((Toy::new(&calls, endless.clone()), Toy::new(&calls, endless)), Bild::default())
         .unwrap()
         .with_settings(Settings::default().with_cancel(cancel.clone()));
-    let mut stream = generator.stream(&source()).unwrap();
+    let mut stream = generator.stream(source()).unwrap();
     for event in &mut stream {
         if matches!(event.unwrap(), Event::Drafted { at: 12, .. }) {
             cancel.cancel();
@@ -96,7 +96,7 @@ fn cancelling_ends_between_steps_and_leaves_drafts_out() {
     assert_eq!(output.finish, Finish::Cancelled);
     assert_eq!(output.tokens.len(), 11, "ten drafts and the verifier's token stand, two drafts were pending");
     assert_eq!(output.tokens.len(), output.log_probs.len());
-    assert!(generator.generate(&source()).unwrap().tokens.is_empty(), "a cancelled token stays cancelled");
+    assert!(generator.generate(source()).unwrap().tokens.is_empty(), "a cancelled token stays cancelled");
 }
 
 #[test]
@@ -117,7 +117,7 @@ fn one_model_alone_is_the_same_loop() {
     let calls = Arc::default();
     let big = scripted(&[(2, 0.9), (3, 0.2)]);
     let generator = Generator::new((NoDraft, Toy::new(&calls, big)), Lossless::default()).unwrap();
-    let output = generator.generate(&source()).unwrap();
+    let output = generator.generate(source()).unwrap();
     assert_eq!(output.tokens, [2, 3, END]);
     assert_eq!((output.statistics.draft_steps, output.statistics.verifier_calls), (0, 3));
     assert_eq!(output.statistics.block_efficiency(), Some(1.0));
@@ -127,10 +127,10 @@ fn one_model_alone_is_the_same_loop() {
 #[test]
 fn threads_share_one_generator() {
     let generator = Generator::new(pair(5), Bild::default()).unwrap();
-    let expected = generator.generate(&source()).unwrap().tokens;
+    let expected = generator.generate(source()).unwrap().tokens;
     std::thread::scope(|scope| {
         for _ in 0..8 {
-            scope.spawn(|| assert_eq!(generator.generate(&source()).unwrap().tokens, expected));
+            scope.spawn(|| assert_eq!(generator.generate(source()).unwrap().tokens, expected));
         }
     });
 }
@@ -138,7 +138,7 @@ fn threads_share_one_generator() {
 /// The error of one decoding with these settings and this source, as its user reads it.
 fn error(settings: Settings, source: &[Token]) -> String {
     let generator = Generator::new(pair(1), Bild::default()).unwrap().with_settings(settings);
-    generator.generate(&Source::new(source)).unwrap_err().to_string()
+    generator.generate(Source::new(source)).unwrap_err().to_string()
 }
 
 #[test]
@@ -176,7 +176,7 @@ fn a_truncated_source_keeps_its_end() {
     for (source, expected) in
         [(&[4, 5, 6, 7, END][..], [4, 5, END]), (&[4, 5, 6, 7], [4, 5, 6]), (&[4, 5, END], [4, 5, END])]
     {
-        generator.generate(&Source::new(source)).unwrap();
+        generator.generate(Source::new(source)).unwrap();
         assert_eq!(*seen.lock().unwrap(), expected);
     }
 }
@@ -200,7 +200,7 @@ fn a_failed_stream_ends_and_says_so() {
     let broken = Arc::new(|_: &[Token]| vec![f32::NAN; toy::VOCABULARY]);
     let calls = Arc::default();
     let pair = (Toy::new(&calls, broken.clone()), Toy::new(&calls, broken));
-    let mut stream = Generator::new(pair, Lossless::default()).unwrap().stream(&source()).unwrap();
+    let mut stream = Generator::new(pair, Lossless::default()).unwrap().stream(source()).unwrap();
     assert!(stream.next().unwrap().is_err());
     assert!(stream.next().is_none());
     assert!(matches!(stream.finish(), Err(Error::AlreadyFailed)));
@@ -313,6 +313,6 @@ fn thresholds_are_checked_wherever_they_come_from() {
 fn policies_are_object_safe() {
     let policies: Vec<Box<dyn Policy>> = vec![Box::new(Bild::default()), Box::new(Lossless::default())];
     for policy in policies {
-        Generator::new(pair(2), policy).unwrap().generate(&source()).unwrap();
+        Generator::new(pair(2), policy).unwrap().generate(source()).unwrap();
     }
 }

@@ -205,7 +205,7 @@ fn one_model_alone_never_asks_the_other() {
         let greedy = |model: &Logits| {
             let alone = (NoDraft, Toy::new(&Arc::default(), model.clone()));
             let generator = Generator::new(alone, Lossless::default()).unwrap().with_settings(settings.clone());
-            generator.generate(&Source::new([2, 1])).unwrap().tokens
+            generator.generate(Source::new([2, 1])).unwrap().tokens
         };
         let (output, calls) = decode(draft.clone(), big.clone(), BigAlone {}, settings.clone()).unwrap();
         assert_eq!(output.tokens, greedy(&big));
@@ -295,7 +295,7 @@ fn rules_go_by_name_in_programs_too() {
 fn greedy_with(settings: &Settings, big: Logits) -> Vec<Token> {
     let alone = (NoDraft, Toy::new(&Arc::default(), big));
     let generator = Generator::new(alone, Lossless::default()).unwrap().with_settings(settings.clone());
-    generator.generate(&Source::new([2, 1])).unwrap().tokens
+    generator.generate(Source::new([2, 1])).unwrap().tokens
 }
 
 #[test]

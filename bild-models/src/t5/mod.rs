@@ -30,7 +30,7 @@ pub type T5Session<B> = Session<T5Weights<B>>;
 /// A T5 on a Burn backend: T5 1.0, T5 1.1 and FLAN-T5, UL2, mT5.
 ///
 /// The weights are immutable and shared: cloning is cheap, and any number of generations run at once on one value. It
-/// drafts ([`DraftModel`]) and verifies ([`VerifierModel`]) alike.
+/// drafts ([`DraftModel`](bild_core::DraftModel)) and verifies ([`VerifierModel`](bild_core::VerifierModel)) alike.
 #[derive(Clone)]
 pub struct T5<B: Backend> {
     weights: Arc<T5Weights<B>>,
@@ -60,7 +60,7 @@ impl<B: Backend> T5<B> {
     /// If a tensor is missing, has another shape than the configuration says, or holds NaN or ∞: the sentence names the
     /// file and the tensor. If the model lies in this process's memory and is larger than what is free. On
     /// CUDA, if the driver, a GPU, the run-time compiler or its headers are missing. If the backend's floats are shorter than
-    /// f32, or it turns out to compute wrongly ([`LoadOptions::self_test`]).
+    /// f32, or it turns out to compute wrongly ([`LoadOptions::with_self_test`]).
     pub fn load(checkpoint: &Checkpoint, device: &B::Device) -> Result<Self, LoadError> {
         Self::load_with(checkpoint, device, &LoadOptions::default())
     }

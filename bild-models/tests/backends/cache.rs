@@ -118,7 +118,7 @@ fn a_pair_decodes_as_on_flex<B: Backend>() {
         let source = |seed: u64| Source::new(Numbers(seed).tokens(5 + seed as usize, 503));
         let what_happened = |event: &Event| matches!(event, Event::Rollback { .. } | Event::Verified { .. });
         (0..8)
-            .map(|seed| generator.generate(&source(seed)).unwrap())
+            .map(|seed| generator.generate(source(seed)).unwrap())
             .map(|output| (output.tokens, output.events.into_iter().filter(what_happened).collect()))
             .collect()
     }

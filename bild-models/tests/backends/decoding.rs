@@ -42,7 +42,7 @@ fn traces_of_the_pair_are_the_recorded_ones<B: Backend>() {
         let settings = Settings::default().with_max_new_tokens(number("max_new_tokens") as usize).with_trace(true);
         let generator = Generator::new(pair.clone(), policy).unwrap().with_settings(settings);
         let source: Vec<Token> = serde_json::from_value(trace["source_ids"].clone()).unwrap();
-        let output = generator.generate(&Source::new(source)).unwrap();
+        let output = generator.generate(Source::new(source)).unwrap();
         let recorded = |event: &&Event| matches!(event, Event::Fallback { .. } | Event::Rollback { .. });
         let events: Vec<Value> = output.events.iter().filter(recorded).map(|event| json!(event)).collect();
         assert_eq!(json!(output.tokens), trace["tokens"]);

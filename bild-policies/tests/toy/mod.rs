@@ -156,7 +156,7 @@ pub fn decode(
     let calls = Arc::default();
     let pair = (Toy::new(&calls, draft), Toy::new(&calls, verifier));
     let output =
-        Generator::new(pair, policy)?.with_settings(settings.with_trace(true)).generate(&Source::new([2, 1]))?;
+        Generator::new(pair, policy)?.with_settings(settings.with_trace(true)).generate(Source::new([2, 1]))?;
     let calls = calls.lock().unwrap().clone();
     Ok((output, calls))
 }
