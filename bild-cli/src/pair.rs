@@ -140,8 +140,7 @@ impl PairOptions {
     }
 }
 
-/// The most tokens of a source and of what is written for it, as [`Settings`] has it.
-pub(crate) const MOST_TOKENS: usize = 65_536;
+pub(crate) use bild::decode::MOST_TOKENS;
 
 /// What one generation may read and write.
 #[derive(Clone, Copy, Debug)]
@@ -169,12 +168,6 @@ impl Loaded {
     pub(crate) fn settings(&self, limits: &Limits) -> Result<Settings, Error> {
         let settings = self.generation.settings(Settings::default())?;
         let max_new_tokens = limits.max_new_tokens.unwrap_or(settings.max_new_tokens);
-        if !(1..=MOST_TOKENS).contains(&max_new_tokens) {
-            return Err(format!(
-                "the checkpoint asks for {max_new_tokens} new tokens, and from 1 to {MOST_TOKENS} are possible: name a number by --max-new-tokens"
-            )
-            .into());
-        }
         Ok(settings
             .with_max_new_tokens(max_new_tokens)
             .with_max_source_tokens(limits.max_source_tokens, limits.overflow)

@@ -37,7 +37,7 @@ pub(crate) fn is_random(policy: &AnyPolicy) -> bool {
 pub(crate) fn read(path: &Path) -> Result<AnyPolicy, Error> {
     let text = text::read(path)?;
     serde_json::from_str(&text)
-        .map_err(|error| format!("{} holds no policy: {}", text::name(path), text::json_error(&error)).into())
+        .map_err(|error| format!("{} holds no policy: {}", text::name(path), bild::decode::plain_words(&error)).into())
 }
 
 /// The paper's policy.

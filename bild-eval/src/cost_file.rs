@@ -79,8 +79,8 @@ impl CostFile {
 fn kept(path: &Path, conditions: &Conditions) -> Result<Costs, String> {
     let name = path.display();
     let text = text::read(path).map_err(|error| error.to_string())?;
-    let kept: Kept =
-        serde_json::from_str(&text).map_err(|error| format!("{name} holds no costs ({})", text::json_error(&error)))?;
+    let kept: Kept = serde_json::from_str(&text)
+        .map_err(|error| format!("{name} holds no costs ({})", bild::decode::plain_words(&error)))?;
     let verify = &kept.costs.verify;
     let rising = verify.windows(2).all(|pair| pair[0].0 < pair[1].0);
     if verify.len() < 2 || !rising {

@@ -8,7 +8,7 @@ use std::{
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::{Conditions, Observer, Result, text};
+use crate::{Conditions, Observer, Result};
 
 /// What the file looks like, counted up when that changes.
 const FORMAT: u32 = 2;
@@ -78,7 +78,7 @@ impl<T: Serialize + DeserializeOwned> Log<T> {
                         return Err(format!(
                             "{name}, line {}, is no record: {}",
                             number + 1,
-                            text::json_error(&reason)
+                            bild::decode::plain_words(&reason)
                         )
                         .into());
                     }
@@ -135,7 +135,7 @@ impl Header {
             return Err(format!("is a log of format {log_format}, and this version writes format {FORMAT}"));
         }
         let found: Self = serde_json::from_slice(line)
-            .map_err(|error| format!("begins with a broken line ({})", text::json_error(&error)))?;
+            .map_err(|error| format!("begins with a broken line ({})", bild::decode::plain_words(&error)))?;
         if found.program != self.program {
             return Err(format!("is a log of {}, not of {}", found.program, self.program));
         }

@@ -122,24 +122,6 @@ pub fn is_unknown(tokenizer: &Tokenizer, text: &str) -> Result<bool> {
     Ok(2 * unknown > all)
 }
 
-/// What is wrong with JSON, without the words of Rust for its types.
-pub fn json_error(error: &serde_json::Error) -> String {
-    const TYPES: [(&str, &str); 6] = [
-        ("a nonzero usize", "a whole number, 1 or more"),
-        ("usize", "a whole number, 0 or more"),
-        ("u64", "a whole number, 0 or more"),
-        ("u32", "a whole number, 0 or more"),
-        ("f32", "a number"),
-        ("f64", "a number"),
-    ];
-    let text = error.to_string();
-    let expected = |(rust, plain)| {
-        let (before, after) = text.split_once(&format!("expected {rust}"))?;
-        Some(format!("{before}expected {plain}{after}"))
-    };
-    TYPES.into_iter().find_map(expected).unwrap_or(text.clone())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

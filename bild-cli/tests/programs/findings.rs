@@ -46,9 +46,9 @@ fn a_link_to_nothing_is_called_that() {
 fn numbers_in_files_are_refused_in_plain_words() {
     let place = Place::new();
     for (policy, said) in [
-        (r#"{"policy":"lossless","max_draft":0}"#, "expected a whole number, 1 or more"),
-        (r#"{"policy":"lossless","max_draft":-1}"#, "expected a whole number, 1 or more"),
-        (r#"{"policy":"lossless","fallback":"x"}"#, "expected a number"),
+        (r#"{"policy":"lossless","max_draft":0}"#, "expected a whole number, at least 1"),
+        (r#"{"policy":"lossless","max_draft":-1}"#, "expected a whole number, at least 1"),
+        (r#"{"policy":"lossless","fallback":"x"}"#, "found \"x\", expected a probability"),
     ] {
         place.write("policy.json", policy);
         place.run("translate", &["--policy-file", "policy.json", "Hallo."]).refused(1, said);
@@ -103,7 +103,7 @@ fn an_output_that_its_time_cut_is_said() {
 
     let [big, little] = pair_that_says(&place, r#"{"max_new_tokens":70000}"#);
     let refused = place.run("translate", &["--big", &big, "--little", &little, "Hallo."]);
-    refused.refused(1, "asks for 70000 new tokens, and from 1 to 65536 are possible");
+    refused.refused(1, "config.json: `max_new_tokens` is 70000, expected a whole number from 1 to 65536");
 }
 
 #[test]
