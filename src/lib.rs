@@ -4,7 +4,7 @@
 
 pub use bild_core::{CancelToken, Error, Output, Settings};
 pub use bild_models::{Checkpoint, LoadError, LoadOptions, Precision, T5, Threads};
-#[cfg(any(feature = "tokenizers", feature = "sentencepiece"))]
+#[cfg(feature = "tokenizers")]
 pub use bild_models::{TextGenerator, TextOutput, TextRequest};
 pub use bild_policies::{Bild, Lossless};
 #[cfg(feature = "flex")]
@@ -48,7 +48,7 @@ pub mod prelude {
         Wants,
     };
     pub use bild_models::{Checkpoint, EarlyExit, LoadOptions, NgramLookup, Precision, T5, Threads};
-    #[cfg(any(feature = "tokenizers", feature = "sentencepiece"))]
+    #[cfg(feature = "tokenizers")]
     pub use bild_models::{TextGenerator, TextOutput, TextRequest, Tokenizer};
     pub use bild_policies::{AnyPolicy, Bild, CostAware, GenerationConfig, Lossless, Sampling, processors};
     #[cfg(feature = "flex")]

@@ -49,5 +49,5 @@ pub use decode::{EarlyExit, EarlyExitSession, LookIn, NgramLookup, NgramLookupSe
 pub use error::LoadError;
 pub use nn::Activation;
 pub use t5::{Head, T5, T5Config, T5Session};
-#[cfg(any(feature = "tokenizers", feature = "sentencepiece"))]
+#[cfg(feature = "tokenizers")]
 pub use text::{TextGenerator, TextOutput, TextRequest, TextStream, Tokenizer};

@@ -19,7 +19,7 @@ use bild_core::Pieces;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-#[cfg(any(feature = "tokenizers", feature = "sentencepiece"))]
+#[cfg(feature = "tokenizers")]
 use crate::Tokenizer;
 use crate::{
     error::{LoadError, Result},
@@ -44,7 +44,7 @@ pub struct Checkpoint {
     folder: Folder,
     config: (Stored, Value),
     generation: Generation,
-    #[cfg(any(feature = "tokenizers", feature = "sentencepiece"))]
+    #[cfg(feature = "tokenizers")]
     tokenizer: Option<Tokenizer>,
     warnings: Vec<String>,
 }
@@ -105,7 +105,7 @@ impl Checkpoint {
             ));
         }
         Ok(Self {
-            #[cfg(any(feature = "tokenizers", feature = "sentencepiece"))]
+            #[cfg(feature = "tokenizers")]
             tokenizer: open_tokenizer(&folder)?,
             config: (file, config),
             generation,
@@ -157,16 +157,16 @@ impl Checkpoint {
     /// # Errors
     ///
     /// If the directory has neither a `tokenizer.json` nor a `spiece.model`.
-    #[cfg(any(feature = "tokenizers", feature = "sentencepiece"))]
+    #[cfg(feature = "tokenizers")]
     pub fn tokenizer(&self) -> Result<Tokenizer> {
         let none = || missing(&self.folder, "neither tokenizer.json nor spiece.model");
         self.tokenizer.clone().ok_or_else(none)
     }
 
     pub(crate) fn pieces(&self) -> Option<Pieces> {
-        #[cfg(any(feature = "tokenizers", feature = "sentencepiece"))]
+        #[cfg(feature = "tokenizers")]
         return self.tokenizer.as_ref().map(Tokenizer::pieces);
-        #[cfg(not(any(feature = "tokenizers", feature = "sentencepiece")))]
+        #[cfg(not(feature = "tokenizers"))]
         None
     }
 
@@ -184,7 +184,7 @@ impl Checkpoint {
 /// The file that describes an adapter of PEFT.
 const ADAPTER: &str = "adapter_config.json";
 
-#[cfg(any(feature = "tokenizers", feature = "sentencepiece"))]
+#[cfg(feature = "tokenizers")]
 fn open_tokenizer(folder: &Folder) -> Result<Option<Tokenizer>> {
     let there = ["tokenizer.json", "spiece.model"].into_iter().find(|name| folder.file(name).exists());
     there.map(|name| Tokenizer::open_in(folder, name)).transpose()

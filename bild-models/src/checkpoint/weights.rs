@@ -17,6 +17,7 @@ use crate::{
 const CHUNK: usize = 1 << 17;
 
 /// How the numbers of a tensor are stored.
+#[cfg_attr(not(any(feature = "safetensors", feature = "pytorch")), allow(dead_code))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     F32,

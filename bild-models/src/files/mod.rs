@@ -27,11 +27,6 @@ pub(crate) enum Folder {
 }
 
 impl Folder {
-    /// The directory that a file lies in.
-    pub(crate) fn around(file: &Path) -> Self {
-        Self::Directory(file.parent().unwrap_or(Path::new("")).into())
-    }
-
     /// The path of the directory; of files in memory, nothing.
     pub(crate) fn path(&self) -> &Path {
         match self {

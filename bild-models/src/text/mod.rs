@@ -1,9 +1,8 @@
 //! Text in and text out: tokenizers, partial text, stop strings.
-#![cfg(any(feature = "tokenizers", feature = "sentencepiece"))]
+#![cfg(feature = "tokenizers")]
 
 mod cleanup;
 mod generator;
-#[cfg(feature = "tokenizers")]
 mod panics;
 mod partial_text;
 mod request;

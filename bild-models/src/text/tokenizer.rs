@@ -6,10 +6,11 @@ use std::{
 use bild_core::{Encode, Error, Pieces, Token};
 use tokenizers::{AddedToken, ModelWrapper};
 
+#[cfg(feature = "sentencepiece")]
+use super::sentencepiece::SentencePiece;
 use super::{
     cleanup::{clean_up, settled},
     panics::caught_quietly,
-    sentencepiece::SentencePiece,
     tokenizer_config::{TokenizerConfig, is_sentinel, sentinel},
 };
 use crate::{
@@ -35,6 +36,7 @@ struct Inner {
 #[derive(Debug)]
 enum Model {
     Json(Box<tokenizers::Tokenizer>),
+    #[cfg(feature = "sentencepiece")]
     SentencePiece(Box<SentencePiece>),
 }
 
@@ -57,7 +59,8 @@ impl Tokenizer {
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        Self::open_in(&Folder::around(path), &name)
+        let folder = path.parent().unwrap_or(Path::new(""));
+        Self::open_in(&Folder::Directory(folder.into()), &name)
     }
 
     /// As [`open`](Self::open), of the file of this name.
@@ -68,7 +71,7 @@ impl Tokenizer {
         let bytes = file.read()?;
         let config = TokenizerConfig::in_folder(folder)?;
         let (model, is_bpe) = if path.extension().is_some_and(|ending| ending == "model") {
-            (Model::SentencePiece(Box::new(SentencePiece::new(&bytes, &config).map_err(broken)?)), false)
+            (sentencepiece(&bytes, &config).map_err(broken)?, false)
         } else {
             let inner = without_panic(|| json(without_byte_order_mark(&bytes), &config));
             let inner = inner.map_err(|reason| broken(format!("it is not a tokenizer: {reason}")))?;
@@ -107,6 +110,7 @@ impl Tokenizer {
                     self.failed(&format!("a text that begins with {beginning:?}"), &reason)
                 })
             }
+            #[cfg(feature = "sentencepiece")]
             Model::SentencePiece(inner) => Ok(inner.encode(text, with_added)),
         }
     }
@@ -132,6 +136,7 @@ impl Tokenizer {
     /// How many tokens at the end are a run of bytes that may go on. The crate `tokenizers` makes characters of a run as a
     /// whole, or of none of its bytes.
     fn open_bytes(&self, tokens: &[Token]) -> usize {
+        #[cfg_attr(not(feature = "sentencepiece"), allow(irrefutable_let_patterns))]
         let Model::Json(inner) = &self.inner.model else { return 0 };
         let is_byte = |piece: &str| piece.len() == 6 && piece.starts_with("<0x") && piece.ends_with('>');
         let is_special = |piece: &str| inner.get_added_vocabulary().is_special_token(piece);
@@ -146,6 +151,7 @@ impl Tokenizer {
                 let beginning = &tokens[..tokens.len().min(SHOWN)];
                 self.failed(&format!("tokens that begin with {beginning:?}"), &reason)
             }),
+            #[cfg(feature = "sentencepiece")]
             Model::SentencePiece(inner) => Ok(inner.decode(tokens)),
         }
     }
@@ -158,6 +164,7 @@ impl Tokenizer {
     pub fn piece(&self, token: Token) -> Option<String> {
         match &self.inner.model {
             Model::Json(inner) => inner.id_to_token(token),
+            #[cfg(feature = "sentencepiece")]
             Model::SentencePiece(inner) => inner.piece(token).map(str::to_owned),
         }
     }
@@ -166,6 +173,7 @@ impl Tokenizer {
     pub fn token(&self, piece: &str) -> Option<Token> {
         match &self.inner.model {
             Model::Json(inner) => inner.token_to_id(piece),
+            #[cfg(feature = "sentencepiece")]
             Model::SentencePiece(inner) => inner.token(piece),
         }
     }
@@ -181,6 +189,7 @@ impl Model {
     fn fingerprint(&self) -> u64 {
         let mut pieces: Vec<(Token, String)> = match self {
             Self::Json(inner) => inner.get_vocab(true).into_iter().map(|(piece, token)| (token, piece)).collect(),
+            #[cfg(feature = "sentencepiece")]
             Self::SentencePiece(inner) => inner.vocabulary().map(|(piece, token)| (token, piece.to_owned())).collect(),
         };
         pieces.sort_unstable();
@@ -192,6 +201,16 @@ impl Model {
 
 /// How many characters or tokens of an input that fails are shown.
 const SHOWN: usize = 40;
+
+#[cfg(feature = "sentencepiece")]
+fn sentencepiece(bytes: &[u8], config: &TokenizerConfig) -> Result<Model, String> {
+    Ok(Model::SentencePiece(Box::new(SentencePiece::new(bytes, config)?)))
+}
+
+#[cfg(not(feature = "sentencepiece"))]
+fn sentencepiece(_bytes: &[u8], _config: &TokenizerConfig) -> Result<Model, String> {
+    Err("this program was built without the feature `sentencepiece`, which reads it".into())
+}
 
 /// A `tokenizer.json`, with the tokens that the files beside it add or make special.
 fn json(bytes: &[u8], config: &TokenizerConfig) -> tokenizers::Result<tokenizers::Tokenizer> {

@@ -23,6 +23,7 @@ const SENTINELS: usize = 100;
 const MOST_SENTINELS: u64 = 10_000;
 
 #[derive(Debug)]
+#[cfg_attr(not(feature = "sentencepiece"), allow(dead_code))] // some of it is for a spiece.model alone
 pub(crate) struct TokenizerConfig {
     /// Whether the tokenizer is T5's, which has sentinels and takes for granted how its special tokens are called.
     pub(crate) is_t5: bool,
@@ -110,6 +111,7 @@ impl TokenizerConfig {
     }
 
     /// The text of the token that is named for a role.
+    #[cfg(feature = "sentencepiece")]
     pub(crate) fn role(&self, name: &str) -> Option<&str> {
         self.roles.iter().find(|(role, _)| role == name).map(|(_, token)| &*token.content)
     }
