@@ -56,7 +56,7 @@ pub(crate) fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
     let policy = args.policy.policy()?;
     // The big model is always there, to be compared with.
     let needs = if needs(&policy) == Needs::Big { Needs::Big } else { Needs::Both };
-    options::warn(args.policy.warnings().into_iter().chain(args.pair.warnings(needs)));
+    args.pair.warn(&args.policy, needs);
     options::warn(args.texts.warning(&policy));
     if needs == Needs::Big {
         options::warn(["the big model is compared with itself".into()]);

@@ -1,6 +1,6 @@
 //! Summarizes a text of any length.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use bild::{
     decode::{BoxedPair, Generator, Source, Statistics},
@@ -67,8 +67,7 @@ enum Parts {
 }
 
 pub(crate) fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
-    let stdin = Path::new("-");
-    let file = args.file.as_deref().or((args.text.as_deref().unwrap_or("-") == "-").then_some(stdin));
+    let file = options::file(args.file.as_deref(), args.text.as_deref());
     let mut files = Files::default();
     files.reads("the text", file).reads("--policy-file", args.policy.file());
     files.reads_folders(args.pair.options().folders()?).check()?;
@@ -82,7 +81,7 @@ pub(crate) fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
         return Err("the text is empty".into());
     }
     let loaded = pair.load(needs(&policy))?;
-    let policy = if args.policy.is_given() { policy } else { loaded.policy(policy)? };
+    let policy = args.policy.of(&loaded, policy)?;
     options::warn(args.texts.warning(&policy));
     options::warn(warnings::unknown(loaded.tokenizer()?, &text)?);
     let limits = args.texts.limits(args.window, false); // every window fits

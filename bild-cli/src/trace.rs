@@ -44,14 +44,14 @@ pub(crate) fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
     files.check()?;
     let html = OutputFile::tried(&args.html)?;
     let policy = args.policy.policy()?;
-    options::warn(args.policy.warnings().into_iter().chain(args.pair.warnings(needs(&policy))));
+    args.pair.warn(&args.policy, needs(&policy));
     let text = if args.text == "-" { text::read(Path::new("-"))? } else { text::without_marks(args.text.clone()) };
     let text = text.trim_end_matches(['\n', '\r']);
     if text.trim().is_empty() {
         return Err(bild::Error::EmptySource.into());
     }
     let loaded = pair.load(needs(&policy))?;
-    let policy = if args.policy.is_given() { policy } else { loaded.policy(policy)? };
+    let policy = args.policy.of(&loaded, policy)?;
     options::warn(args.texts.warning(&policy));
     let limits = args.texts.limits(args.source.max_source_tokens, args.source.truncate);
     let settings = loaded.settings(&limits)?.with_trace(true);

@@ -4,51 +4,16 @@ use crate::{Pair, PairSession, Result, SessionLimit, Source, Vocabulary};
 
 /// A pair of whatever type, so that a program has one type for all that it may be given; made by [`Pair::boxed`]. Cheap to
 /// clone.
-#[derive(Clone)]
-pub struct BoxedPair(Arc<dyn Erased>);
+pub type BoxedPair = Arc<dyn Pair<Session = Box<dyn PairSession>>>;
 
-/// [`Pair`] with sessions of any type.
-trait Erased: Send + Sync {
-    fn vocabulary(&self) -> &Vocabulary;
-    fn check(&self) -> Result<()>;
-    fn begin(&self, source: &Source, limit: &SessionLimit) -> Result<Box<dyn PairSession>>;
-    fn most_drafts(&self) -> usize;
-    fn bytes_for(&self, source: usize, tokens: usize) -> u64;
-}
+/// A pair whose sessions have no type of their own.
+pub(crate) struct Boxed<P>(pub(crate) P);
 
-impl<P: Pair<Session: 'static>> Erased for P {
-    fn vocabulary(&self) -> &Vocabulary {
-        Pair::vocabulary(self)
-    }
-
-    fn check(&self) -> Result<()> {
-        Pair::check(self)
-    }
-
-    fn begin(&self, source: &Source, limit: &SessionLimit) -> Result<Box<dyn PairSession>> {
-        Ok(Box::new(Pair::begin(self, source, limit)?))
-    }
-
-    fn most_drafts(&self) -> usize {
-        Pair::most_drafts(self)
-    }
-
-    fn bytes_for(&self, source: usize, tokens: usize) -> u64 {
-        Pair::bytes_for(self, source, tokens)
-    }
-}
-
-impl BoxedPair {
-    pub(crate) fn new(pair: impl Pair<Session: 'static> + 'static) -> Self {
-        Self(Arc::new(pair))
-    }
-}
-
-impl Pair for BoxedPair {
+impl<P: Pair<Session: 'static>> Pair for Boxed<P> {
     type Session = Box<dyn PairSession>;
 
     fn vocabulary(&self) -> &Vocabulary {
-        Erased::vocabulary(&*self.0)
+        self.0.vocabulary()
     }
 
     fn check(&self) -> Result<()> {
@@ -56,7 +21,7 @@ impl Pair for BoxedPair {
     }
 
     fn begin(&self, source: &Source, limit: &SessionLimit) -> Result<Self::Session> {
-        self.0.begin(source, limit)
+        Ok(Box::new(self.0.begin(source, limit)?))
     }
 
     fn most_drafts(&self) -> usize {
@@ -68,8 +33,8 @@ impl Pair for BoxedPair {
     }
 }
 
-impl fmt::Debug for BoxedPair {
+impl fmt::Debug for dyn Pair<Session = Box<dyn PairSession>> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BoxedPair").field("vocabulary", Pair::vocabulary(self)).finish_non_exhaustive()
+        f.debug_struct("BoxedPair").field("vocabulary", self.vocabulary()).finish_non_exhaustive()
     }
 }

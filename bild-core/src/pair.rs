@@ -1,6 +1,8 @@
+use std::sync::Arc;
+
 use crate::{
     BoxedPair, DraftModel, DraftSession, Error, Pass, Result, Role, Row, SessionLimit, Source, Token, VerifierModel,
-    VerifierSession, Vocabulary,
+    VerifierSession, Vocabulary, boxed::Boxed,
 };
 
 /// Two models that decode together, seen as one.
@@ -41,7 +43,7 @@ pub trait Pair: Send + Sync {
         Self: Sized + 'static,
         Self::Session: 'static,
     {
-        BoxedPair::new(self)
+        Arc::new(Boxed(self))
     }
 
     /// As [`Model::bytes_for`](crate::Model::bytes_for), of both models.

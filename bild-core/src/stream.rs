@@ -48,15 +48,16 @@ impl<S: PairSession> EventStream<S> {
     ///
     /// # Errors
     ///
-    /// If a model or the policy fails; [`Error::AlreadyFailed`](crate::Error::AlreadyFailed) if the iterator has returned that error before.
+    /// If a model or the policy fails; [`Error::AlreadyFailed`](crate::Error::AlreadyFailed) if the iterator has returned that
+    /// error before.
     pub fn finish(mut self) -> Result<Output> {
         self.generation.without_events();
         while self.step()? {}
         self.generation.into_output()
     }
 
-    /// Ends the generation now and returns what is committed, with [`Finish::Stopped`](crate::Finish::Stopped); drafts that were not verified are left
-    /// out.
+    /// Ends the generation now and returns what is committed, with [`Finish::Stopped`](crate::Finish::Stopped); drafts that were
+    /// not verified are left out.
     ///
     /// # Errors
     ///
@@ -66,8 +67,8 @@ impl<S: PairSession> EventStream<S> {
     }
 
     /// Ends the generation after the first `tokens` committed tokens, for a reason of the caller's, and returns them as the
-    /// output with [`Finish::Stopped`](crate::Finish::Stopped). A verifier pass may have committed more than the caller has looked at; those are
-    /// left out.
+    /// output with [`Finish::Stopped`](crate::Finish::Stopped). A verifier pass may have committed more than the caller has
+    /// looked at; those are left out.
     ///
     /// # Errors
     ///

@@ -5,7 +5,7 @@ mod dataset;
 mod pair;
 mod policy;
 
-use std::ops::RangeInclusive;
+use std::{ops::RangeInclusive, path::Path};
 
 use bild::{decode::Overflow, policies::AnyPolicy};
 use clap::Args;
@@ -36,6 +36,11 @@ pub(crate) fn whole(
         };
         number.and_then(|number| usize::try_from(number).ok()).ok_or_else(expected)
     }
+}
+
+/// The file that a text is in, "-" for standard input: the one that is named, or where no text is given.
+pub(crate) fn file<'a>(file: Option<&'a Path>, text: Option<&str>) -> Option<&'a Path> {
+    file.or((text.unwrap_or("-") == "-").then_some(Path::new("-")))
 }
 
 /// A language that is told into sentences.

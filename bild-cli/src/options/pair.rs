@@ -96,12 +96,17 @@ impl PairArgs {
         let given = asked.policy()?;
         let is_alone = !self.drafts() && needs(&given) == Needs::Both;
         let policy = if is_alone { AnyPolicy::Big(BigAlone {}) } else { given };
-        warn(asked.warnings().into_iter().chain(self.warnings(needs(&policy))));
+        self.warn(asked, needs(&policy));
         if is_alone && asked.is_given() {
             warn(["the policy has no effect: without --little, --lookup or --early-exit the big model decodes alone"
                 .into()]);
         }
         Ok(policy)
+    }
+
+    /// Says which options of these and of the policy have no effect when only these models are needed.
+    pub(crate) fn warn(&self, asked: &PolicyArgs, needs: Needs) {
+        warn(asked.warnings().into_iter().chain(self.warnings(needs)));
     }
 
     /// Which options have no effect when only these models are needed.

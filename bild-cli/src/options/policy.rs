@@ -7,7 +7,7 @@ use bild::{
 use clap::{Args, ValueEnum};
 
 use super::number;
-use crate::{Error, policy};
+use crate::{Error, pair::Loaded, policy};
 
 /// What decodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -76,6 +76,11 @@ impl PolicyArgs {
     /// Whether anything about the policy was said.
     pub(crate) fn is_given(&self) -> bool {
         self.policy_file.is_some() || !self.given().is_empty()
+    }
+
+    /// The policy that was asked for or, where none was, the one that the checkpoint is to have in place of `default`.
+    pub(crate) fn of(&self, loaded: &Loaded, default: AnyPolicy) -> Result<AnyPolicy, Error> {
+        if self.is_given() { Ok(default) } else { loaded.policy(default) }
     }
 
     /// The options that were given, with whether the mode has a use for them.

@@ -7,7 +7,7 @@ mod timeline;
 
 use std::{
     io::{self, IsTerminal},
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
 use bild::{
@@ -75,8 +75,7 @@ pub(crate) struct Args {
 
 /// Whether every source was translated.
 pub(crate) fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
-    let stdin = Path::new("-");
-    let file = args.file.as_deref().or((args.text.as_deref().unwrap_or("-") == "-").then_some(stdin));
+    let file = options::file(args.file.as_deref(), args.text.as_deref());
     let mut files = Files::default();
     files.reads("the text", file).reads("--policy-file", args.policy.file());
     files.reads_folders(args.pair.options().folders()?).check()?;
@@ -93,7 +92,7 @@ pub(crate) fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
     if tokenizer.is_none() && !args.ids {
         return Err("the model has neither tokenizer.json nor spiece.model: give token ids with --ids".into());
     }
-    let policy = if args.policy.is_given() { policy } else { loaded.policy(policy)? };
+    let policy = args.policy.of(&loaded, policy)?;
     options::warn(args.texts.warning(&policy));
     let limits = args.texts.limits(args.source.max_source_tokens, args.source.truncate);
     let settings = loaded.settings(&limits)?;
@@ -126,7 +125,7 @@ fn warn(args: &Args, needs: Needs) {
         (args.time && needs != Needs::Both, "--time has no effect: one model decodes alone"),
     ];
     let ignored = ignored.into_iter().filter(|(is, _)| *is).map(|(_, sentence)| sentence.to_owned());
-    options::warn(args.policy.warnings().into_iter().chain(args.pair.warnings(needs)));
+    args.pair.warn(&args.policy, needs);
     options::warn(ignored);
 }
 

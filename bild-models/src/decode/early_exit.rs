@@ -1,9 +1,9 @@
-use std::{fmt, ops::Range, sync::Arc};
+use std::{fmt, ops::Range};
 
 use bild_core::{Error, Pair, PairSession, Pass, Result, Role, Row, SessionLimit, Source, Token, Vocabulary};
 use burn::tensor::Tensor;
 
-use super::{Decoder, DecoderModel, Part, check_memory, check_pass, embed, lost, run};
+use super::{Decoder, DecoderModel, Part, check_pass, embed, following, in_output, late::Late, run};
 use crate::{LoadError, nn::reduce};
 
 /// A model that drafts with its own first decoder layers, the final norm and the head, and verifies with all of them: a
@@ -59,11 +59,8 @@ impl<M: DecoderModel> Pair for EarlyExit<M> {
     }
 
     fn begin(&self, source: &Source, limit: &SessionLimit) -> Result<Self::Session> {
-        let decoder = self.model.decoder().clone();
-        decoder.check()?;
-        let (source, limit) = (source.clone(), limit.clone());
-        let (layers, hidden) = (self.layers, Vec::new());
-        Ok(EarlyExitSession { decoder, source, limit, state: None, is_read: false, layers, hidden })
+        let late = Late::begin(self.model.decoder(), source, limit)?;
+        Ok(EarlyExitSession { late, layers: self.layers, hidden: Vec::new() })
     }
 
     fn bytes_for(&self, source: usize, tokens: usize) -> u64 {
@@ -81,27 +78,13 @@ impl<M: DecoderModel> fmt::Debug for EarlyExit<M> {
 
 /// One generation's state of an [`EarlyExit`].
 pub struct EarlyExitSession<D: Decoder> {
-    decoder: Arc<D>,
-    source: Source,
-    limit: SessionLimit,
-    /// Nothing before the source is read, while a pass has it, and after one has panicked with it.
-    state: Option<D::State>,
-    is_read: bool,
+    late: Late<D>,
     layers: usize,
     /// Each token that went through the first layers, and what they made of it, `[1, width]`: where the others go on.
     hidden: Vec<(Token, Tensor<D::Backend, 2>)>,
 }
 
 impl<D: Decoder> EarlyExitSession<D> {
-    fn read_source(&mut self) -> Result<()> {
-        if !self.is_read {
-            check_memory(&*self.decoder, self.source.tokens().len(), self.limit.tokens)?;
-            self.state = Some(self.limit.reading(|| self.decoder.begin(&self.source, &self.limit))?);
-            self.is_read = true;
-        }
-        Ok(())
-    }
-
     /// Takes `new`, of which the first stands at position `at`, through the first layers, as far as the same tokens have not been
     /// there, and forgets what followed others. Returns what `then` makes of the rows, if there were any.
     fn take_in<R: Send + 'static>(
@@ -110,7 +93,7 @@ impl<D: Decoder> EarlyExitSession<D> {
         at: usize,
         then: impl FnOnce(&D, &Tensor<D::Backend, 2>) -> R + Send + 'static,
     ) -> Result<Option<R>> {
-        check_pass("a pass of an early-exit session", at, new.len(), self.limit.tokens)?;
+        check_pass("a pass of an early-exit session", at, new.len(), self.late.limit.tokens)?;
         let Some(known) = self.hidden.get(at..) else {
             let problem = format!("{at} tokens are to be kept of the {} of an early-exit session", self.hidden.len());
             return Err(Error::model(problem));
@@ -121,7 +104,7 @@ impl<D: Decoder> EarlyExitSession<D> {
         if new.is_empty() {
             return Ok(None);
         }
-        let embedded = embed(&*self.decoder, new, at)?;
+        let embedded = embed(&*self.late.decoder, new, in_output(at))?;
         let (hidden, result) = self.through(embedded, at, 0..self.layers, |decoder, hidden| {
             let result = then(decoder, &hidden);
             (hidden, result)
@@ -138,22 +121,22 @@ impl<D: Decoder> EarlyExitSession<D> {
         layers: Range<usize>,
         then: impl FnOnce(&D, Tensor<D::Backend, 2>) -> R + Send + 'static,
     ) -> Result<R> {
-        let mut state = self.state.take().ok_or_else(lost)?;
+        let mut state = self.late.take()?;
         let count = rows.dims()[0];
-        let (state, result) = run(&self.decoder, count, move |decoder| {
+        let (state, result) = run(&self.late.decoder, count, move |decoder| {
             let part = Part { state: &mut state, at, rows: count };
             let rows = decoder.forward(rows, &mut [part], layers);
             let result = then(decoder, rows);
             (state, result)
         });
-        self.state = Some(state);
+        self.late.put_back(state);
         Ok(result)
     }
 }
 
 impl<D: Decoder> PairSession for EarlyExitSession<D> {
     fn pass(&mut self, pass: &Pass<'_>) -> Result<Vec<Row>> {
-        self.read_source()?;
+        self.late.read_source()?;
         let Pass { keep, new, want, .. } = *pass;
         let end = keep + new.len();
         if pass.role == Role::Draft {
@@ -165,12 +148,12 @@ impl<D: Decoder> PairSession for EarlyExitSession<D> {
                 return rows;
             }
             let last = self.hidden[end - 1].1.clone();
-            return run(&self.decoder, 1, move |decoder| of_last(decoder, &last));
+            return run(&self.late.decoder, 1, move |decoder| of_last(decoder, &last));
         }
         self.take_in(new, keep, |_, _| ())?;
         let rows = self.hidden[keep..end].iter().map(|(_, row)| row.clone()).collect();
-        let next: Vec<_> = new[1..].iter().copied().map(Some).chain([None]).collect();
-        let rest = self.layers..self.decoder.layers();
+        let next: Vec<_> = following(new).collect();
+        let rest = self.layers..self.late.decoder.layers();
         let reduced = move |decoder: &D, rows| reduce::rows(decoder.logits(rows), want, &next);
         self.through(Tensor::cat(rows, 0), keep, rest, reduced)?
     }

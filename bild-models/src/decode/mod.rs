@@ -1,6 +1,7 @@
 //! What any decoder with a cache needs to draft and to verify: sessions, early exit, look-up. A family brings a [`Decoder`].
 
 mod early_exit;
+mod late;
 mod lookup;
 mod self_test;
 mod session;
@@ -155,12 +156,26 @@ pub(crate) fn run<D: Decoder, R: Send + 'static>(
     backend::run::<D::Backend, _>(decoder.threads(), work, move || pass(&weights))
 }
 
-/// What the first layer takes of tokens, of which the first stands at position `at` of the output.
-fn embed<D: Decoder>(decoder: &D, tokens: &[Token], at: usize) -> Result<Tensor<D::Backend, 2>> {
-    for (i, &token) in tokens.iter().enumerate() {
-        decoder.vocabulary().check(token, || format!("at position {} of the output", at + i))?;
+/// What the first layer takes of tokens; `place` says where the token at an index stood.
+pub(crate) fn embed<D: Decoder>(
+    decoder: &D,
+    tokens: &[Token],
+    place: impl Fn(usize) -> String,
+) -> Result<Tensor<D::Backend, 2>> {
+    for (at, &token) in tokens.iter().enumerate() {
+        decoder.vocabulary().check(token, || place(at))?;
     }
     Ok(decoder.embed(tokens))
+}
+
+/// Where the tokens of a pass stand, of which the first is at position `first`.
+fn in_output(first: usize) -> impl Fn(usize) -> String {
+    move |at| format!("at position {} of the output", first + at)
+}
+
+/// For each row of a pass over `new` the token that follows it, where there is one.
+fn following(new: &[Token]) -> impl Iterator<Item = Option<Token>> {
+    new[1..].iter().copied().map(Some).chain([None])
 }
 
 /// Refuses a pass of no tokens, and one beyond the limit of a session.
@@ -170,11 +185,6 @@ fn check_pass(name: &'static str, before: usize, new: usize, limit: usize) -> Re
     }
     let found = format!("{new} new tokens after {before}");
     Err(Error::Setting { name, found, expected: "at least one, and no more in all than the session was begun for" })
-}
-
-/// What a session says after a pass of it has panicked.
-fn lost() -> Error {
-    Error::model("a pass of this session panicked before: it cannot go on")
 }
 
 /// Refuses a session that takes more memory than is free, where that is the memory of this process.

@@ -109,7 +109,7 @@ impl<B: Backend> Decoder for ToyWeights<B> {
 
     fn begin(self: &Arc<Self>, source: &Source, limit: &SessionLimit) -> Result<ToyState<B>> {
         let (prompt, room) = (source.tokens().len(), source.tokens().len() + limit.tokens);
-        let embedded = super::embed(&**self, source.tokens(), 0)?;
+        let embedded = super::embed(&**self, source.tokens(), super::in_output(0))?;
         Ok(run(self, prompt, move |weights| {
             let cache = |_| Cache::new(room, HEADS, &weights.threads, &weights.device);
             let caches = (0..LAYERS).map(cache).collect();

@@ -151,10 +151,8 @@ impl<B: Backend> T5Weights<B> {
         if tokens.is_empty() {
             return Err(Error::EmptySource);
         }
-        for (at, &token) in tokens.iter().enumerate() {
-            self.vocabulary.check(token, || format!("at position {at} of the source"))?;
-        }
-        let (embedded, limit) = (self.embed(tokens), limit.clone());
+        let embedded = decode::embed(&**self, tokens, |at| format!("at position {at} of the source"))?;
+        let limit = limit.clone();
         self.run(tokens.len(), move |weights| {
             weights.encoder.forward(embedded, &weights.config, &weights.threads, &limit)
         })
