@@ -41,7 +41,7 @@ fn decoding(criterion: &mut Criterion) {
             session.score(&Pass::verify(0, &tokens[..16], Want::default())).unwrap();
             for rows in [1, 4, 8, 11] {
                 group.bench_function(BenchmarkId::new(format!("{name}, rows"), rows), |bencher| {
-                    let want = Want::default().cross_entropy();
+                    let want = Want::default().with_cross_entropy();
                     bencher.iter(|| session.score(&Pass::verify(16, &tokens[16..16 + rows], want)).unwrap());
                 });
             }

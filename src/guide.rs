@@ -10,6 +10,7 @@ macro_rules! pages {
         #[doc = "[generation settings]: crate::guide::checkpoints#generation-settings"]
         #[doc = "[int8]: crate::guide::backends#int8\n[`Threads`]: crate::Threads\n[loop]: crate::decode::Generation"]
         #[doc = "[int8 text]: crate::guide::performance#what-int8-does-to-the-text\n"]
+        #[doc = include_str!("../docs/pictures.txt")]
         #[doc = $page]
         $(#[$attribute])*
         pub mod $name {}

@@ -1,6 +1,6 @@
 #![doc = include_str!("../docs/overview.md")]
 #![forbid(unsafe_code)]
-#![warn(missing_docs, unreachable_pub)]
+#![warn(missing_debug_implementations, missing_docs, unreachable_pub)]
 
 pub use bild_core::{CancelToken, Error, Output, Settings};
 pub use bild_models::{Checkpoint, LoadError, LoadOptions, Precision, T5, Threads};

@@ -62,7 +62,7 @@ fn lossless_equals_greedy_for_a_thousand_sources() {
         let greedy = alone.generate(&source).unwrap().tokens;
         // Draft lengths 1 to 16 in turn; a fallback in every other round.
         let policy = Lossless { fallback: None, max_draft: std::num::NonZeroUsize::new(1 + i % 16) };
-        let policy = if i / 16 % 2 == 0 { policy } else { policy.fallback(0.4).unwrap() };
+        let policy = if i / 16 % 2 == 0 { policy } else { policy.with_fallback(0.4).unwrap() };
         let generator = Generator::new((little.clone(), big.clone()), policy).unwrap().with_settings(settings.clone());
         let policy = if i / 16 % 2 == 0 { "without fallback" } else { "with fallback" };
         assert_eq!(generator.generate(&source).unwrap().tokens, greedy, "source {i}, {policy}");

@@ -36,8 +36,10 @@ fn every_trace_gives_the_same_tokens_and_events() {
     assert_eq!(traces.len(), 200);
     let (little, big) = (model("little"), model("big"));
     for (i, trace) in traces.iter().enumerate() {
-        let policy =
-            Bild::new(trace.fallback, trace.rollback).unwrap().variant(trace.variant).max_draft(trace.max_draft);
+        let policy = Bild::new(trace.fallback, trace.rollback)
+            .unwrap()
+            .with_variant(trace.variant)
+            .with_max_draft(trace.max_draft);
         let settings = Settings::default().with_max_new_tokens(trace.max_new_tokens).with_trace(true);
         let generator = Generator::new((little.clone(), big.clone()), policy).unwrap().with_settings(settings);
         let output = generator.generate(Source::new(trace.source_ids.clone())).unwrap();

@@ -109,7 +109,7 @@ impl PairOptions {
                 let (big, model) = load_big()?;
                 let pair = match drafting {
                     Drafting::Lookup(place) if needs == Needs::Both => {
-                        (NgramLookup::default().look_in(place), model).boxed()
+                        (NgramLookup::default().with_look_in(place), model).boxed()
                     }
                     Drafting::EarlyExit(layers) if needs == Needs::Both => EarlyExit::new(model, layers)?.boxed(),
                     _ => (NoDraft, model).boxed(),

@@ -49,5 +49,5 @@ pub(crate) fn bild(
 ) -> bild::decode::Result<AnyPolicy> {
     let fallback = AnyFallback::Probability(LowProbability::new(fallback)?);
     let rollback = AnyRollback::CrossEntropy(HighCrossEntropy::new(rollback)?);
-    Ok(AnyPolicy::Bild(Bild::with_rules(fallback, rollback).variant(variant).max_draft(max_draft)))
+    Ok(AnyPolicy::Bild(Bild::with_rules(fallback, rollback).with_variant(variant).with_max_draft(max_draft)))
 }

@@ -9,7 +9,7 @@ use std::sync::{
 /// given a child:
 ///
 /// ```
-/// use bild_core::CancelToken;
+/// use bild::CancelToken;
 ///
 /// let server = CancelToken::default();
 /// let client = server.child();

@@ -16,8 +16,8 @@ use crate::{
 /// [`Generator`](crate::Generator) returns), those of many generations together, or elsewhere.
 ///
 /// ```
-/// use bild_core::{Generation, Result, Row, Settings, Source, Start, Vocabulary};
-/// # use bild_core::{Policy, PolicyState};
+/// use bild::{Settings, decode::{Generation, Result, Row, Source, Start, Vocabulary}};
+/// # use bild::decode::{Policy, PolicyState};
 /// # struct Lossless;
 /// # struct State;
 /// # impl PolicyState for State {}
@@ -30,11 +30,11 @@ use crate::{
 /// while let Some(pass) = generation.pass() {
 ///     // Both models count upwards, to the 9 that ends.
 ///     let rows = pass.new.iter().map(|&token| Row::new((token + 1).min(9), 1.0)).collect::<Vec<_>>();
-///     let rows = if pass.role == bild_core::Role::Draft { rows[rows.len() - 1..].to_vec() } else { rows };
+///     let rows = if pass.role == bild::decode::Role::Draft { rows[rows.len() - 1..].to_vec() } else { rows };
 ///     generation.take(Ok(rows))?;
 /// }
 /// assert_eq!(generation.into_output()?.tokens, [1, 2, 3, 4, 5, 6, 7, 8, 9]);
-/// # Ok::<(), bild_core::Error>(())
+/// # Ok::<(), bild::Error>(())
 /// ```
 pub struct Generation {
     policy: Box<dyn PolicyState>,

@@ -18,7 +18,7 @@
 //! To translate with a pair of T5 checkpoints, use the `bild` crate. Depend on this one to write a model or a policy of
 //! your own.
 #![forbid(unsafe_code)]
-#![warn(missing_docs, unreachable_pub)]
+#![warn(missing_debug_implementations, missing_docs, unreachable_pub)]
 
 mod boxed;
 mod cancel;

@@ -14,7 +14,7 @@ use crate::{CancelToken, Error, Finish, Result};
 /// something long, as between the layers of an encoder, so that a generation that nobody waits for any more ends.
 ///
 /// ```
-/// use bild_core::SessionLimit;
+/// use bild::decode::SessionLimit;
 ///
 /// let limit = SessionLimit::new(65);
 /// assert_eq!(limit.tokens, 65);

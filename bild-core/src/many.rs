@@ -12,7 +12,7 @@ use std::{
 ///
 /// ```
 /// let mut found = Vec::new();
-/// bild_core::in_order(1..=4, 2, |x| x * x, |i, square| found.push((i, square)));
+/// bild::decode::in_order(1..=4, 2, |x| x * x, |i, square| found.push((i, square)));
 /// assert_eq!(found, [(0, 1), (1, 4), (2, 9), (3, 16)]);
 /// ```
 pub fn in_order<T: Send, R: Send>(

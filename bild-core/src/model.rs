@@ -29,7 +29,7 @@ pub trait Model: Send + Sync {
 /// A draft model need not be a neural network. This one proposes what followed the same token in the source:
 ///
 /// ```
-/// use bild_core::{DraftModel, DraftSession, Model, Pass, Result, Row, SessionLimit, Source, Token, Want};
+/// use bild::decode::{DraftModel, DraftSession, Model, Pass, Result, Row, SessionLimit, Source, Token, Want};
 ///
 /// struct Lookup;
 ///
@@ -62,7 +62,7 @@ pub trait Model: Send + Sync {
 /// assert_eq!(session.propose(&Pass::draft(0, &[0, 6], Want::default()))?[0].argmax, 7);
 /// assert!(session.propose(&Pass::draft(2, &[9], Want::default()))?.is_empty());
 /// assert_eq!(session.propose(&Pass::draft(2, &[5], Want::default()))?[0].argmax, 6, "the 9 is forgotten");
-/// # Ok::<(), bild_core::Error>(())
+/// # Ok::<(), bild::Error>(())
 /// ```
 pub trait DraftModel: Model<Session: DraftSession> {
     /// The tokens it speaks, for the pair to be checked; `None` if it copies tokens without knowing them.
@@ -92,7 +92,7 @@ pub trait DraftSession: Send {
 /// This one always counts upwards:
 ///
 /// ```
-/// use bild_core::{Model, Pass, Result, Row, SessionLimit, Source, Token, VerifierModel, VerifierSession, Vocabulary, Want};
+/// use bild::decode::{Model, Pass, Result, Row, SessionLimit, Source, Token, VerifierModel, VerifierSession, Vocabulary, Want};
 ///
 /// struct Counter(Vocabulary);
 ///
@@ -124,7 +124,7 @@ pub trait DraftSession: Send {
 /// let counter = Counter(Vocabulary::new(10, 0, [9]));
 /// let rows = counter.begin(&Source::new([1]), &SessionLimit::new(10))?.score(&Pass::verify(0, &[0, 1, 2], Want::default()))?;
 /// assert_eq!(rows.iter().map(|row| row.argmax).collect::<Vec<_>>(), [1, 2, 3]);
-/// # Ok::<(), bild_core::Error>(())
+/// # Ok::<(), bild::Error>(())
 /// ```
 pub trait VerifierModel: Model<Session: VerifierSession> {
     /// The tokens it speaks, with the one that a decoder starts from and those that end a sequence.

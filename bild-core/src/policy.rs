@@ -9,7 +9,7 @@ use crate::{Role, Row, Source, Statistics, Token, Want};
 /// This policy hands over after every third draft, and stays lossless:
 ///
 /// ```
-/// use bild_core::{Context, Draft, Policy, PolicyState, Row, Start};
+/// use bild::decode::{Context, Draft, Policy, PolicyState, Row, Start};
 ///
 /// #[derive(Clone)]
 /// struct Threes;

@@ -12,7 +12,7 @@ use crate::{Result, Source, Token, Vocabulary};
 /// This one never writes the same token twice in a row:
 ///
 /// ```
-/// use bild_core::{LogitsProcessor, Prefix};
+/// use bild::decode::{LogitsProcessor, Prefix};
 ///
 /// #[derive(Debug)]
 /// struct NoStutter;
@@ -25,7 +25,7 @@ use crate::{Result, Source, Token, Vocabulary};
 ///     }
 /// }
 ///
-/// let settings = bild_core::Settings::default().with_processor(NoStutter);
+/// let settings = bild::Settings::default().with_processor(NoStutter);
 /// assert_eq!(settings.processors.len(), 1);
 /// ```
 pub trait LogitsProcessor: fmt::Debug + Send + Sync {

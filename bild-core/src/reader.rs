@@ -15,7 +15,7 @@ pub(crate) struct RowReader {
 impl RowReader {
     /// What a model is asked for, so that a policy gets what it wants.
     pub(crate) fn asked(&self, want: Want) -> Want {
-        if self.processors.is_empty() { want } else { want.logits() }
+        if self.processors.is_empty() { want } else { want.with_logits() }
     }
 
     /// The row as a policy may see it. It predicts what comes after the first `before` of `tokens`, the start token included.

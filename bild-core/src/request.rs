@@ -6,7 +6,7 @@ use crate::{CancelToken, Policy, Settings, Source};
 /// one too.
 ///
 /// ```
-/// use bild_core::{CancelToken, Request, Settings, Source};
+/// use bild::{CancelToken, Settings, decode::{Request, Source}};
 ///
 /// let client = CancelToken::default();
 /// let request = Request::new(Source::new([7, 8, 1])).with_seed(3).with_cancel(client.child());

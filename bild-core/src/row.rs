@@ -17,19 +17,19 @@ pub struct Want {
 
 impl Want {
     /// Asks for the entropy too.
-    pub fn entropy(mut self) -> Self {
+    pub fn with_entropy(mut self) -> Self {
         self.entropy = true;
         self
     }
 
     /// Asks for the cross-entropy of the following draft too.
-    pub fn cross_entropy(mut self) -> Self {
+    pub fn with_cross_entropy(mut self) -> Self {
         self.cross_entropy = true;
         self
     }
 
     /// Asks for the whole row of logits too.
-    pub fn logits(mut self) -> Self {
+    pub fn with_logits(mut self) -> Self {
         self.logits = true;
         self
     }
@@ -112,13 +112,13 @@ impl Row {
     /// [`Error::NotFinite`] if the logits hold NaN or +∞, or nothing but −∞; [`Error::TokenOutOfRange`] for `next`.
     ///
     /// ```
-    /// use bild_core::{Row, Want};
+    /// use bild::decode::{Row, Want};
     ///
-    /// let row = Row::from_logits(&[0.0, 2.0, 2.0], Want::default().cross_entropy(), Some(0))?;
+    /// let row = Row::from_logits(&[0.0, 2.0, 2.0], Want::default().with_cross_entropy(), Some(0))?;
     /// assert_eq!(row.argmax, 1);
     /// assert!((row.probability - 0.468).abs() < 1e-3);
     /// assert!((row.cross_entropy.unwrap() - 2.758).abs() < 1e-3);
-    /// # Ok::<(), bild_core::Error>(())
+    /// # Ok::<(), bild::Error>(())
     /// ```
     pub fn from_logits(logits: &[f32], want: Want, next: Option<Token>) -> Result<Self> {
         let max = softmax::max(logits);
@@ -165,7 +165,11 @@ mod tests {
             let (best, top) = p.iter().enumerate().fold((0, 0.0), |b, (i, &p)| if p > b.1 { (i, p) } else { b });
             let entropy: f64 = -p.iter().map(|p| p * p.ln()).sum::<f64>();
             let next = n / 2;
-            let row = Row::from_logits(&x, Want::default().entropy().cross_entropy().logits(), Some(next as Token));
+            let row = Row::from_logits(
+                &x,
+                Want::default().with_entropy().with_cross_entropy().with_logits(),
+                Some(next as Token),
+            );
             let row = row.unwrap();
             assert_eq!(row.argmax as usize, best);
             assert!((f64::from(row.probability) - top).abs() < 1e-6);
@@ -188,7 +192,8 @@ mod tests {
 
     #[test]
     fn masked_tokens_have_no_probability() {
-        let row = Row::from_logits(&[f32::NEG_INFINITY, 0.0], Want::default().entropy().cross_entropy(), Some(0));
+        let row =
+            Row::from_logits(&[f32::NEG_INFINITY, 0.0], Want::default().with_entropy().with_cross_entropy(), Some(0));
         let row = row.unwrap();
         assert_eq!((row.probability, row.entropy, row.cross_entropy), (1.0, Some(0.0), Some(f32::INFINITY)));
     }
@@ -210,7 +215,7 @@ mod tests {
             assert!(matches!(Row::from_logits(&x, Want::default(), None), Err(Error::NotFinite)));
         }
         assert!(matches!(Row::from_logits(&[], Want::default(), None), Err(Error::NotFinite)));
-        let outside = Row::from_logits(&[0.0], Want::default().cross_entropy(), Some(1));
+        let outside = Row::from_logits(&[0.0], Want::default().with_cross_entropy(), Some(1));
         assert!(matches!(outside, Err(Error::TokenOutOfRange { token: 1, size: 1, .. })));
     }
 }

@@ -18,7 +18,7 @@ pub enum Overflow {
 /// The limits of a generation. Start from [`Settings::default`] and change what you need:
 ///
 /// ```
-/// use bild_core::Settings;
+/// use bild::Settings;
 ///
 /// let settings = Settings::default().with_max_new_tokens(64).with_trace(true);
 /// assert_eq!(settings.max_source_tokens, 2048);

@@ -76,14 +76,14 @@ pub fn for_tuning(costs: &Costs) -> Result<Vec<Candidate>> {
     let mut some = grid()?;
     let mut add = |curve, label: String, policy| some.push(Candidate { curve, label, policy });
     for alpha in FALLBACKS {
-        add("lossless", format!("fallback {alpha}"), AnyPolicy::Lossless(Lossless::default().fallback(alpha)?));
+        add("lossless", format!("fallback {alpha}"), AnyPolicy::Lossless(Lossless::default().with_fallback(alpha)?));
     }
     let prices = prices(costs)?;
-    let aware = |policy| AnyPolicy::CostAware(CostAware::new(Box::new(policy)).prices(prices));
+    let aware = |policy| AnyPolicy::CostAware(CostAware::new(Box::new(policy)).with_prices(prices));
     let lossless = AnyPolicy::Lossless(Lossless { fallback: None, max_draft: NonZeroUsize::new(20) });
     add("cost-aware", "lossless".into(), aware(lossless));
     for rollback in [1.0, 2.0, 5.0] {
-        let policy = bild(probability(0.0)?, cross_entropy(rollback)?).max_draft(NonZeroUsize::new(20));
+        let policy = bild(probability(0.0)?, cross_entropy(rollback)?).with_max_draft(NonZeroUsize::new(20));
         add("cost-aware", format!("rollback {rollback}"), aware(AnyPolicy::Bild(policy)));
         for margin in [0.1, 0.2, 0.3, 0.4, 0.6] {
             let rule = AnyFallback::Margin(SmallMargin::new(margin)?);
@@ -116,16 +116,16 @@ pub fn all(costs: &Costs, has_little: bool) -> Result<Vec<Candidate>> {
         add("without rollback", format!("fallback {alpha}"), AnyPolicy::Bild(policy));
         let random = AnyFallback::Random(RandomFallback::new(alpha)?);
         add("random fallback", format!("probability {alpha}"), AnyPolicy::Bild(bild(random, cross_entropy(ROLLBACK)?)));
-        let released = bild(probability(alpha)?, cross_entropy(ROLLBACK)?).variant(Variant::Released);
+        let released = bild(probability(alpha)?, cross_entropy(ROLLBACK)?).with_variant(Variant::Released);
         add("authors' program", format!("fallback {alpha}, rollback {ROLLBACK}"), AnyPolicy::Bild(released));
-        add("lossless", format!("fallback {alpha}"), AnyPolicy::Lossless(Lossless::default().fallback(alpha)?));
-        let first = bild(probability(alpha)?, cross_entropy(ROLLBACK)?).first(Role::Verifier);
+        add("lossless", format!("fallback {alpha}"), AnyPolicy::Lossless(Lossless::default().with_fallback(alpha)?));
+        let first = bild(probability(alpha)?, cross_entropy(ROLLBACK)?).with_first(Role::Verifier);
         add("big first", format!("fallback {alpha}, rollback {ROLLBACK}"), AnyPolicy::Bild(first));
     }
     for length in [1, 2, 3, 4, 5, 6, 8, 10] {
         let length = NonZeroUsize::new(length);
         for beta in [1.0, 2.0, 5.0] {
-            let policy = bild(probability(0.0)?, cross_entropy(beta)?).max_draft(length);
+            let policy = bild(probability(0.0)?, cross_entropy(beta)?).with_max_draft(length);
             let label = format!("{} drafts, rollback {beta}", length.map_or(0, NonZeroUsize::get));
             add("fixed length", label, AnyPolicy::Bild(policy));
         }
@@ -160,7 +160,7 @@ pub fn all(costs: &Costs, has_little: bool) -> Result<Vec<Candidate>> {
     }
     let adaptive = AdaptiveLength::new(Box::new(lossless(0)));
     add("lossless, adaptive", "as acceptance".into(), AnyPolicy::AdaptiveLength(adaptive));
-    let aware = CostAware::new(Box::new(lossless(0))).prices(prices(costs)?);
+    let aware = CostAware::new(Box::new(lossless(0))).with_prices(prices(costs)?);
     add("lossless, adaptive", "as costs".into(), AnyPolicy::CostAware(aware));
     Ok(all)
 }

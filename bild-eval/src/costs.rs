@@ -59,7 +59,7 @@ impl Costs {
                     draft.push(milliseconds(begun));
                 }
                 let begun = Instant::now();
-                session.pass(&Pass::verify(generated, new, Want::default().cross_entropy()))?;
+                session.pass(&Pass::verify(generated, new, Want::default().with_cross_entropy()))?;
                 times.push(milliseconds(begun));
             }
             observer.advances();

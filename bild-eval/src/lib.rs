@@ -24,7 +24,7 @@
 //!
 //! To see numbers, run the program `bild` (`bild-cli`). Depend on this crate to compute them within a program of your own.
 #![forbid(unsafe_code)]
-#![warn(missing_docs, unreachable_pub)]
+#![warn(missing_debug_implementations, missing_docs, unreachable_pub)]
 
 mod bandwidth;
 mod bench;

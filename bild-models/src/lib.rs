@@ -14,7 +14,7 @@
 //! families are built of), that on `backend` (what a backend does its own way). Beside them stand `checkpoint` (where weights
 //! come from), `text` (tokenizers, text in and text out) and `files`.
 #![deny(unsafe_code)]
-#![warn(missing_docs, unreachable_pub)]
+#![warn(missing_debug_implementations, missing_docs, unreachable_pub)]
 
 mod backend;
 mod checkpoint;

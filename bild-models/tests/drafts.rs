@@ -32,7 +32,8 @@ fn early_exit_is_lossless_at_every_depth() {
         for layers in 1..5 {
             let pair = EarlyExit::new(model.clone(), layers).unwrap();
             for (fallback, drafts) in [(0.0, 1), (0.0, 4), (0.1, 10), (0.0, 30)] {
-                let policy = Lossless::default().fallback(fallback).unwrap().max_draft(NonZeroUsize::new(drafts));
+                let policy =
+                    Lossless::default().with_fallback(fallback).unwrap().with_max_draft(NonZeroUsize::new(drafts));
                 let generator = Generator::new(pair.clone(), policy).unwrap().with_settings(settings.clone());
                 let output = generator.generate(&source).unwrap();
                 assert_eq!(output.tokens, expected, "model {seed}, {layers} layers, drafts of {drafts}");
@@ -47,7 +48,7 @@ fn early_exit_scores_as_the_model_does() {
     let model = model(3);
     let source = Source::new([5, 9, 2, 1]);
     let pair = EarlyExit::new(model.clone(), 2).unwrap();
-    let want = Want::default().logits();
+    let want = Want::default().with_logits();
     let mut numbers = Numbers(8);
     for _ in 0..50 {
         let mut session = pair.begin(&source, &SessionLimit::new(40)).unwrap();
@@ -91,7 +92,7 @@ fn look_up_is_lossless_wherever_it_looks() {
         let settings = Settings::default().with_max_new_tokens(40);
         let expected = greedy(&model, &source, &settings);
         for place in [LookIn::Source, LookIn::Output, LookIn::Both] {
-            let pair = (NgramLookup::default().look_in(place), model.clone());
+            let pair = (NgramLookup::default().with_look_in(place), model.clone());
             let generator = Generator::new(pair, Lossless::default()).unwrap().with_settings(settings.clone());
             let output = generator.generate(&source).unwrap();
             assert_eq!(output.tokens, expected);
@@ -127,7 +128,7 @@ fn sampling_has_the_distribution_of_the_model() {
     // The k largest of a row, as (token, probability).
     let top = |prefix: &[Token]| -> Vec<(Token, f64)> {
         let mut session = big.begin(&source, &SessionLimit::new(8)).unwrap();
-        let row = session.score(&Pass::verify(0, prefix, Want::default().logits())).unwrap().pop().unwrap();
+        let row = session.score(&Pass::verify(0, prefix, Want::default().with_logits())).unwrap().pop().unwrap();
         let mut all: Vec<(Token, f64)> = (0..).zip(row.logits.unwrap().iter().map(|&x| f64::from(x).exp())).collect();
         all.sort_by(|a, b| b.1.total_cmp(&a.1));
         let sum: f64 = all[..k].iter().map(|(_, weight)| weight).sum();
@@ -137,7 +138,7 @@ fn sampling_has_the_distribution_of_the_model() {
         top(&[0, first]).into_iter().map(|(token, q)| ([first, token], p * q)).collect()
     };
     let exact: Vec<([Token; 2], f64)> = top(&[0]).iter().flat_map(second).collect();
-    let policy = Sampling::new(1.0).unwrap().top_k(k).unwrap().max_draft(NonZeroUsize::new(2));
+    let policy = Sampling::new(1.0).unwrap().with_top_k(k).unwrap().with_max_draft(NonZeroUsize::new(2));
     let generator = Generator::new((little, big.clone()), policy).unwrap();
     let mut counts = vec![0.0; exact.len()];
     for seed in 0..draws {

@@ -28,7 +28,7 @@ fn int8() -> LoadOptions {
 /// The logits after each of `tokens`.
 fn logits<B: Backend>(model: &T5<B>, source: &Source, tokens: &[Token]) -> Vec<Vec<f32>> {
     let mut session = model.begin(source, &SessionLimit::new(tokens.len())).unwrap();
-    let rows = session.score(&Pass::verify(0, tokens, Want::default().logits())).unwrap();
+    let rows = session.score(&Pass::verify(0, tokens, Want::default().with_logits())).unwrap();
     rows.into_iter().map(|row| row.logits.unwrap().to_vec()).collect()
 }
 
@@ -79,8 +79,11 @@ fn a_row_has_the_same_bits_alone_and_in_a_pass_that_threads_share() {
         for model in [model, serial] {
             let mut session = model.begin(&source, &SessionLimit::new(tokens.len())).unwrap();
             for (keep, (token, expected)) in tokens.iter().zip(&together).enumerate() {
-                let row =
-                    session.score(&Pass::verify(keep, &[*token], Want::default().logits())).unwrap().pop().unwrap();
+                let row = session
+                    .score(&Pass::verify(keep, &[*token], Want::default().with_logits()))
+                    .unwrap()
+                    .pop()
+                    .unwrap();
                 let same = row.logits.unwrap().iter().zip(expected).all(|(a, b)| a.to_bits() == b.to_bits());
                 assert!(same, "{precision:?}");
             }

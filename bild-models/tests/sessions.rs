@@ -26,7 +26,7 @@ fn a_draft_step_is_the_last_row_of_a_pass() {
     let source = Source::new([7, 8, 1]);
     let (mut a, mut b) = (begin(&model, &source, 9), begin(&model, &source, 9));
     for new in [&[0][..], &[5, 6], &[9]] {
-        let want = Want::default().entropy().logits();
+        let want = Want::default().with_entropy().with_logits();
         let proposed = a.propose(&Pass::draft(a.length(), new, want)).unwrap().pop().unwrap();
         let scored = b.score(&Pass::verify(b.length(), new, want)).unwrap().pop().unwrap();
         assert_eq!(proposed.argmax, scored.argmax);

@@ -12,9 +12,9 @@ use crate::Lossless;
 /// It only ends drafts earlier than the other policy would, so it is lossless if that is.
 ///
 /// ```
-/// use bild_policies::{AdaptiveLength, Lossless};
+/// use bild::{Lossless, policies::AdaptiveLength};
 ///
-/// let policy = AdaptiveLength::new(Lossless::default().max_draft(None));
+/// let policy = AdaptiveLength::new(Lossless::default().with_max_draft(None));
 /// assert_eq!(policy.start.get(), 5);
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -34,7 +34,7 @@ fn five() -> NonZeroUsize {
 /// Lossless, with no other limit on a draft.
 impl Default for AdaptiveLength {
     fn default() -> Self {
-        Self::new(Lossless::default().max_draft(None))
+        Self::new(Lossless::default().with_max_draft(None))
     }
 }
 
@@ -45,7 +45,7 @@ impl<P: Policy> AdaptiveLength<P> {
     }
 
     /// Sets the draft length that a generation begins with.
-    pub fn start(mut self, tokens: NonZeroUsize) -> Self {
+    pub fn with_start(mut self, tokens: NonZeroUsize) -> Self {
         self.start = tokens;
         self
     }

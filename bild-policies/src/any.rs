@@ -12,7 +12,7 @@ use crate::{
 /// policy uses that one's type.
 ///
 /// ```
-/// use bild_policies::AnyPolicy;
+/// use bild::policies::AnyPolicy;
 ///
 /// let json = r#"{"policy":"bild","fallback":{"entropy":1.5},"rollback":{"rank":3},"max_draft":8}"#;
 /// let policy: AnyPolicy = serde_json::from_str(json)?;
@@ -65,7 +65,7 @@ impl Serialize for AnyPolicy {
 
 /// What a policy that sets draft lengths is laid over where a file does not say.
 fn without_limit() -> Box<AnyPolicy> {
-    Box::new(AnyPolicy::Lossless(Lossless::default().max_draft(None)))
+    Box::new(AnyPolicy::Lossless(Lossless::default().with_max_draft(None)))
 }
 
 fn adaptive_length<'de, D: Deserializer<'de>>(deserializer: D) -> Result<AdaptiveLength<Box<AnyPolicy>>, D::Error> {
@@ -79,7 +79,7 @@ fn adaptive_length<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Adaptiv
 
     let Fields { of, start } = Fields::deserialize(deserializer)?;
     let policy = AdaptiveLength::new(of);
-    Ok(if let Some(start) = start { policy.start(start) } else { policy })
+    Ok(if let Some(start) = start { policy.with_start(start) } else { policy })
 }
 
 fn cost_aware<'de, D: Deserializer<'de>>(deserializer: D) -> Result<CostAware<Box<AnyPolicy>>, D::Error> {
@@ -93,7 +93,7 @@ fn cost_aware<'de, D: Deserializer<'de>>(deserializer: D) -> Result<CostAware<Bo
 
     let Fields { of, prices } = Fields::deserialize(deserializer)?;
     let policy = CostAware::new(of);
-    Ok(if let Some(prices) = prices { policy.prices(prices) } else { policy })
+    Ok(if let Some(prices) = prices { policy.with_prices(prices) } else { policy })
 }
 
 impl AnyPolicy {

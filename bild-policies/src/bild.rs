@@ -26,9 +26,9 @@ pub enum Variant {
 /// differ from the big model's own; [`Lossless`](crate::Lossless) never does.
 ///
 /// ```
-/// use bild_policies::{Bild, Variant};
+/// use bild::{Bild, policies::Variant};
 ///
-/// let policy = Bild::new(0.6, 2.0)?.variant(Variant::Released);
+/// let policy = Bild::new(0.6, 2.0)?.with_variant(Variant::Released);
 /// let json = serde_json::to_string(&policy)?;
 /// assert_eq!(json, r#"{"variant":"released","fallback":0.6,"rollback":2.0,"max_draft":10}"#);
 /// assert_eq!(serde_json::from_str::<Bild>(&json)?, policy);
@@ -85,19 +85,19 @@ impl<F: FallbackRule, R: RollbackRule> Bild<F, R> {
     }
 
     /// Sets the variant.
-    pub fn variant(mut self, variant: Variant) -> Self {
+    pub fn with_variant(mut self, variant: Variant) -> Self {
         self.variant = variant;
         self
     }
 
     /// Sets which model speaks first.
-    pub fn first(mut self, role: Role) -> Self {
+    pub fn with_first(mut self, role: Role) -> Self {
         self.first = Some(role);
         self
     }
 
     /// Sets the most tokens to draft before the verifier is called, or no limit.
-    pub fn max_draft(mut self, tokens: impl Into<Option<NonZeroUsize>>) -> Self {
+    pub fn with_max_draft(mut self, tokens: impl Into<Option<NonZeroUsize>>) -> Self {
         self.max_draft = tokens.into();
         self
     }

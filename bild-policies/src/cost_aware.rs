@@ -22,9 +22,9 @@ use crate::{Lossless, costs::Costs};
 /// policy's output comes to depend on timing.
 ///
 /// ```
-/// use bild_policies::{CostAware, Lossless};
+/// use bild::{Lossless, policies::CostAware};
 ///
-/// let policy = CostAware::new(Lossless::default().max_draft(None));
+/// let policy = CostAware::new(Lossless::default().with_max_draft(None));
 /// assert_eq!(policy, CostAware::default());
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -108,7 +108,7 @@ impl Learned {
 /// Lossless, drafting as much as pays: nothing else limits a draft.
 impl Default for CostAware {
     fn default() -> Self {
-        Self::new(Lossless::default().max_draft(None))
+        Self::new(Lossless::default().with_max_draft(None))
     }
 }
 
@@ -119,7 +119,7 @@ impl<P: Policy> CostAware<P> {
     }
 
     /// Takes what passes cost as given, so that it depends on the outcome of drafts alone, not on the clock.
-    pub fn prices(mut self, prices: Prices) -> Self {
+    pub fn with_prices(mut self, prices: Prices) -> Self {
         self.prices = Some(prices);
         self
     }

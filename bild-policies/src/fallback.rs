@@ -64,7 +64,7 @@ threshold! {
 
 impl FallbackRule for HighEntropy {
     fn want(&self) -> Want {
-        Want::default().entropy()
+        Want::default().with_entropy()
     }
 
     fn falls_back(&self, _at: &Context<'_>, row: &Row) -> bool {
@@ -80,7 +80,7 @@ threshold! {
 
 impl FallbackRule for SmallMargin {
     fn want(&self) -> Want {
-        Want::default().logits()
+        Want::default().with_logits()
     }
 
     fn falls_back(&self, _at: &Context<'_>, row: &Row) -> bool {

@@ -17,8 +17,7 @@ use crate::{Sampling, processors};
 /// starts and what ends a sequence is not among it: a model knows that.
 ///
 /// ```
-/// use bild_core::Settings;
-/// use bild_policies::GenerationConfig;
+/// use bild::{Settings, policies::GenerationConfig};
 ///
 /// let json = r#"{"max_new_tokens":60,"no_repeat_ngram_size":3,"num_beams":4,"transformers_version":"4.57.6"}"#;
 /// let generation: GenerationConfig = serde_json::from_str(json)?;
@@ -266,12 +265,12 @@ impl GenerationConfig {
         }
         // The most likely token stays at a top_p of 0.
         let top_p = self.top_p.unwrap_or(1.0).max(f32::MIN_POSITIVE);
-        let sampling = Sampling::new(self.temperature.unwrap_or(1.0))?.top_p(top_p)?;
+        let sampling = Sampling::new(self.temperature.unwrap_or(1.0))?.with_top_p(top_p)?;
         // From transformers 5 on null is the default.
         let default = if self.top_k.is_none() || self.is_of_5() { 50 } else { 0 };
         Ok(Some(match self.top_k.flatten().unwrap_or(default) {
             0 => sampling,
-            k => sampling.top_k(k)?,
+            k => sampling.with_top_k(k)?,
         }))
     }
 

@@ -13,7 +13,7 @@
 //! Policies are plain values that serde reads and writes, with their ranges checked; [`AnyPolicy`] is any of them by its
 //! name. To write your own, implement [`Policy`](bild_core::Policy), or one of the two rules for use in [`Bild`].
 #![forbid(unsafe_code)]
-#![warn(missing_docs, unreachable_pub)]
+#![warn(missing_debug_implementations, missing_docs, unreachable_pub)]
 
 mod adaptive;
 mod alone;

@@ -36,13 +36,13 @@ impl Lossless {
     /// # Errors
     ///
     /// [`Error::Setting`](bild_core::Error::Setting) if it is outside that range or NaN.
-    pub fn fallback(mut self, alpha: f32) -> Result<Self> {
+    pub fn with_fallback(mut self, alpha: f32) -> Result<Self> {
         self.fallback = Some(LowProbability::new(alpha)?);
         Ok(self)
     }
 
     /// Sets the most tokens to draft before the verifier is called, or no limit.
-    pub fn max_draft(mut self, tokens: impl Into<Option<NonZeroUsize>>) -> Self {
+    pub fn with_max_draft(mut self, tokens: impl Into<Option<NonZeroUsize>>) -> Self {
         self.max_draft = tokens.into();
         self
     }

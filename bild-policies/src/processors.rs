@@ -292,9 +292,9 @@ impl BadWords {
     /// and after a mark. Words of which they are a part stay.
     ///
     /// ```no_run
-    /// # fn example(tokenizer: &impl bild_core::Encode) -> bild_core::Result<()> {
-    /// let settings = bild_core::Settings::default()
-    ///     .with_processor(bild_policies::processors::BadWords::words(tokenizer, ["damn", "Hell"])?);
+    /// # fn example(tokenizer: &impl bild::decode::Encode) -> bild::decode::Result<()> {
+    /// let settings = bild::Settings::default()
+    ///     .with_processor(bild::policies::processors::BadWords::words(tokenizer, ["damn", "Hell"])?);
     /// # Ok(())
     /// # }
     /// ```

@@ -58,7 +58,7 @@ impl HighCrossEntropy {
 
 impl RollbackRule for HighCrossEntropy {
     fn want(&self) -> Want {
-        Want::default().cross_entropy()
+        Want::default().with_cross_entropy()
     }
 
     fn refuses(&self, _draft: &Drafted, row: &Row) -> bool {
@@ -110,7 +110,7 @@ threshold! {
 
 impl RollbackRule for LowVerifierProbability {
     fn want(&self) -> Want {
-        Want::default().cross_entropy()
+        Want::default().with_cross_entropy()
     }
 
     fn refuses(&self, _draft: &Drafted, row: &Row) -> bool {
@@ -138,7 +138,7 @@ impl LowRank {
 
 impl RollbackRule for LowRank {
     fn want(&self) -> Want {
-        if self.0.get() == 1 { Want::default() } else { Want::default().logits() }
+        if self.0.get() == 1 { Want::default() } else { Want::default().with_logits() }
     }
 
     fn refuses(&self, draft: &Drafted, row: &Row) -> bool {
@@ -161,11 +161,11 @@ threshold! {
 
 impl RollbackRule for HighDivergence {
     fn want(&self) -> Want {
-        Want::default().cross_entropy().logits()
+        Want::default().with_cross_entropy().with_logits()
     }
 
     fn want_of_draft(&self) -> Want {
-        Want::default().logits()
+        Want::default().with_logits()
     }
 
     fn refuses(&self, draft: &Drafted, row: &Row) -> bool {
@@ -230,7 +230,7 @@ impl Atypical {
 
 impl RollbackRule for Atypical {
     fn want(&self) -> Want {
-        Want::default().cross_entropy().entropy()
+        Want::default().with_cross_entropy().with_entropy()
     }
 
     fn refuses(&self, _draft: &Drafted, row: &Row) -> bool {

@@ -18,9 +18,9 @@ use crate::{
 /// [`Lossless`](crate::Lossless). It needs whole rows of logits of both models.
 ///
 /// ```
-/// use bild_policies::Sampling;
+/// use bild::policies::Sampling;
 ///
-/// let policy = Sampling::new(0.8)?.top_k(50)?.top_p(0.95)?;
+/// let policy = Sampling::new(0.8)?.with_top_k(50)?.with_top_p(0.95)?;
 /// let json = r#"{"temperature":0.8,"top_k":50,"top_p":0.95,"lenience":1.0,"fallback":null,"max_draft":5}"#;
 /// assert_eq!(serde_json::to_string(&policy)?, json);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -62,7 +62,7 @@ impl TryFrom<Fields> for Sampling {
     type Error = Error;
 
     fn try_from(fields: Fields) -> Result<Self> {
-        let policy = Self::new(fields.temperature)?.top_p(fields.top_p)?.lenience(fields.lenience)?;
+        let policy = Self::new(fields.temperature)?.with_top_p(fields.top_p)?.with_lenience(fields.lenience)?;
         Ok(Self { top_k: fields.top_k, fallback: fields.fallback, max_draft: fields.max_draft, ..policy })
     }
 }
@@ -96,7 +96,7 @@ impl Sampling {
     /// # Errors
     ///
     /// [`Error::Setting`] if `k` is 0.
-    pub fn top_k(mut self, k: usize) -> Result<Self> {
+    pub fn with_top_k(mut self, k: usize) -> Result<Self> {
         let error = || Error::Setting { name: "top_k", found: "0".into(), expected: "at least 1" };
         self.top_k = Some(k.try_into().map_err(|_| error())?);
         Ok(self)
@@ -107,7 +107,7 @@ impl Sampling {
     /// # Errors
     ///
     /// [`Error::Setting`] if `p` is not in (0, 1].
-    pub fn top_p(mut self, p: f32) -> Result<Self> {
+    pub fn with_top_p(mut self, p: f32) -> Result<Self> {
         self.top_p = checked("top_p", p, p > 0.0 && p <= 1.0, "a probability in (0, 1]")?;
         Ok(self)
     }
@@ -118,7 +118,7 @@ impl Sampling {
     /// # Errors
     ///
     /// [`Error::Setting`] if `lenience` is not in (0, 1].
-    pub fn lenience(mut self, lenience: f32) -> Result<Self> {
+    pub fn with_lenience(mut self, lenience: f32) -> Result<Self> {
         self.lenience = checked("lenience", lenience, lenience > 0.0 && lenience <= 1.0, "a number in (0, 1]")?;
         Ok(self)
     }
@@ -128,13 +128,13 @@ impl Sampling {
     /// # Errors
     ///
     /// [`Error::Setting`] if it is outside that range or NaN.
-    pub fn fallback(mut self, alpha: f32) -> Result<Self> {
+    pub fn with_fallback(mut self, alpha: f32) -> Result<Self> {
         self.fallback = Some(LowProbability::new(alpha)?);
         Ok(self)
     }
 
     /// Sets the most tokens to draft before the verifier is called, or no limit.
-    pub fn max_draft(mut self, tokens: impl Into<Option<NonZeroUsize>>) -> Self {
+    pub fn with_max_draft(mut self, tokens: impl Into<Option<NonZeroUsize>>) -> Self {
         self.max_draft = tokens.into();
         self
     }
@@ -152,7 +152,7 @@ impl Sampling {
 
 impl Policy for Sampling {
     fn wants(&self) -> Wants {
-        let want = if self.temperature > 0.0 { Want::default().logits() } else { Want::default() };
+        let want = if self.temperature > 0.0 { Want::default().with_logits() } else { Want::default() };
         Wants { draft: want, verifier: want }
     }
 

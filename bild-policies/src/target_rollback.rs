@@ -56,7 +56,7 @@ impl<R> TargetRollback<R> {
     /// # Errors
     ///
     /// [`Error::Setting`] if `step` is outside that range or NaN.
-    pub fn step(self, step: f32) -> Result<Self> {
+    pub fn with_step(self, step: f32) -> Result<Self> {
         Self::checked(self.of, self.rate, step)
     }
 

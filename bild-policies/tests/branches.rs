@@ -20,7 +20,7 @@ fn sure(tokens: &[Token]) -> Vec<(Token, f32)> {
 }
 
 fn bild(variant: Variant, max_draft: usize) -> Bild {
-    Bild::new(0.5, 1.0).unwrap().variant(variant).max_draft(NonZeroUsize::new(max_draft))
+    Bild::new(0.5, 1.0).unwrap().with_variant(variant).with_max_draft(NonZeroUsize::new(max_draft))
 }
 
 fn lossless(max_draft: usize) -> Lossless {
@@ -243,7 +243,7 @@ fn thresholds_are_strict() {
             logits
         })
     };
-    let policy = |fallback, rollback| Bild::new(fallback, rollback).unwrap().max_draft(NonZeroUsize::new(1));
+    let policy = |fallback, rollback| Bild::new(fallback, rollback).unwrap().with_max_draft(NonZeroUsize::new(1));
     let (output, _) = decode(half(3, 4), half(3, 4), policy(0.5, f32::INFINITY), limit(2)).unwrap();
     assert_eq!(output.statistics.fallbacks, 0);
     let (output, _) = decode(half(3, 4), half(3, 4), policy(0.500_001, f32::INFINITY), limit(2)).unwrap();

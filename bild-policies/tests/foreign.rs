@@ -63,9 +63,9 @@ fn toy() -> Toy {
 /// Rows that no distribution has, with what is said of each.
 fn broken_rows() -> Vec<(Row, &'static str)> {
     let row = |argmax, probability| Row::new(argmax, probability);
-    let mut short = Row::from_logits(&[0.0, 1.0], Want::default().logits(), None).unwrap();
+    let mut short = Row::from_logits(&[0.0, 1.0], Want::default().with_logits(), None).unwrap();
     short.argmax = 7; // within the vocabulary, beyond its own logits
-    let mut nan = Row::from_logits(&[0.0; VOCABULARY], Want::default().logits(), None).unwrap();
+    let mut nan = Row::from_logits(&[0.0; VOCABULARY], Want::default().with_logits(), None).unwrap();
     nan.logits = Some([0.0, 1.0, f32::NAN, 0.0, 0.0, 0.0, 0.0, 0.0].into());
     let mut entropy = row(1, 0.5);
     entropy.entropy = Some(f32::NAN);

@@ -286,7 +286,7 @@ fn thresholds_are_checked_wherever_they_come_from() {
         let sentence = parse(json).unwrap_err();
         assert!(sentence.contains(what), "{json}: {sentence}");
     }
-    for policy in [Bild::default(), Bild::new(0.0, f32::INFINITY).unwrap().max_draft(None)] {
+    for policy in [Bild::default(), Bild::new(0.0, f32::INFINITY).unwrap().with_max_draft(None)] {
         assert_eq!(parse(&serde_json::to_string(&policy).unwrap()).unwrap(), policy);
     }
     for policy in [Lossless::default(), Lossless { fallback: None, max_draft: None }] {

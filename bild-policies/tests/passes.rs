@@ -33,9 +33,9 @@ fn policies() -> [Box<dyn Policy>; 4] {
     let few = NonZeroUsize::new(5);
     [
         Box::new(Bild::new(0.3, 1.0).unwrap()),
-        Box::new(Bild::new(0.2, 1.5).unwrap().variant(Variant::Released)),
-        Box::new(Lossless::default().max_draft(few)),
-        Box::new(Sampling::new(1.0).unwrap().max_draft(few)),
+        Box::new(Bild::new(0.2, 1.5).unwrap().with_variant(Variant::Released)),
+        Box::new(Lossless::default().with_max_draft(few)),
+        Box::new(Sampling::new(1.0).unwrap().with_max_draft(few)),
     ]
 }
 

@@ -105,7 +105,7 @@ fn what_is_unknown_or_out_of_range_is_refused() {
 /// What a file leaves out is as the constructors have it, and a rule may be written in any of its forms wherever it stands.
 #[test]
 fn the_least_that_names_a_policy() {
-    let without_limit = || Box::new(AnyPolicy::Lossless(Lossless::default().max_draft(None)));
+    let without_limit = || Box::new(AnyPolicy::Lossless(Lossless::default().with_max_draft(None)));
     let bild = || Bild::with_rules(AnyFallback::default(), AnyRollback::default());
     let target = |rate| TargetRollback::new(Bild::with_rules(LowProbability::default(), AnyRollback::default()), rate);
     for (json, policy) in [
@@ -122,7 +122,7 @@ fn the_least_that_names_a_policy() {
         (r#"{"policy":"lossless","fallback":{"probability":0.5}}"#, AnyPolicy::Lossless(Lossless::default())),
         (
             r#"{"policy":"sampling","fallback":{"probability":1}}"#,
-            AnyPolicy::Sampling(Sampling::default().fallback(1.0).unwrap()),
+            AnyPolicy::Sampling(Sampling::default().with_fallback(1.0).unwrap()),
         ),
     ] {
         let found: AnyPolicy = serde_json::from_str(json).unwrap_or_else(|error| panic!("{json}: {error}"));
@@ -145,7 +145,7 @@ fn row(p: &[f32], want: Want, next: Token) -> Row {
 
 /// Which positions of a script of probabilities fall back by a rule, the rest being kept.
 fn fallbacks(rule: impl FallbackRule + Clone + 'static, script: &[(Token, f32)]) -> Vec<usize> {
-    let policy = Bild::with_rules(rule, HighCrossEntropy::new(f32::INFINITY).unwrap()).max_draft(None);
+    let policy = Bild::with_rules(rule, HighCrossEntropy::new(f32::INFINITY).unwrap()).with_max_draft(None);
     let settings = Settings::default().with_max_new_tokens(script.len());
     let (output, _) = decode(scripted(script), scripted(script), policy, settings).unwrap();
     let at = |event: &bild_core::Event| match event {
@@ -223,10 +223,10 @@ fn who_speaks_first_can_be_chosen() {
         let (_, calls) = decode(script.clone(), script, policy, Settings::default()).unwrap();
         matches!(calls[0], Call::Score(_))
     };
-    assert!(first(Bild::default().first(Role::Verifier)));
+    assert!(first(Bild::default().with_first(Role::Verifier)));
     assert!(!first(Bild::default()));
-    assert!(first(Bild::default().variant(Variant::Released)));
-    assert!(!first(Bild::default().variant(Variant::Released).first(Role::Draft)));
+    assert!(first(Bild::default().with_variant(Variant::Released)));
+    assert!(!first(Bild::default().with_variant(Variant::Released).with_first(Role::Draft)));
 }
 
 /// The drafts of each verifier pass.
@@ -237,7 +237,8 @@ fn lengths(calls: &[Call]) -> Vec<usize> {
 #[test]
 fn the_adaptive_length_grows_and_shrinks() {
     let agree = scripted(&[(2, 0.9); 40]);
-    let policy = || AdaptiveLength::new(Lossless::default().max_draft(None)).start(NonZeroUsize::new(3).unwrap());
+    let policy =
+        || AdaptiveLength::new(Lossless::default().with_max_draft(None)).with_start(NonZeroUsize::new(3).unwrap());
     let settings = Settings::default().with_max_new_tokens(24);
     let (_, calls) = decode(agree.clone(), agree.clone(), policy(), settings.clone()).unwrap();
     assert_eq!(lengths(&calls), [3, 5, 7, 6], "the last is cut by the limit");
@@ -249,7 +250,7 @@ fn the_adaptive_length_grows_and_shrinks() {
 fn whatever_ends_a_draft_early_stays_lossless() {
     let policies: [fn() -> Box<dyn Policy>; 4] = [
         || Box::new(AdaptiveLength::new(Lossless::default())),
-        || Box::new(CostAware::new(Lossless::default().max_draft(None))),
+        || Box::new(CostAware::new(Lossless::default().with_max_draft(None))),
         || Box::new(CostAware::new(AdaptiveLength::new(Sampling::new(0.0).unwrap()))),
         || Box::new(AnyPolicy::Lossless(Lossless { fallback: None, max_draft: None })),
     ];
@@ -267,7 +268,7 @@ fn whatever_ends_a_draft_early_stays_lossless() {
 #[test]
 fn the_threshold_follows_the_rollback_rate() {
     // Every draft is refused: the threshold rises until nothing is drafted any more.
-    let policy = TargetRollback::new(Bild::new(0.0, 1.0).unwrap().max_draft(NonZeroUsize::new(2)), 0.1).unwrap();
+    let policy = TargetRollback::new(Bild::new(0.0, 1.0).unwrap().with_max_draft(NonZeroUsize::new(2)), 0.1).unwrap();
     let settings = Settings::default().with_max_new_tokens(60);
     let (output, _) =
         decode(scripted(&[(3, 0.6); 60]), scripted(&[(2, 0.9); 60]), policy.clone(), settings.clone()).unwrap();

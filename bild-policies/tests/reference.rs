@@ -73,7 +73,7 @@ impl Case<'_> {
             let refused = (0..k).find(|&i| match self.kind {
                 Kind::Lossless => e.tokens[first + i] != best(i),
                 _ => {
-                    let want = Want::default().cross_entropy();
+                    let want = Want::default().with_cross_entropy();
                     let row = Row::from_logits(&row(i), want, Some(e.tokens[first + i])).unwrap();
                     row.cross_entropy.unwrap() > self.rollback
                 }
@@ -138,12 +138,13 @@ fn every_call_and_event_is_as_the_semantics_say() {
 
         let max_draft = case.max_draft.and_then(NonZeroUsize::new);
         let settings = Settings::default().with_max_new_tokens(case.max_new_tokens);
-        let bild = |variant| Bild::new(case.fallback, case.rollback).unwrap().variant(variant).max_draft(max_draft);
+        let bild =
+            |variant| Bild::new(case.fallback, case.rollback).unwrap().with_variant(variant).with_max_draft(max_draft);
         let (output, calls) = match kind {
             Kind::Paper => decode(draft.clone(), verifier.clone(), bild(Variant::Paper), settings),
             Kind::Released => decode(draft.clone(), verifier.clone(), bild(Variant::Released), settings),
             Kind::Lossless => {
-                let policy = Lossless::default().max_draft(max_draft).fallback(case.fallback).unwrap();
+                let policy = Lossless::default().with_max_draft(max_draft).with_fallback(case.fallback).unwrap();
                 decode(draft.clone(), verifier.clone(), policy, settings)
             }
         }

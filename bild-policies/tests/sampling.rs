@@ -123,9 +123,9 @@ const PLAIN: Shape = Shape { temperature: 1.0, top_k: None, top_p: 1.0 };
 
 impl Shape {
     fn policy(self, drafts: usize) -> Sampling {
-        let policy = Sampling::new(self.temperature).unwrap().top_p(self.top_p).unwrap();
-        let policy = policy.max_draft(NonZeroUsize::new(drafts));
-        self.top_k.map_or(policy, |k| policy.top_k(k).unwrap())
+        let policy = Sampling::new(self.temperature).unwrap().with_top_p(self.top_p).unwrap();
+        let policy = policy.with_max_draft(NonZeroUsize::new(drafts));
+        self.top_k.map_or(policy, |k| policy.with_top_k(k).unwrap())
     }
 
     /// The exact probability of every sequence, the first token counting most.
@@ -237,7 +237,7 @@ fn with_drafts_that_are_peaked_or_never_what_the_verifier_writes() {
 fn with_drafts_that_have_no_distribution_and_with_fallback() {
     let lookup = Table { certain: true, ..similar(5) };
     check("look-up", &lookup, &verifier(5), PLAIN, 3);
-    let policy = PLAIN.policy(5).fallback(0.45).unwrap();
+    let policy = PLAIN.policy(5).with_fallback(0.45).unwrap();
     let found = deviate(&similar(6), &verifier(6), policy, &PLAIN.joint(&verifier(6)), DRAWS);
     assert!(found < DEVIATE, "fallback: {found}");
 }
@@ -245,11 +245,11 @@ fn with_drafts_that_have_no_distribution_and_with_fallback() {
 #[test]
 fn with_draft_lengths_that_adapt() {
     let exact = PLAIN.joint(&verifier(6));
-    let adaptive = AdaptiveLength::new(PLAIN.policy(5)).start(NonZeroUsize::MIN);
+    let adaptive = AdaptiveLength::new(PLAIN.policy(5)).with_start(NonZeroUsize::MIN);
     let found = deviate(&similar(6), &verifier(6), adaptive, &exact, DRAWS);
     assert!(found < DEVIATE, "by acceptance: {found}");
     let prices = Prices::new(0.2, 1.0, 0.01).unwrap();
-    let aware = CostAware::new(PLAIN.policy(5)).prices(prices);
+    let aware = CostAware::new(PLAIN.policy(5)).with_prices(prices);
     let found = deviate(&similar(6), &verifier(6), aware, &exact, DRAWS);
     assert!(found < DEVIATE, "by costs: {found}");
 }
@@ -291,7 +291,7 @@ fn table(row: &Row) -> Vec<f64> {
 
 impl Policy for Broken {
     fn wants(&self) -> Wants {
-        Wants { draft: Want::default().logits(), verifier: Want::default().logits() }
+        Wants { draft: Want::default().with_logits(), verifier: Want::default().with_logits() }
     }
 
     fn begin(&self, start: &Start<'_>) -> Box<dyn PolicyState> {
@@ -325,7 +325,7 @@ fn what_is_wrong_is_rejected() {
         let found = deviate(&draft, &verifier, broken, &PLAIN.joint(&verifier), DRAWS / 4);
         assert!(found > 2.0 * DEVIATE, "{name} passes: {found}");
     }
-    let lenient = PLAIN.policy(3).lenience(0.6).unwrap();
+    let lenient = PLAIN.policy(3).with_lenience(0.6).unwrap();
     let found = deviate(&draft, &verifier, lenient, &PLAIN.joint(&verifier), DRAWS / 4);
     assert!(found > DEVIATE, "lenience is lossy: {found}");
 }

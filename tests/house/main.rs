@@ -1,8 +1,9 @@
-//! The plan of the house, its public surface and the JSON of its policies, each compared with what is written down. With
-//! `BILD_RECORD=1` they are written anew.
+//! The plan of the house, its public surface, the JSON of its policies and the pictures of the guide, each compared with what is
+//! written down. With `BILD_RECORD=1` they are written anew.
 
 mod api;
 mod json;
+mod pictures;
 mod rooms;
 
 use std::{

@@ -124,8 +124,8 @@ impl PolicyArgs {
                 policy::bild(fallback, rollback, variant, max_draft)?
             }
             Mode::Lossless => {
-                let policy = Lossless::default().max_draft(max_draft);
-                AnyPolicy::Lossless(self.fallback.map_or(Ok(policy), |alpha| policy.fallback(alpha as f32))?)
+                let policy = Lossless::default().with_max_draft(max_draft);
+                AnyPolicy::Lossless(self.fallback.map_or(Ok(policy), |alpha| policy.with_fallback(alpha as f32))?)
             }
             Mode::Big => AnyPolicy::Big(BigAlone {}),
             Mode::Little => AnyPolicy::Little(LittleAlone {}),

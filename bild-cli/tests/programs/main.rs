@@ -3,6 +3,7 @@
 mod findings;
 mod options;
 mod outputs;
+mod pages;
 mod program;
 mod texts;
 

@@ -5,10 +5,10 @@ use super::{Precision, Threads};
 /// How a model is loaded.
 ///
 /// ```
-/// use bild_models::{LoadOptions, Precision, Threads};
+/// use bild::{LoadOptions, Precision, Threads};
 ///
 /// let options = LoadOptions::default().with_precision(Precision::Int8).with_threads(Threads::new(2)?);
-/// # Ok::<(), bild_models::LoadError>(())
+/// # Ok::<(), bild::LoadError>(())
 /// ```
 #[derive(Clone)]
 pub struct LoadOptions {

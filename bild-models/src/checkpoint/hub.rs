@@ -16,11 +16,11 @@ use crate::error::{LoadError, Result};
 /// What is in the cache is not fetched again. If the hub cannot be asked, a checkpoint that is there is taken from there.
 ///
 /// ```no_run
-/// use bild_models::{Checkpoint, Hub};
+/// use bild::{Checkpoint, models::Hub};
 ///
 /// let little = Checkpoint::from_hub("google/flan-t5-small")?;
 /// let big = Hub::from_env().with_revision("refs/pr/7").with_progress(true).checkpoint("google/flan-t5-large")?;
-/// # Ok::<(), bild_models::LoadError>(())
+/// # Ok::<(), bild::LoadError>(())
 /// ```
 #[derive(Clone)]
 pub struct Hub {

@@ -74,12 +74,12 @@ impl Checkpoint {
     /// weights are read from there when a model is loaded, so they are held twice until this is dropped.
     ///
     /// ```no_run
-    /// use bild_models::Checkpoint;
+    /// use bild::Checkpoint;
     ///
     /// # fn fetch(name: &str) -> Vec<u8> { Vec::new() }
     /// let names = ["config.json", "model.safetensors", "tokenizer.json"];
     /// let checkpoint = Checkpoint::from_files(names.map(|name| (name, fetch(name))))?;
-    /// # Ok::<(), bild_models::LoadError>(())
+    /// # Ok::<(), bild::LoadError>(())
     /// ```
     ///
     /// # Errors
@@ -135,9 +135,7 @@ impl Checkpoint {
     /// is none from `config.json`, in which a field that is null is left out.
     ///
     /// ```no_run
-    /// use bild_core::Settings;
-    /// use bild_models::Checkpoint;
-    /// use bild_policies::GenerationConfig;
+    /// use bild::{Checkpoint, Settings, policies::GenerationConfig};
     ///
     /// let generation: GenerationConfig = Checkpoint::open("flan-t5-base")?.generation_config()?;
     /// let settings = generation.settings(Settings::default())?;

@@ -14,10 +14,7 @@ use crate::{LoadError, nn::reduce};
 /// those layers and the head, and a verification the other layers and the head.
 ///
 /// ```no_run
-/// use bild_core::Generator;
-/// use bild_models::{Checkpoint, EarlyExit, T5};
-/// use bild_policies::Lossless;
-/// use burn_flex::Flex;
+/// use bild::{Checkpoint, Flex, Lossless, T5, decode::Generator, models::EarlyExit};
 ///
 /// let model = T5::<Flex>::load(&Checkpoint::open("models/de-en/big")?, &Default::default())?;
 /// let generator = Generator::new(EarlyExit::new(model, 2)?, Lossless::default())?;

@@ -25,13 +25,12 @@ pub enum LookIn {
 /// nothing, and the verifier goes on alone. Its drafts have no distribution: a policy sees the probability 1.
 ///
 /// ```
-/// use bild_core::{DraftSession, Model, Pass, SessionLimit, Source, Want};
-/// use bild_models::NgramLookup;
+/// use bild::{decode::{DraftSession, Model, Pass, SessionLimit, Source, Want}, models::NgramLookup};
 ///
 /// let mut session = NgramLookup::default().begin(&Source::new([7, 8, 9, 4]), &SessionLimit::new(32))?;
 /// assert_eq!(session.propose(&Pass::draft(0, &[0, 7, 8], Want::default()))?[0].argmax, 9);
 /// assert!(session.propose(&Pass::draft(3, &[5], Want::default()))?.is_empty());
-/// # Ok::<(), bild_core::Error>(())
+/// # Ok::<(), bild::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -53,13 +52,13 @@ impl Default for NgramLookup {
 
 impl NgramLookup {
     /// Sets where it looks.
-    pub fn look_in(mut self, place: LookIn) -> Self {
+    pub fn with_look_in(mut self, place: LookIn) -> Self {
         self.look_in = place;
         self
     }
 
     /// Sets the shortest and the longest n-gram that it looks for; a longest below the shortest is raised to it.
-    pub fn lengths(mut self, shortest: NonZeroUsize, longest: NonZeroUsize) -> Self {
+    pub fn with_lengths(mut self, shortest: NonZeroUsize, longest: NonZeroUsize) -> Self {
         (self.shortest, self.longest) = (shortest, longest.max(shortest));
         self
     }
@@ -164,7 +163,7 @@ mod tests {
     #[test]
     fn the_longest_and_latest_is_found_where_it_may_look() {
         let [source, output, both] =
-            [LookIn::Source, LookIn::Output, LookIn::Both].map(|p| NgramLookup::default().look_in(p));
+            [LookIn::Source, LookIn::Output, LookIn::Both].map(|p| NgramLookup::default().with_look_in(p));
         assert_eq!(propose(both, &[5, 6, 7, 6, 8, 1], &[6]), Some(8), "the latest");
         assert_eq!(propose(both, &[5, 6, 7, 6, 8, 1], &[5, 6]), Some(7), "the longest");
         assert_eq!(propose(both, &[5, 6, 7], &[6, 9, 6]), Some(9), "the output before the source");
@@ -172,14 +171,14 @@ mod tests {
         assert_eq!(propose(output, &[5, 6, 7], &[6]), None);
         assert_eq!(propose(both, &[5, 6, 1], &[6]), None, "nothing but the end follows");
         assert_eq!(propose(both, &[5, 6], &[]), None);
-        let two = both.lengths(NonZeroUsize::new(2).unwrap(), NonZeroUsize::new(4).unwrap());
+        let two = both.with_lengths(NonZeroUsize::new(2).unwrap(), NonZeroUsize::new(4).unwrap());
         assert_eq!(propose(two, &[5, 6, 7, 1], &[6]), None);
         assert_eq!(propose(two, &[5, 6, 7, 1], &[5, 6]), Some(7));
     }
 
     #[test]
     fn it_goes_on_where_it_is_and_looks_again_after_a_refusal() {
-        let lookup = NgramLookup::default().look_in(LookIn::Source);
+        let lookup = NgramLookup::default().with_look_in(LookIn::Source);
         let mut session = lookup.begin(&Source::new([1, 2, 3, 9, 4, 2, 5, 1]), &SessionLimit::new(99)).unwrap();
         let mut next = |new: &[Token]| {
             let keep = session.tokens.len();

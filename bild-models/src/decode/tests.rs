@@ -84,7 +84,7 @@ fn greedy(model: &Toy<Flex>, source: &Source) -> Vec<Token> {
 
 #[test]
 fn sessions_keep_what_they_are_told_to() {
-    let (model, want) = (toy(1), Want::default().logits());
+    let (model, want) = (toy(1), Want::default().with_logits());
     for source in sources() {
         let limit = SessionLimit::new(12);
         let mut whole = model.begin(&source, &limit).unwrap();
@@ -100,7 +100,7 @@ fn sessions_keep_what_they_are_told_to() {
 /// Joining sessions in one pass changes no bit of any.
 #[test]
 fn a_pass_over_two_sessions_is_two_passes() {
-    let (model, want) = (toy(2), Want::default().logits());
+    let (model, want) = (toy(2), Want::default().with_logits());
     let limit = SessionLimit::new(12);
     let begin = || sources().map(|source| model.begin(&source, &limit).unwrap());
     let passes: [[&[Token]; 2]; 3] = [[&[0, 4], &[0]], [&[11], &[7, 7, 9]], [&[3, 8, 2], &[5, 6]]];

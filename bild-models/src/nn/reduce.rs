@@ -95,7 +95,7 @@ mod tests {
         logits[300] = 9.0;
         logits[vocab + 3] = f32::NEG_INFINITY;
         let tensor = Tensor::<Flex, 2>::from_data(TensorData::new(logits, [5, vocab]), &Default::default());
-        let want = Want::default().entropy().cross_entropy();
+        let want = Want::default().with_entropy().with_cross_entropy();
         let next = [Some(3), Some(3), None, Some(516)];
         let (host, device) = (on_host(tensor.clone(), want, &next).unwrap(), on_device(tensor, want, &next).unwrap());
         assert_eq!(host[0].argmax, 40);
@@ -118,7 +118,7 @@ mod tests {
         for best in [4097, 32_127, 69_999] {
             let logits: Vec<f32> = (0..vocab).map(|i| if i == best { 0.5 } else { 0.0 }).collect();
             let tensor = Tensor::<Flex, 2>::from_data(TensorData::new(logits, [1, vocab]), &Default::default());
-            let rows = on_device(tensor.cast(FloatDType::F16), Want::default().entropy(), &[]).unwrap();
+            let rows = on_device(tensor.cast(FloatDType::F16), Want::default().with_entropy(), &[]).unwrap();
             assert_eq!(rows[0].argmax, best as Token);
             let exact = 1.0 / (1.0 + 69_999.0 * (-0.5f32).exp());
             assert!((rows[0].probability / exact - 1.0).abs() < 1e-3, "{}", rows[0].probability);

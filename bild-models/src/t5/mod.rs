@@ -68,12 +68,11 @@ impl<B: Backend> T5<B> {
     /// As [`load`](Self::load), in another precision or with other threads.
     ///
     /// ```no_run
-    /// use bild_models::{Checkpoint, LoadOptions, Precision, T5};
-    /// use burn_flex::Flex;
+    /// use bild::{Checkpoint, Flex, LoadOptions, Precision, T5};
     ///
     /// let options = LoadOptions::default().with_precision(Precision::Int8);
     /// let model = T5::<Flex>::load_with(&Checkpoint::open("flan-t5-large")?, &Default::default(), &options)?;
-    /// # Ok::<(), bild_models::LoadError>(())
+    /// # Ok::<(), bild::LoadError>(())
     /// ```
     ///
     /// # Errors

@@ -10,9 +10,7 @@ use super::{TextRequest, Tokenizer, partial_text::PartialText, stops::Stops};
 /// Goes from text to text: a pair of models, the policy that steers them, and their tokenizer.
 ///
 /// ```no_run
-/// use bild_models::{Checkpoint, T5, TextGenerator};
-/// use bild_policies::Bild;
-/// use burn_flex::Flex;
+/// use bild::{Bild, Checkpoint, Flex, T5, TextGenerator};
 ///
 /// let (big, little) = (Checkpoint::open("models/de-en/big")?, Checkpoint::open("models/de-en/little")?);
 /// let device = Default::default();

@@ -8,12 +8,9 @@ use super::stops::Stops;
 /// one too.
 ///
 /// ```no_run
-/// use bild_core::{CancelToken, NoDraft, Settings};
-/// use bild_models::{T5, TextGenerator, TextRequest};
-/// use bild_policies::Lossless;
-/// use burn_flex::Flex;
+/// use bild::{CancelToken, Flex, Lossless, Settings, T5, TextGenerator, TextRequest, decode::NoDraft};
 ///
-/// # fn answer(generator: TextGenerator<(NoDraft, T5<Flex>)>) -> bild_core::Result<()> {
+/// # fn answer(generator: TextGenerator<(NoDraft, T5<Flex>)>) -> bild::decode::Result<()> {
 /// let client = CancelToken::default();
 /// let request = TextRequest::new("Ich habe heute leider keine Zeit.")
 ///     .with_policy(Lossless::default())

@@ -23,7 +23,7 @@ fn begin<B: Backend>(model: &T5<B>, source: &Source, limit: usize) -> T5Session<
 
 /// The logits after each of `new`.
 fn logits<B: Backend>(session: &mut T5Session<B>, keep: usize, new: &[Token]) -> Vec<Vec<f32>> {
-    let rows = session.score(&Pass::verify(keep, new, Want::default().logits())).unwrap();
+    let rows = session.score(&Pass::verify(keep, new, Want::default().with_logits())).unwrap();
     rows.into_iter().map(|row| row.logits.unwrap().to_vec()).collect()
 }
 

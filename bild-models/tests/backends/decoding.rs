@@ -37,8 +37,8 @@ fn traces_of_the_pair_are_the_recorded_ones<B: Backend>() {
     for trace in clear.step_by(12) {
         let number = |field: &str| trace[field].as_f64().unwrap() as f32;
         let variant: Variant = serde_json::from_value(trace["variant"].clone()).unwrap();
-        let policy = Bild::new(number("fallback"), number("rollback")).unwrap().variant(variant);
-        let policy = policy.max_draft(NonZeroUsize::new(number("max_draft") as usize));
+        let policy = Bild::new(number("fallback"), number("rollback")).unwrap().with_variant(variant);
+        let policy = policy.with_max_draft(NonZeroUsize::new(number("max_draft") as usize));
         let settings = Settings::default().with_max_new_tokens(number("max_new_tokens") as usize).with_trace(true);
         let generator = Generator::new(pair.clone(), policy).unwrap().with_settings(settings);
         let source: Vec<Token> = serde_json::from_value(trace["source_ids"].clone()).unwrap();
@@ -64,7 +64,7 @@ fn one_row_is_what_it_is_among_others<B: Backend>() {
     let tokens: [Token; 5] = [0, 13, 5, 177, 617];
     let alone: Vec<&[Token]> = tokens.chunks(1).collect();
     for passes in [&alone[..], &[&tokens[..]], &[&tokens[..1], &tokens[1..4], &tokens[4..]]] {
-        for want in [Want::default().logits(), Want::default().entropy()] {
+        for want in [Want::default().with_logits(), Want::default().with_entropy()] {
             for (found, expected) in rows(&model, passes, want).iter().zip(rows(&flex, passes, want)) {
                 assert_eq!(found.argmax, expected.argmax);
                 assert!((found.probability - expected.probability).abs() < 1e-4);
@@ -102,7 +102,7 @@ fn early_exit_is_lossless<B: Backend>() {
     let greedy = alone.with_settings(settings.clone()).generate(&source).unwrap().tokens;
     for layers in 1..3 {
         let pair = EarlyExit::new(model.clone(), layers).unwrap();
-        let generator = Generator::new(pair, Lossless::default().fallback(0.0).unwrap()).unwrap();
+        let generator = Generator::new(pair, Lossless::default().with_fallback(0.0).unwrap()).unwrap();
         let found = generator.with_settings(settings.clone()).generate(&source).unwrap().tokens;
         assert_eq!(found, greedy, "{layers} layers");
     }

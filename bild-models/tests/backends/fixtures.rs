@@ -55,7 +55,7 @@ fn check<B: Backend>(name: &str, what: Check) {
             continue;
         }
         let mut session = model.begin(&source, &SessionLimit::new(case.decoder_input.len())).unwrap();
-        let scored = session.score(&Pass::verify(0, &case.decoder_input, Want::default().logits())).unwrap();
+        let scored = session.score(&Pass::verify(0, &case.decoder_input, Want::default().with_logits())).unwrap();
         assert_eq!(scored.iter().map(|row| row.argmax).collect::<Vec<_>>(), case.argmax_rows, "{name}");
         let last = scored.last().unwrap().logits.as_deref().unwrap();
         assert!(difference(last, &case.logits_last_row) < 1e-4, "{name}: logits");
