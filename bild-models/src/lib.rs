@@ -48,6 +48,6 @@ pub use checkpoint::Hub;
 pub use decode::{EarlyExit, EarlyExitSession, LookIn, NgramLookup, NgramLookupSession};
 pub use error::LoadError;
 pub use nn::Activation;
-pub use t5::{Head, T5, T5Config, T5Session};
+pub use t5::{Head, T5, T5Config, T5Session, T5Tensors};
 #[cfg(feature = "tokenizers")]
 pub use text::{TextGenerator, TextOutput, TextRequest, TextStream, Tokenizer};

@@ -168,6 +168,21 @@ impl Checkpoint {
         None
     }
 
+    /// The raw `config.json`, an object.
+    pub fn config_json(&self) -> &Value {
+        &self.config.1
+    }
+
+    /// The contents of a file, such as that of the tokenizer; nothing if there is none of that name.
+    ///
+    /// # Errors
+    ///
+    /// If it is there and cannot be read.
+    pub fn file(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        let file = self.folder.file(name);
+        if file.exists() { file.read().map(Some) } else { Ok(None) }
+    }
+
     /// The directory; of a checkpoint of the hub, where it was put; of one in memory, nothing.
     pub fn directory(&self) -> &Path {
         self.folder.path()

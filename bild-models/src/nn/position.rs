@@ -28,7 +28,7 @@ impl Buckets {
     /// The bucket of a key that stands `ahead` of its query (negative: behind it), as transformers computes it: half of
     /// the buckets are exact, the others grow with the logarithm of the distance up to `max_distance`. The arithmetic is
     /// f32 in the same order, so that distances on an edge fall on the same side.
-    fn of(self, ahead: isize) -> usize {
+    pub(crate) fn of(self, ahead: isize) -> usize {
         let (count, offset) = match self.bidirectional {
             true if ahead > 0 => (self.count / 2, self.count / 2),
             true => (self.count / 2, 0),

@@ -5,6 +5,7 @@ use crate::{
     Activation, Checkpoint,
     checkpoint::Fields,
     error::{LoadError, Result},
+    nn::Buckets,
 };
 
 impl Activation {
@@ -169,6 +170,16 @@ impl T5Config {
             start,
             end,
         })
+    }
+
+    /// The bucket of relative positions, of which each has a row of the bias, for a key that stands `ahead` of its query (negative:
+    /// behind it). An encoder looks both ways and halves the buckets between them; a decoder looks back alone.
+    pub fn position_bucket(&self, ahead: isize, is_encoder: bool) -> usize {
+        self.buckets(is_encoder).of(ahead)
+    }
+
+    pub(super) fn buckets(&self, is_encoder: bool) -> Buckets {
+        Buckets { count: self.position_buckets, max_distance: self.max_distance, bidirectional: is_encoder }
     }
 }
 

@@ -3,6 +3,7 @@
 mod config;
 mod names;
 mod stack;
+mod stored;
 
 use std::{fmt, ops::Range, sync::Arc};
 
@@ -18,6 +19,7 @@ use crate::{
 };
 pub use config::{Head, T5Config};
 use stack::{DecoderStack, DecoderState, EncoderStack};
+pub use stored::T5Tensors;
 
 /// The names that the embedding goes by.
 const EMBEDDINGS: [&str; 3] = ["shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight"];

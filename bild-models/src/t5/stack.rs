@@ -8,10 +8,7 @@ use crate::{
     Threads,
     decode::Part,
     error::Result,
-    nn::{
-        Attending, Attention, Bias, BiasTable, Buckets, Cache, FeedForward, Heads, Loader, PositionBias, Projection,
-        RmsNorm,
-    },
+    nn::{Attending, Attention, Bias, BiasTable, Cache, FeedForward, Heads, Loader, PositionBias, Projection, RmsNorm},
 };
 
 impl T5Config {
@@ -52,12 +49,7 @@ impl<B: Backend> Parts<'_, B> {
     /// The first layer of a stack holds the bias and all layers add it.
     fn bias(&self) -> Result<PositionBias<B>> {
         let name = format!("{}.block.0.layer.0.SelfAttention.relative_attention_bias.weight", self.stack);
-        let buckets = Buckets {
-            count: self.config.position_buckets,
-            max_distance: self.config.max_distance,
-            bidirectional: self.stack == "encoder",
-        };
-        PositionBias::load(self.loader, &name, buckets, self.config.num_heads)
+        PositionBias::load(self.loader, &name, self.config.buckets(self.stack == "encoder"), self.config.num_heads)
     }
 
     fn names(&self, layer: &str, kind: &str, parts: &[&str]) -> Vec<String> {
