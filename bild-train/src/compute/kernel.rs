@@ -316,7 +316,7 @@ pub(super) fn softmax_backward(gradient: &mut [f32], weights: &[f32], at: &Atten
         })
         .collect();
     let mut of_bias = vec![0.0; if wants_bias { at.heads * distances } else { 0 }];
-    for (block, part) in parts.iter().enumerate() {
+    for (block, part) in parts.iter().enumerate().filter(|_| wants_bias) {
         let head = block % at.heads;
         of_bias[head * distances..].iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
     }

@@ -95,9 +95,9 @@ impl<B: Backend> T5<B> {
         self.frozen
     }
 
-    /// The name that transformers has for the parameter of an id.
-    pub fn name(&self, id: u64) -> Option<&str> {
-        self.about.names.get(&id).map(String::as_str)
+    /// The ids of the parameters, by which gradients and optimizers know them, and the names that transformers has for them.
+    pub fn parameters(&self) -> impl Iterator<Item = (u64, &str)> {
+        self.about.names.iter().map(|(id, name)| (*id, &name[..]))
     }
 
     /// Freezes these parts, and no others.
