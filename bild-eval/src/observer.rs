@@ -6,6 +6,9 @@ pub trait Observer {
     /// A step of it is done.
     fn advances(&self) {}
 
+    /// How it stands, in a few words beside how far it is.
+    fn shows(&self, _state: &str) {}
+
     /// All of it is done.
     fn ends(&self) {}
 

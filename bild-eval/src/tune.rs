@@ -9,7 +9,7 @@ use bild::{
 use serde::Serialize;
 
 use crate::{
-    Bench, Costs, Decoded, Log, Metric, Observer, Result, candidates, in_turn,
+    Bench, Candidate, Costs, Decoded, Log, Metric, Observer, Result, candidates, in_turn,
     metrics::bootstrap,
     race::{Line, Race, SURE},
     scores, speedup,
@@ -35,11 +35,13 @@ pub struct TuneOptions {
     pub timed: usize,
     /// Another pair for that: the one whose passes were measured.
     pub timed_pair: Option<BoxedPair>,
+    /// What is chosen from, in place of all that may win.
+    pub candidates: Option<Vec<Candidate>>,
 }
 
 impl Default for TuneOptions {
     fn default() -> Self {
-        Self { loss: 1.0, metric: Metric::Bleu, grid: false, timed: 40, timed_pair: None }
+        Self { loss: 1.0, metric: Metric::Bleu, grid: false, timed: 40, timed_pair: None, candidates: None }
     }
 }
 
@@ -144,8 +146,11 @@ pub fn tune(
     TuneOptions::check(count)?;
     let half = count / 2;
     let mut race = Race::new(bench, costs, options.metric, options.loss, half, log, observer);
-    let chosen =
-        if options.grid { race.run_all(candidates::grid()?)? } else { race.run(candidates::for_tuning(costs)?)? };
+    let chosen = match &options.candidates {
+        _ if options.grid => race.run_all(candidates::grid()?)?,
+        Some(candidates) => race.run(candidates.clone())?,
+        None => race.run(candidates::for_tuning(costs)?)?,
+    };
     let policy = chosen.candidate.policy;
     Ok(Tuned {
         judged_on: judge(bench, costs, options, &policy, half, observer)?,

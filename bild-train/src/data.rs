@@ -85,6 +85,20 @@ impl Examples for Vec<Example> {
     }
 }
 
+impl<E: Examples + ?Sized> Examples for &E {
+    fn len(&self) -> usize {
+        (**self).len()
+    }
+
+    fn lengths(&self, index: usize) -> [usize; 2] {
+        (**self).lengths(index)
+    }
+
+    fn example(&self, index: usize) -> Result<Example> {
+        (**self).example(index)
+    }
+}
+
 impl<E: Examples + ?Sized> Examples for Arc<E> {
     fn len(&self) -> usize {
         (**self).len()

@@ -30,6 +30,15 @@ pub enum TrainError {
     /// A model cannot be made so.
     #[error("this model cannot be made: {0}")]
     Model(String),
+    /// There is nothing to train on, or a file of it cannot be used.
+    #[error("{0}")]
+    Data(String),
+    /// A model cannot decode.
+    #[error(transparent)]
+    Decode(#[from] bild::Error),
+    /// What was written cannot be judged.
+    #[error(transparent)]
+    Evaluation(#[from] bild_eval::Error),
     /// An example cannot be trained on.
     #[error("example {index} cannot be trained on: {reason}")]
     Example {

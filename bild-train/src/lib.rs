@@ -32,21 +32,25 @@
 #![forbid(unsafe_code)]
 #![warn(missing_debug_implementations, missing_docs, unreachable_pub)]
 
+mod align;
 mod compute;
 mod data;
 mod error;
 mod files;
 mod loss;
+mod noise;
 mod optimizer;
 mod random;
 mod t5;
 mod trainer;
 
+pub use align::{Aligned, Alignment, Drafter, Measured, MeasuredPolicy, Outputs, Text, measure};
 pub use compute::{Attending, Compute, Head};
 pub use data::{Batch, Example, Examples, Padded};
 pub use error::{Result, TrainError};
 pub use files::Numbers;
 pub use loss::{Loss, Rest, Score, Targets, Teacher};
+pub use noise::EnglishNoise;
 pub use optimizer::{Adafactor, AdamW, Decay, Gradients, Optimizer, Rule, Schedule};
 pub use random::{Dropout, Dropouts};
 pub use t5::{Decoder, Encoder, Frozen, Layers, Shrink, T5};

@@ -1,0 +1,323 @@
+//! A little model made for a big one: trained on what the big one writes, without references, and measured before and after.
+
+mod card;
+mod curve;
+mod outputs;
+mod report;
+
+use std::{
+    collections::HashSet,
+    fs,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use bild::{
+    CancelToken, Checkpoint, LoadOptions, Precision,
+    decode::{BoxedPair, Generator, NoDraft, Pair, Source},
+    models::SharedEncoder,
+    policies::{AnyPolicy, BigAlone},
+};
+use bild_eval::{Bench, Conditions, Observer, digest_of_folder, digest_of_texts};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Flex,
+    data::Examples,
+    error::{Result, TrainError, file},
+    files,
+    random::Random,
+    t5::{Frozen, Layers, Shrink, T5},
+    trainer::{Settings, Trainer},
+};
+
+use curve::Curve;
+pub use outputs::Outputs;
+pub use report::{Measured, MeasuredPolicy, measure};
+
+/// What is to draft beside the big model.
+#[derive(Clone, Debug)]
+pub enum Drafter {
+    /// A smaller model with the same tokenizer.
+    Little(PathBuf),
+    /// Some layers of the big model, with an encoder of its own.
+    Shrunk(Shrink),
+    /// Some decoder layers of the big model, which read the big model's encoder ([`SharedEncoder`]).
+    SharedEncoder(Layers),
+}
+
+/// How a little model is aligned with a big one.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Alignment {
+    /// What is trained.
+    pub drafter: Drafter,
+    /// How it is trained.
+    pub training: Settings,
+    /// For how many steps.
+    pub steps: usize,
+    /// How many of the big model's most likely tokens are kept at each position, for a loss that needs them: 32.
+    pub best: usize,
+    /// How many sources are held out to measure on, where none are given: 500.
+    pub held_out: usize,
+    /// How the big model computes that writes, and both that are measured: in f32.
+    pub precision: Precision,
+    /// How the big model writes.
+    pub decoding: bild::Settings,
+    /// What stands before every source.
+    pub prefix: String,
+    /// So many steps lie between two looks at the held-out text: 100.
+    pub look: usize,
+    /// After this time at most there is a checkpoint: 2 minutes.
+    pub checkpoint: Duration,
+}
+
+/// Text to align on.
+#[derive(Clone, Debug, Default)]
+pub struct Text {
+    /// Sources to train on.
+    pub sources: Vec<String>,
+    /// Sources to measure on, with what a person wrote for them; none, for some of the sources, which are compared with what the
+    /// big model writes.
+    pub held_out: Vec<bild_eval::Example>,
+}
+
+/// What came of an alignment.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Aligned {
+    /// How many sources it was trained on.
+    pub sources: usize,
+    /// For how many steps.
+    pub steps: usize,
+    /// How many sentences it was measured on.
+    pub held_out: usize,
+    /// The draft model as it was.
+    pub before: Measured,
+    /// The draft model as it is.
+    pub after: Measured,
+    /// The fastest policy that loses at most a point of BLEU, if one is sure to.
+    pub policy: Option<AnyPolicy>,
+}
+
+impl Alignment {
+    /// An alignment of `drafter` for so many steps.
+    pub fn new(drafter: Drafter, training: Settings, steps: usize) -> Self {
+        Self {
+            drafter,
+            training,
+            steps,
+            best: 32,
+            held_out: 500,
+            precision: Precision::F32,
+            decoding: bild::Settings::default(),
+            prefix: String::new(),
+            look: 100,
+            checkpoint: Duration::from_secs(120),
+        }
+    }
+
+    /// Aligns, and writes the draft model with a card, its figures and a policy into the directory `out`. What is under way is kept
+    /// in the directory `work`: with the same text and settings it goes on from there. Nothing if `stop` was cancelled; then the
+    /// last step is kept too.
+    ///
+    /// # Errors
+    ///
+    /// If a model cannot be loaded, the two have not the same tokens, the text is empty or cannot be tokenized, `work` is of another
+    /// alignment, or a file cannot be written.
+    pub fn run(
+        &self,
+        big: &Checkpoint,
+        text: &Text,
+        [work, out]: [&Path; 2],
+        stop: &CancelToken,
+        observer: &dyn Observer,
+    ) -> Result<Option<Aligned>> {
+        fs::create_dir_all(work).map_err(file(work, "made"))?;
+        let (sources, held_out) = self.split(text, observer)?;
+        let model = self.model(big)?;
+        let before = work.join("before");
+        self.save(&model, big, &before)?;
+        // Whether they belong together is found out before anything takes long.
+        self.pair(big, &before)?;
+
+        let outputs = self.outputs(big, &sources, &work.join("outputs.bin"), observer)?;
+        let aside: Vec<String> = held_out.iter().map(|example| example.source.clone()).collect();
+        let aside = self.outputs(big, &aside, &work.join("held-out.bin"), observer)?;
+        let Some(model) = self.train(model, outputs, &aside, work, stop, observer)? else { return Ok(None) };
+        let after = work.join("after");
+        self.save(&model, big, &after)?;
+        drop(model);
+
+        let measured = |directory: &Path| {
+            let pair = self.pair(big, directory)?;
+            let bench = self.bench(pair, big, &held_out, &aside)?;
+            Ok::<_, TrainError>(measure(&bench, observer)?)
+        };
+        let ((before, _), (after_measured, policy)) = (measured(&before)?, measured(&after)?);
+        let aligned = Aligned {
+            sources: sources.len(),
+            steps: self.steps,
+            held_out: held_out.len(),
+            before,
+            after: after_measured,
+            policy,
+        };
+        self.publish(&aligned, &after, work, out)?;
+        Ok(Some(aligned))
+    }
+
+    /// The sources to train on, each once and none that is held out, and what is held out.
+    fn split(&self, text: &Text, observer: &dyn Observer) -> Result<(Vec<String>, Vec<bild_eval::Example>)> {
+        let mut held_out: Vec<bild_eval::Example> = text.held_out.clone();
+        held_out.retain(|example| !example.source.trim().is_empty());
+        let mut seen: HashSet<&str> = held_out.iter().map(|example| &*example.source).collect();
+        let mut sources: Vec<&str> = text.sources.iter().map(|source| &**source).collect();
+        sources.retain(|source| !source.trim().is_empty() && seen.insert(source));
+        let dropped = text.sources.len() - sources.len();
+        if dropped > 0 {
+            observer.notes(&format!("{dropped} of {} sources are blank, or there already", text.sources.len()));
+        }
+        let mut random = Random::new(self.training.seed);
+        random.shuffle(&mut sources);
+        let mut sources: Vec<String> = sources.into_iter().map(str::to_owned).collect();
+        if text.held_out.is_empty() {
+            let aside = sources.split_off(sources.len().saturating_sub(self.held_out));
+            held_out = aside
+                .into_iter()
+                .map(|source| bild_eval::Example { source, reference: String::new() })
+                .collect();
+        }
+        if sources.is_empty() || held_out.is_empty() {
+            return Err(TrainError::Data(format!(
+                "{} different sources are too few: {} are held out to measure on, and others are needed to train on",
+                sources.len() + held_out.len(),
+                self.held_out,
+            )));
+        }
+        Ok((sources, held_out))
+    }
+
+    /// The draft model as it begins.
+    fn model(&self, big: &Checkpoint) -> Result<T5<Flex>> {
+        let device = Default::default();
+        match &self.drafter {
+            Drafter::Little(directory) => T5::open(&Checkpoint::open(directory)?, &device),
+            Drafter::Shrunk(shrink) => T5::shrunk(big, shrink, &device),
+            Drafter::SharedEncoder(layers) => {
+                let shrink = Shrink { encoder: Layers::All, decoder: layers.clone() };
+                let frozen = Frozen { embedding: true, encoder: true, decoder: false, head: true };
+                Ok(T5::shrunk(big, &shrink, &device)?.with_frozen(frozen))
+            }
+        }
+    }
+
+    fn save(&self, model: &T5<Flex>, big: &Checkpoint, directory: &Path) -> Result<()> {
+        match &self.drafter {
+            Drafter::SharedEncoder(layers) => {
+                let digest = bild::models::T5Tensors::of(big)?.digest()?;
+                let layers = layers.of(bild::models::T5Config::of(big)?.decoder_layers)?;
+                model.save_shared_encoder(directory, &digest.to_string(), &layers)
+            }
+            _ => model.save(directory),
+        }
+    }
+
+    /// The big model with the draft model of a directory.
+    fn pair(&self, big: &Checkpoint, directory: &Path) -> Result<BoxedPair> {
+        let device = Default::default();
+        let draft = Checkpoint::open(directory)?;
+        let big = bild::T5::<bild::Flex>::load_with(big, &device, &self.loading())?;
+        let pair = match self.drafter {
+            Drafter::SharedEncoder(_) => SharedEncoder::load_with(big, &draft, &self.loading())?.boxed(),
+            _ => (bild::T5::<bild::Flex>::load_with(&draft, &device, &self.loading())?, big).boxed(),
+        };
+        pair.check()?;
+        Ok(pair)
+    }
+
+    /// What the big model writes for sources, those that a file has already among them.
+    fn outputs(&self, big: &Checkpoint, sources: &[String], path: &Path, observer: &dyn Observer) -> Result<Outputs> {
+        let conditions = Conditions::default()
+            .with("the big model", digest_of_folder(big.directory())?)?
+            .with("its precision", format!("{:?}", self.precision))?
+            .with("the settings of generating", &self.decoding)?
+            .with("the sources", digest_of_texts(sources.iter().map(|source| &**source)))?
+            .with("the prefix", &self.prefix)?;
+        let best = if self.training.loss.needs_teacher() { self.best } else { 0 };
+        let mut outputs = Outputs::open(path, best, &conditions)?;
+        if outputs.done() < sources.len() {
+            let tokenizer = big.tokenizer()?;
+            let source = |text: &String| Ok(Source::new(tokenizer.encode(&format!("{}{text}", self.prefix))?));
+            let sources = sources.iter().map(source).collect::<Result<Vec<_>>>()?;
+            let model = bild::T5::<bild::Flex>::load_with(big, &Default::default(), &self.loading())?;
+            let generator = Generator::new((NoDraft, model), BigAlone {})?.with_settings(self.decoding.clone());
+            outputs.write(&generator, &sources, observer)?;
+        }
+        Ok(outputs)
+    }
+
+    /// Takes the steps that are left. Nothing if it was stopped.
+    fn train(
+        &self,
+        model: T5<Flex>,
+        outputs: Outputs,
+        aside: &Outputs,
+        work: &Path,
+        stop: &CancelToken,
+        observer: &dyn Observer,
+    ) -> Result<Option<T5<Flex>>> {
+        let checkpoints = work.join("checkpoints");
+        let (settings, device) = (&self.training, Default::default());
+        let resumed = Trainer::resume(model.clone(), &outputs, settings.clone(), &checkpoints, &device)?;
+        let mut trainer = match resumed {
+            Some(trainer) => trainer,
+            None => Trainer::new(model, &outputs, settings.clone(), &device)?,
+        };
+        let mut curve = Curve::open(&work.join("curve.jsonl"), trainer.steps())?;
+        observer.begins("Training", self.steps.saturating_sub(trainer.steps()));
+        let mut saved = Instant::now();
+        let (mut loss, mut tokens) = (0.0, 0);
+        while trainer.steps() < self.steps {
+            if trainer.steps() % self.look == 0 {
+                curve.look(&trainer, aside, (tokens > 0).then(|| loss / tokens as f64), observer)?;
+                (loss, tokens) = (0.0, 0);
+            }
+            let step = trainer.step()?;
+            loss += step.loss * step.tokens as f64;
+            tokens += step.tokens;
+            observer.advances();
+            let is_stopped = stop.is_cancelled();
+            if is_stopped || saved.elapsed() >= self.checkpoint || trainer.steps() == self.steps {
+                trainer.save(&checkpoints)?;
+                saved = Instant::now();
+            }
+            if is_stopped {
+                observer.ends();
+                return Ok(None);
+            }
+        }
+        curve.look(&trainer, aside, (tokens > 0).then(|| loss / tokens as f64), observer)?;
+        observer.ends();
+        let svg = work.join("curve.svg");
+        fs::write(&svg, curve.svg()).map_err(file(&svg, "written"))?;
+        Ok(Some(trainer.into_model()))
+    }
+
+    /// The held-out text to measure a pair on; without references, beside what the big model writes.
+    fn bench(&self, pair: BoxedPair, big: &Checkpoint, held_out: &[bild_eval::Example], aside: &Outputs) -> Result<Bench> {
+        let tokenizer = big.tokenizer()?;
+        let mut examples = held_out.to_vec();
+        if examples.iter().all(|example| example.reference.is_empty()) {
+            for index in 0..aside.len() {
+                examples[aside.source(index)].reference = tokenizer.decode(&aside.example(index)?.target)?;
+            }
+            examples.retain(|example| !example.reference.is_empty());
+        }
+        Ok(Bench::new(pair, tokenizer, examples, &self.prefix, self.decoding.clone())?)
+    }
+
+    fn loading(&self) -> LoadOptions {
+        LoadOptions::default().with_precision(self.precision)
+    }
+}
