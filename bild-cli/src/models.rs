@@ -63,10 +63,15 @@ pub(crate) fn load(checkpoint: &Checkpoint, name: &str, options: &LoadOptions) -
     let model = T5::load_with(checkpoint, &Default::default(), options);
     spinner.finish_and_clear();
     let model = model?;
+    warn(&model, checkpoint);
+    Ok(model)
+}
+
+/// Says what of a checkpoint has no effect.
+pub(crate) fn warn(model: &T5<Flex>, checkpoint: &Checkpoint) {
     for warning in model.warnings() {
         say(format_args!("warning: {}: {warning}", checkpoint.directory().display()));
     }
-    Ok(model)
 }
 
 /// The folder of the pair that is used where none is named: `models/de-en` of bild's repository, in the working directory or

@@ -1,11 +1,11 @@
-//! A pair: two models, or one that drafts by look-up or by early exit, or one alone.
+//! A pair: two models, or one that drafts by look-up, by early exit or by a draft decoder, or one alone.
 
-use std::path::PathBuf;
+use std::{mem, path::PathBuf};
 
 use bild::{
     Checkpoint, Settings,
     decode::{BoxedPair, Generator, NoDraft, Overflow, Pair},
-    models::{EarlyExit, LookIn, NgramLookup, Tokenizer},
+    models::{EarlyExit, LookIn, NgramLookup, SharedEncoder, Tokenizer},
     policies::{AnyPolicy, BigAlone, GenerationConfig},
 };
 use bild_eval::{Conditions, digest_of_folder};
@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// What drafts, if a policy wants drafts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Drafting {
     /// A second model.
     #[default]
@@ -27,6 +27,8 @@ pub(crate) enum Drafting {
     Lookup(LookIn),
     /// So many decoder layers of the big model.
     EarlyExit(usize),
+    /// A draft decoder on the big model's encoder, from its folder.
+    SharedEncoder(PathBuf),
 }
 
 /// Which models to load, and how. Without any it is the default pair.
@@ -51,6 +53,8 @@ pub(crate) struct Loaded {
     generation: GenerationConfig,
     big: Option<PathBuf>,
     little: Option<PathBuf>,
+    /// The folder of the draft decoder.
+    draft: Option<PathBuf>,
     options: PairOptions,
 }
 
@@ -72,8 +76,12 @@ impl PairOptions {
     /// The folders whose files are read.
     pub(crate) fn folders(&self) -> Result<Vec<(&'static str, PathBuf)>, Error> {
         let (big, little) = self.places()?;
-        let little = little.filter(|_| self.drafting == Drafting::Little);
-        Ok([("--big", big)].into_iter().chain(little.map(|little| ("--little", little))).collect())
+        let draft = match &self.drafting {
+            Drafting::Little => little.map(|little| ("--little", little)),
+            Drafting::SharedEncoder(folder) => Some(("--shared-encoder", folder.clone())),
+            Drafting::Lookup(_) | Drafting::EarlyExit(_) => None,
+        };
+        Ok([("--big", big)].into_iter().chain(draft).collect())
     }
 
     /// Loads what is needed.
@@ -82,7 +90,7 @@ impl PairOptions {
         let little = || {
             little.clone().ok_or(
                 "this policy needs something that drafts beside --big: name the folder of the little model by \
-                 --little, or give --lookup or --early-exit (--policy big is the big model alone)",
+                 --little, or give --lookup, --early-exit or --shared-encoder (--policy big is the big model alone)",
             )
         };
         let [big_options, little_options] = self.loading.options()?;
@@ -96,7 +104,8 @@ impl PairOptions {
             let model = models::load(&checkpoint, "the little model", &little_options)?;
             Ok((checkpoint, model))
         };
-        let (big, little, pair) = match (needs, self.drafting) {
+        let mut draft = None;
+        let (big, little, pair) = match (needs, &self.drafting) {
             (Needs::Little, _) => {
                 let (little, model) = load_little()?;
                 (None, Some(little), (NoDraft, model).boxed())
@@ -109,9 +118,16 @@ impl PairOptions {
                 let (big, model) = load_big()?;
                 let pair = match drafting {
                     Drafting::Lookup(place) if needs == Needs::Both => {
-                        (NgramLookup::default().with_look_in(place), model).boxed()
+                        (NgramLookup::default().with_look_in(*place), model).boxed()
                     }
-                    Drafting::EarlyExit(layers) if needs == Needs::Both => EarlyExit::new(model, layers)?.boxed(),
+                    Drafting::EarlyExit(layers) if needs == Needs::Both => EarlyExit::new(model, *layers)?.boxed(),
+                    Drafting::SharedEncoder(folder) if needs == Needs::Both => {
+                        let checkpoint = models::open(folder)?;
+                        let pair = SharedEncoder::load_with(model, &checkpoint, &little_options)?;
+                        models::warn(pair.draft(), &checkpoint);
+                        draft = Some(checkpoint);
+                        pair.boxed()
+                    }
                     _ => (NoDraft, model).boxed(),
                 };
                 (Some(big), None, pair)
@@ -135,6 +151,7 @@ impl PairOptions {
             generation,
             big: folder(big),
             little: folder(little),
+            draft: folder(draft),
             options: self.clone(),
         })
     }
@@ -195,19 +212,29 @@ impl Loaded {
             .with("the number of threads", self.options.loading.threads())?
             .with("the version of bild", env!("CARGO_PKG_VERSION"))?
             .with("whether generation_config.json is left out", self.options.ignore_generation_config)?;
-        for (name, precision, folder) in [("big", big, &self.big), ("little", little, &self.little)] {
+        for (name, precision, folder) in [
+            ("the big model", big, &self.big),
+            ("the little model", little, &self.little),
+            ("the draft decoder", little, &self.draft),
+        ] {
             if let Some(folder) = folder {
                 conditions = conditions
-                    .with(&format!("the {name} model"), digest_of_folder(folder)?)?
-                    .with(&format!("the {name} model's precision"), format!("{precision:?}"))?;
+                    .with(name, digest_of_folder(folder)?)?
+                    .with(&format!("{name}'s precision"), format!("{precision:?}"))?;
             }
         }
-        let drafting = match self.options.drafting {
+        let drafting = match &self.options.drafting {
             _ if self.is_alone => "nothing".into(),
             Drafting::Little => "a model".into(),
+            Drafting::SharedEncoder(_) => "a draft decoder".into(),
             drafting => format!("{drafting:?}"),
         };
         Ok(conditions.with("what drafts", drafting)?)
+    }
+
+    /// Whether it drafts in the way of another pair, so that what passes of that cost says what passes of this do.
+    pub(crate) fn drafts_as(&self, other: &PairOptions) -> bool {
+        !self.is_alone && mem::discriminant(&self.options.drafting) == mem::discriminant(&other.drafting)
     }
 
     /// Whether a little model drafts.

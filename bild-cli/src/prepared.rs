@@ -61,10 +61,10 @@ impl PreparedArgs {
         let limits = self.texts.limits(self.dataset.max_source_tokens, true);
         let bench = bench(&loaded, examples, &self.texts.prefix, &limits)?;
         let other = self.costs.pair(loaded.threads());
-        if other.is_some() && !loaded.has_little() {
+        if other.as_ref().is_some_and(|other| !loaded.drafts_as(other)) {
             return Err(
-                "--cost-big and --cost-little are two models, and their passes say nothing of a pair that drafts in \
-                 another way"
+                "the passes of --cost-big with --cost-little or --cost-shared-encoder say nothing of a pair that drafts \
+                 in another way"
                     .into(),
             );
         }

@@ -100,7 +100,13 @@ mod tests {
     use super::*;
 
     fn costs() -> Costs {
-        Costs { encode_big: 1.5, encode_little: 0.5, draft: 0.25, verify: vec![(1, 1.0), (2, 1.5), (4, 2.0)] }
+        Costs {
+            encode_big: 1.5,
+            encode_little: 0.5,
+            encode_little_alone: 0.5,
+            draft: 0.25,
+            verify: vec![(1, 1.0), (2, 1.5), (4, 2.0)],
+        }
     }
 
     #[test]
@@ -117,7 +123,8 @@ mod tests {
         assert!(kept(&path, &conditions("x")).unwrap_err().contains("does not say what"));
         std::fs::write(&path, "{}").unwrap();
         assert!(kept(&path, &conditions("x")).unwrap_err().contains("holds no costs (missing field"));
-        std::fs::write(&path, r#"{"encode_big":1,"encode_little":1,"draft":1,"verify":[]}"#).unwrap();
+        std::fs::write(&path, r#"{"encode_big":1,"encode_little":1,"encode_little_alone":1,"draft":1,"verify":[]}"#)
+            .unwrap();
         assert!(kept(&path, &conditions("x")).unwrap_err().contains("expected two passes"));
     }
 

@@ -49,7 +49,7 @@ fn policies_are_swept_and_what_a_log_has_is_not_done_again() {
     assert_eq!((found.len(), found[0].speedup, found[0].draft_steps, found[1].verifier_calls), (2, 1.0, 0, 0));
     // Its own encoder and steps alone, whatever the big model costs.
     let (steps, sentences) = (found[1].draft_steps as f64, bench.sources.len() as f64);
-    let expected = sentences * costs.encode_little + steps * costs.draft;
+    let expected = sentences * costs.encode_little_alone + steps * costs.draft;
     assert!((found[1].predicted / expected - 1.0).abs() < 1e-9, "{found:?} {costs:?}");
     let again = sweep(&bench, &candidates[1..], &costs, &mut log, &()).unwrap();
     assert_eq!((again.len(), log.records.len()), (1, 2));
@@ -60,7 +60,13 @@ fn policies_are_swept_and_what_a_log_has_is_not_done_again() {
 #[test]
 fn a_policy_is_tuned_on_enough_sentences() {
     let bench = bench(10);
-    let costs = Costs { encode_big: 4.0, encode_little: 1.0, draft: 0.1, verify: vec![(1, 1.0), (17, 2.0)] };
+    let costs = Costs {
+        encode_big: 4.0,
+        encode_little: 1.0,
+        encode_little_alone: 1.0,
+        draft: 0.1,
+        verify: vec![(1, 1.0), (17, 2.0)],
+    };
     let mut options = TuneOptions::default().with_loss(100.0, Default::default());
     (options.grid, options.timed) = (true, 1);
     let tuned = tune(&bench, &costs, &options, Log::in_memory(), &()).unwrap();

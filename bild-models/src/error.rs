@@ -60,6 +60,25 @@ pub enum LoadError {
         /// How many there are.
         all: usize,
     },
+    /// A draft decoder cannot be made of such layers.
+    #[error(
+        "a draft decoder was to be made of the layers {layers:?} of a T5 that has {all} decoder layers: expected at least one, \
+         each below {all}"
+    )]
+    DraftLayers {
+        /// The layers, counted from 0.
+        layers: Vec<usize>,
+        /// How many there are.
+        all: usize,
+    },
+    /// A draft decoder on the encoder of a big model cannot be used so.
+    #[error("{path} describes a draft decoder that {problem}", path = path.display())]
+    SharedEncoder {
+        /// The file that says so.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
     /// CUDA is asked for and cannot run here.
     #[error("CUDA cannot be used here: {missing}")]
     Cuda {

@@ -3,14 +3,15 @@
 //! - [`Checkpoint`] opens a directory as Hugging Face's transformers writes it: configuration, weights, tokenizer.
 //! - [`T5`] is the model on a Burn backend: T5 1.0, T5 1.1 and FLAN-T5, mT5. One value is shared by any number of
 //!   generations; each owns its [`T5Session`], which rolls back in O(1).
-//! - [`NgramLookup`] drafts without a second model, by copying; [`EarlyExit`] with the first layers of the big one.
+//! - [`NgramLookup`] drafts without a second model, by copying; [`EarlyExit`] with the first layers of the big one;
+//!   [`SharedEncoder`] with a decoder of a layer or two that reads the states of its encoder.
 //! - [`TextGenerator`] goes from text to text with a pair and a tokenizer.
 //!
 //! Decoding is greedy unless a policy says otherwise; there is no beam search.
 //!
 //! # The rooms
 //!
-//! Arrows go one way: a family (`t5`) is built on `decode` (sessions, early exit, look-up over any decoder), that on `nn` (what
+//! Arrows go one way: a family (`t5`) is built on `decode` (sessions, early exit, a draft decoder, look-up over any decoder), that on `nn` (what
 //! families are built of), that on `backend` (what a backend does its own way). Beside them stand `checkpoint` (where weights
 //! come from), `text` (tokenizers, text in and text out) and `files`.
 #![deny(unsafe_code)]
@@ -42,10 +43,12 @@ pub use backend::Cuda;
 #[cfg(feature = "wgpu")]
 pub use backend::Wgpu;
 pub use backend::{LoadOptions, Precision, Progress, Threads};
-pub use checkpoint::Checkpoint;
 #[cfg(feature = "hub")]
 pub use checkpoint::Hub;
-pub use decode::{EarlyExit, EarlyExitSession, LookIn, NgramLookup, NgramLookupSession};
+pub use checkpoint::{Checkpoint, Digest};
+pub use decode::{
+    EarlyExit, EarlyExitSession, LookIn, NgramLookup, NgramLookupSession, SharedEncoder, SharedEncoderSession,
+};
 pub use error::LoadError;
 pub use nn::Activation;
 pub use t5::{Head, T5, T5Config, T5Session, T5Tensors};

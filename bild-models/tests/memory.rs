@@ -3,8 +3,8 @@
 
 mod common;
 
-use bild_core::{Generator, NoDraft, Overflow, Request, Settings, Source};
-use bild_models::{Checkpoint, LoadOptions, Precision, T5};
+use bild_core::{Event, Generator, NoDraft, Overflow, Pair, Request, Settings, Source};
+use bild_models::{Checkpoint, LoadOptions, Precision, SharedEncoder, T5};
 use bild_policies::Lossless;
 use common::{Numbers, TestBackend, config, write_checkpoint};
 use peak_alloc::PeakAlloc;
@@ -51,8 +51,13 @@ fn generating_peaks_at_what_is_said_beforehand() {
     let shape = json!({ "vocab_size": 500, "d_model": 32, "d_kv": 8, "num_heads": 8, "d_ff": 64 });
     write_checkpoint(directory.path(), &config(shape), 1, |_| {});
     let model = common::load(directory.path());
-    let settings = Settings::default().with_max_source_tokens(20_000, Overflow::Error).with_max_new_tokens(1);
-    let generator = Generator::new((NoDraft, model), Lossless::default()).unwrap();
+    generating_peaks_at_what_is_said((NoDraft, model.clone()));
+    generating_peaks_at_what_is_said(SharedEncoder::of_layers(model, &[1]).unwrap());
+}
+
+fn generating_peaks_at_what_is_said(pair: impl Pair) {
+    let settings = Settings::default().with_max_source_tokens(20_000, Overflow::Error);
+    let generator = Generator::new(pair, Lossless::default()).unwrap();
     for (length, new_tokens) in [(200, 1), (2000, 1), (5000, 1), (20, 20_000)] {
         let source = Source::new(Numbers(1).tokens(length, 500));
         let settings = settings.clone().with_max_new_tokens(new_tokens);
@@ -60,7 +65,7 @@ fn generating_peaks_at_what_is_said_beforehand() {
         let before = MEMORY.current_usage();
         MEMORY.reset_peak_usage();
         let mut generation = generator.stream(Request::new(source.clone()).with_settings(settings.clone())).unwrap();
-        generation.next().unwrap().unwrap();
+        while !matches!(generation.next().unwrap().unwrap(), Event::Verified { .. }) {}
         let peak = MEMORY.peak_usage() - before;
         assert!(
             peak < said + said / 4 && peak > said / 4,

@@ -108,11 +108,13 @@ fn report(args: &Args, measured: &Measured, machine: Machine) -> String {
     });
     let (encoder, token) = (Spread::of(&encoders), Spread::of(&tokens));
     if args.json {
+        let folder = |option| folders.iter().find(|(name, _)| *name == option).map(|(_, folder)| folder);
         let object = json!({
             "encoder_ms": encoder.median, "encoder_ms_min": encoder.min, "encoder_ms_max": encoder.max,
             "ms_per_token": token.median, "ms_per_token_min": token.min, "ms_per_token_max": token.max,
             "load_ms": load_ms, "first_ms": measured.first_ms, "peak_rss_mib": peak_rss_mib,
-            "read_gb_per_s": read_gb_per_s, "model": folders[0].1, "little": folders.get(1).map(|(_, little)| little),
+            "read_gb_per_s": read_gb_per_s, "model": folder("--big"), "little": folder("--little"),
+            "shared_encoder": folder("--shared-encoder"),
             "source_len": args.source_len, "source_tokens": args.source_len, "truncated": false, "new_tokens": args.new_tokens, "threads": threads,
             "precision": format!("{:?}", args.pair.precision).to_lowercase(), "runs": args.runs,
             "runs_ms": { "encoder": encoders, "token": tokens }, "at_once": measured.at_once, "stats": outputs[0].statistics,

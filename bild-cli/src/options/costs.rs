@@ -4,16 +4,22 @@ use bild_eval::{CostFile, Metric};
 use clap::{Args, ValueEnum};
 
 use super::{pair::PrecisionArg, whole};
-use crate::{models::Loading, pair::PairOptions};
+use crate::{
+    models::Loading,
+    pair::{Drafting, PairOptions},
+};
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct CostsArgs {
     /// A big model whose passes are measured in place of the pair's: one that writes the same, as one that was made larger
-    #[arg(long, value_name = "DIR", requires = "cost_little", help_heading = "Costs")]
+    #[arg(long, value_name = "DIR", requires = "cost_drafting", help_heading = "Costs")]
     cost_big: Option<PathBuf>,
     /// The little model to go with it
-    #[arg(long, value_name = "DIR", requires = "cost_big", help_heading = "Costs")]
+    #[arg(long, value_name = "DIR", requires = "cost_big", group = "cost_drafting", help_heading = "Costs")]
     cost_little: Option<PathBuf>,
+    /// The draft decoder to go with it, where the pair has one
+    #[arg(long, value_name = "DIR", requires = "cost_big", group = "cost_drafting", help_heading = "Costs")]
+    cost_shared_encoder: Option<PathBuf>,
     /// A file of measured costs: read if it is there and was measured for this pair and these sources, else written
     #[arg(long, value_name = "FILE", help_heading = "Costs")]
     costs: Option<PathBuf>,
@@ -43,16 +49,21 @@ impl CostsArgs {
 
     /// Other models whose passes are measured.
     pub(crate) fn pair(&self, threads: Option<usize>) -> Option<PairOptions> {
-        let (big, little) = self.cost_big.clone().zip(self.cost_little.clone())?;
+        let big = Some(self.cost_big.clone()?);
         let precision = self.cost_precision.unwrap_or(PrecisionArg::F32).into();
         let loading = Loading { big: precision, little: precision, threads };
-        let (big, little) = (Some(big), Some(little));
-        Some(PairOptions { big, little, loading, ignore_generation_config: true, ..PairOptions::default() })
+        let little = self.cost_little.clone();
+        let drafting = self.cost_shared_encoder.clone().map_or(Drafting::Little, Drafting::SharedEncoder);
+        Some(PairOptions { big, little, drafting, loading, ignore_generation_config: true })
     }
 
     /// The folders of those.
     pub(crate) fn folders(&self) -> Vec<(&'static str, PathBuf)> {
-        let folders = [("--cost-big", &self.cost_big), ("--cost-little", &self.cost_little)];
+        let folders = [
+            ("--cost-big", &self.cost_big),
+            ("--cost-little", &self.cost_little),
+            ("--cost-shared-encoder", &self.cost_shared_encoder),
+        ];
         folders.into_iter().filter_map(|(option, folder)| Some((option, folder.clone()?))).collect()
     }
 }

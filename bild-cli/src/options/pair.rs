@@ -47,15 +47,18 @@ pub(crate) struct PairArgs {
     #[arg(long, value_name = "DIR", help_heading = "Models")]
     pub(crate) little: Option<PathBuf>,
     /// Draft by copying what followed the last tokens where they stood before, in place of a little model
-    #[arg(long, value_enum, value_name = "WHERE", conflicts_with_all = ["little", "early_exit"], help_heading = "Models")]
+    #[arg(long, value_enum, value_name = "WHERE", conflicts_with_all = ["little", "early_exit", "shared_encoder"], help_heading = "Models")]
     pub(crate) lookup: Option<Lookup>,
     /// Draft with the first K decoder layers of the big model, in place of a little model
-    #[arg(long, value_name = "K", conflicts_with = "little", value_parser = whole(1..=u64::MAX), help_heading = "Models")]
+    #[arg(long, value_name = "K", conflicts_with_all = ["little", "shared_encoder"], value_parser = whole(1..=u64::MAX), help_heading = "Models")]
     pub(crate) early_exit: Option<usize>,
+    /// Draft with a decoder on the big model's encoder, in place of a little model: the folder of the decoder
+    #[arg(long, value_name = "DIR", conflicts_with = "little", help_heading = "Models")]
+    pub(crate) shared_encoder: Option<PathBuf>,
     /// How weights are held
     #[arg(long, value_enum, default_value = "f32", help_heading = "Models")]
     pub(crate) precision: PrecisionArg,
-    /// How the little model's are [default: as the other's]
+    /// How those of the little model or of the draft decoder are [default: as the other's]
     #[arg(long, value_enum, help_heading = "Models")]
     pub(crate) little_precision: Option<PrecisionArg>,
     /// Threads to compute with [default: one a physical core]
@@ -69,12 +72,13 @@ pub(crate) struct PairArgs {
 
 impl PairArgs {
     pub(crate) fn options(&self) -> PairOptions {
-        let drafting = match (self.lookup, self.early_exit) {
-            (Some(Lookup::Source), _) => Drafting::Lookup(LookIn::Source),
-            (Some(Lookup::Output), _) => Drafting::Lookup(LookIn::Output),
-            (Some(Lookup::Both), _) => Drafting::Lookup(LookIn::Both),
-            (None, Some(layers)) => Drafting::EarlyExit(layers),
-            (None, None) => Drafting::Little,
+        let drafting = match (self.lookup, self.early_exit, &self.shared_encoder) {
+            (Some(Lookup::Source), ..) => Drafting::Lookup(LookIn::Source),
+            (Some(Lookup::Output), ..) => Drafting::Lookup(LookIn::Output),
+            (Some(Lookup::Both), ..) => Drafting::Lookup(LookIn::Both),
+            (None, Some(layers), _) => Drafting::EarlyExit(layers),
+            (None, None, Some(folder)) => Drafting::SharedEncoder(folder.clone()),
+            (None, None, None) => Drafting::Little,
         };
         let loading = Loading {
             big: self.precision.into(),
@@ -87,7 +91,8 @@ impl PairArgs {
 
     /// Whether there is anything that drafts: it was named, or is that of the default pair.
     fn drafts(&self) -> bool {
-        self.options().is_default() || self.little.is_some() || self.lookup.is_some() || self.early_exit.is_some()
+        let options = self.options();
+        options.is_default() || options.little.is_some() || options.drafting != Drafting::Little
     }
 
     /// The policy that decodes, for what needs no pair: without anything that drafts the big model decodes alone. Says what has
@@ -98,7 +103,8 @@ impl PairArgs {
         let policy = if is_alone { AnyPolicy::Big(BigAlone {}) } else { given };
         self.warn(asked, needs(&policy));
         if is_alone && asked.is_given() {
-            warn(["the policy has no effect: without --little, --lookup or --early-exit the big model decodes alone"
+            warn(["the policy has no effect: without --little, --lookup, --early-exit or --shared-encoder the big model decodes \
+                   alone"
                 .into()]);
         }
         Ok(policy)
@@ -113,14 +119,15 @@ impl PairArgs {
     pub(crate) fn warnings(&self, needs: Needs) -> Vec<String> {
         let big = needs == Needs::Big;
         let one = if big { "the big model" } else { "the little model" };
-        let other_drafts = self.lookup.is_some() || self.early_exit.is_some();
+        let no_weights_draft = self.lookup.is_some() || self.early_exit.is_some();
         let ignored = [
             ("--big", self.big.is_some() && needs == Needs::Little, true),
             ("--little", self.little.is_some() && big, true),
             ("--lookup", self.lookup.is_some() && needs != Needs::Both, true),
             ("--early-exit", self.early_exit.is_some() && needs != Needs::Both, true),
+            ("--shared-encoder", self.shared_encoder.is_some() && needs != Needs::Both, true),
             ("--little-precision", self.little_precision.is_some() && big, true),
-            ("--little-precision", self.little_precision.is_some() && !big && other_drafts, false),
+            ("--little-precision", self.little_precision.is_some() && !big && no_weights_draft, false),
         ];
         let sentence = |(option, _, alone): (&str, bool, bool)| {
             let why = if alone { format!("{one} decodes alone") } else { "no little model is loaded".into() };

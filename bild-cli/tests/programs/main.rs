@@ -5,6 +5,7 @@ mod options;
 mod outputs;
 mod pages;
 mod program;
+mod shared_encoder;
 mod texts;
 
 use std::{

@@ -28,10 +28,11 @@ fn models_and_policies_are_named_alike_in_every_command() {
     for command in ["translate", "summarize", "evaluate", "sweep", "tune", "trace", "bench"] {
         let help = place.run(command, &["--help"]).ok().out;
         for option in
-            ["--big", "--little", "--lookup", "--early-exit", "--precision", "--little-precision", "--threads"]
+            ["--big", "--little", "--lookup", "--early-exit", "--shared-encoder", "--precision", "--little-precision"]
         {
             assert!(help.contains(option), "{command} {option}");
         }
+        assert!(help.contains("--threads"), "{command}");
         let chooses = ["sweep", "tune"].contains(&command);
         assert_eq!(help.contains("--policy-file <FILE>"), !chooses, "{command}");
     }

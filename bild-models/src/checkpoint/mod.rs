@@ -1,6 +1,7 @@
 //! Where weights come from: a directory as transformers writes it, files in memory, the hub; with the raw configuration.
 
 mod config;
+mod digest;
 mod generation;
 #[cfg(feature = "hub")]
 mod hub;
@@ -26,6 +27,7 @@ use crate::{
     files::{Folder, Stored},
 };
 pub(crate) use config::Fields;
+pub use digest::Digest;
 use generation::Generation;
 #[cfg(feature = "hub")]
 pub use hub::Hub;

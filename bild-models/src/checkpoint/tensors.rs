@@ -75,6 +75,12 @@ impl<'a> Tensors<'a> {
         self.file_of(stored).read(stored, shape)
     }
 
+    /// The shape of a tensor, and a [sample](WeightsFile::sample) of its values.
+    pub(crate) fn sample(&self, name: &str) -> Result<(Vec<usize>, Vec<f32>)> {
+        let stored = self.stored(name);
+        self.file_of(stored).sample(stored)
+    }
+
     /// As [`read`](Self::read), in order and in parts of `length` values.
     #[cfg(feature = "flex")]
     pub(crate) fn read_parts(

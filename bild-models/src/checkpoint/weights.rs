@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     io::{Read, Seek, SeekFrom},
+    ops::Range,
     path::Path,
 };
 
@@ -15,6 +16,10 @@ use crate::{
 
 /// How many values are read at a time where nothing else decides it.
 const CHUNK: usize = 1 << 17;
+
+/// Of how many runs of how many values a sample of a tensor is made.
+const RUNS: usize = 8;
+const RUN: usize = 32;
 
 /// How the numbers of a tensor are stored.
 #[cfg_attr(not(any(feature = "safetensors", feature = "pytorch")), allow(dead_code))]
@@ -109,37 +114,77 @@ impl WeightsFile {
         name: &str,
         shape: &[usize],
         length: usize,
-        mut take: impl FnMut(&[f32]),
+        take: impl FnMut(&[f32]),
     ) -> Result<()> {
-        let wrong = |problem| LoadError::Tensor { path: self.path().into(), name: name.into(), problem };
-        let place = self.tensors.get(name).ok_or_else(|| wrong("is missing".into()))?;
-        if place.shape != shape {
-            return Err(wrong(format!("has the shape {:?}, expected {shape:?}", place.shape)));
+        let mut values = self.values(name)?;
+        if values.place.shape != shape {
+            return Err(values.wrong(format!("has the shape {:?}, expected {shape:?}", values.place.shape)));
         }
-        let convert: fn(&[u8], &mut Vec<f32>) = match &place.kind {
+        values.read(0..shape.iter().product(), length, take)
+    }
+
+    /// The shape of a tensor and its values or, of a longer one, some runs of them, spread evenly from the first value to the last.
+    pub(crate) fn sample(&self, name: &str) -> Result<(Vec<usize>, Vec<f32>)> {
+        let mut values = self.values(name)?;
+        let count: usize = values.place.shape.iter().product();
+        let mut sample = Vec::with_capacity(count.min(RUNS * RUN));
+        let runs: Vec<Range<usize>> = match count.checked_sub(RUNS * RUN) {
+            None | Some(0) => vec![0..count],
+            Some(_) => (0..RUNS).map(|i| i * (count - RUN) / (RUNS - 1)).map(|begin| begin..begin + RUN).collect(),
+        };
+        for run in runs {
+            values.read(run, RUNS * RUN, |part| sample.extend_from_slice(part))?;
+        }
+        Ok((values.place.shape.clone(), sample))
+    }
+
+    fn values<'a>(&'a self, name: &'a str) -> Result<Values<'a>> {
+        let path = self.path();
+        let wrong = |problem| LoadError::Tensor { path: path.into(), name: name.into(), problem };
+        let place = self.tensors.get(name).ok_or_else(|| wrong("is missing".into()))?;
+        Ok(Values { path, name, place, file: self.file.open()? })
+    }
+}
+
+/// The values of one tensor, in an open file.
+struct Values<'a> {
+    path: &'a Path,
+    name: &'a str,
+    place: &'a Place,
+    file: Opened,
+}
+
+impl Values<'_> {
+    fn wrong(&self, problem: String) -> LoadError {
+        LoadError::Tensor { path: self.path.into(), name: self.name.into(), problem }
+    }
+
+    /// Those of a range, in order and in parts of `length`, as f32; all of them finite.
+    fn read(&mut self, range: Range<usize>, length: usize, mut take: impl FnMut(&[f32])) -> Result<()> {
+        let convert: fn(&[u8], &mut Vec<f32>) = match &self.place.kind {
             Kind::F32 => |bytes, to| to.extend(bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b))),
             Kind::F16 => |bytes, to| to.extend(bytes.as_chunks().0.iter().map(|&b| f16::from_le_bytes(b).to_f32())),
             Kind::Bf16 => |bytes, to| to.extend(bytes.as_chunks().0.iter().map(|&b| bf16::from_le_bytes(b).to_f32())),
-            Kind::Other(name) => return Err(wrong(format!("has the type {name}, expected F32, F16 or BF16"))),
+            Kind::Other(name) => return Err(self.wrong(format!("has the type {name}, expected F32, F16 or BF16"))),
         };
-        let read = |source| LoadError::Read { path: self.path().into(), source };
-        let size = place.kind.size().unwrap_or_default();
-        let count: usize = shape.iter().product();
-        let mut file = self.file.open()?;
-        file.seek(SeekFrom::Start(place.begin)).map_err(read)?;
-        let mut bytes = vec![0; count.min(length) * size];
-        let mut values = Vec::with_capacity(count.min(length));
-        let mut done = 0;
-        while done < count {
-            let part = &mut bytes[..(count - done).min(length) * size];
-            file.read_exact(part).map_err(read)?;
+        let read = |source| LoadError::Read { path: self.path.into(), source };
+        let size = self.place.kind.size().unwrap_or_default();
+        let begin = self.place.begin + (range.start * size) as u64;
+        self.file.seek(SeekFrom::Start(begin)).map_err(read)?;
+        let most = range.len().min(length);
+        let (mut bytes, mut values) = (vec![0; most * size], Vec::with_capacity(most));
+        let mut at = range.start;
+        while at < range.end {
+            let part = &mut bytes[..(range.end - at).min(length) * size];
+            self.file.read_exact(part).map_err(read)?;
             values.clear();
             convert(part, &mut values);
-            if let Some(at) = values.iter().position(|value| !value.is_finite()) {
-                return Err(wrong(format!("holds {} at entry {}, expected finite numbers", values[at], done + at)));
+            if let Some(bad) = values.iter().position(|value| !value.is_finite()) {
+                let (value, at) = (values[bad], at + bad);
+                return Err(self.wrong(format!("holds {value} at entry {at}, expected finite numbers")));
             }
             take(&values);
-            done += values.len();
+            at += values.len();
         }
         Ok(())
     }

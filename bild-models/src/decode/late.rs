@@ -28,9 +28,22 @@ impl<D: Decoder> Late<D> {
 
     /// Reads the source, if that is not done yet.
     pub(super) fn read_source(&mut self) -> Result<()> {
+        self.read_source_with(&mut None)
+    }
+
+    /// The same, with what another session of the same encoder made of the source, or leaving that for another.
+    pub(super) fn read_source_with(&mut self, encoded: &mut Option<D::Encoded>) -> Result<()> {
         if let State::Unread = self.state {
-            check_memory(&*self.decoder, self.source.tokens().len(), self.limit.tokens)?;
-            self.state = State::Ready(self.limit.reading(|| self.decoder.begin(&self.source, &self.limit))?);
+            let Self { decoder, limit, source, .. } = self;
+            check_memory(&**decoder, source.tokens().len(), limit.tokens)?;
+            let read = || {
+                let encoded = match encoded {
+                    Some(encoded) => encoded,
+                    None => encoded.insert(decoder.encode(source, limit)?),
+                };
+                decoder.begin(encoded.clone(), limit)
+            };
+            self.state = State::Ready(limit.reading(read)?);
         }
         Ok(())
     }

@@ -1,10 +1,12 @@
-//! What any decoder with a cache needs to draft and to verify: sessions, early exit, look-up. A family brings a [`Decoder`].
+//! What any decoder with a cache needs to draft and to verify: sessions, early exit, a draft decoder on the same encoder, look-up. A
+//! family brings a [`Decoder`].
 
 mod early_exit;
 mod late;
 mod lookup;
 mod self_test;
 mod session;
+mod shared_encoder;
 #[cfg(all(test, feature = "flex", feature = "safetensors", feature = "tokenizers"))]
 mod tests;
 #[cfg(all(test, feature = "flex", feature = "safetensors", feature = "tokenizers"))]
@@ -27,11 +29,14 @@ pub use early_exit::{EarlyExit, EarlyExitSession};
 pub use lookup::{LookIn, NgramLookup, NgramLookupSession};
 pub(crate) use self_test::{check_floats, probe, self_test};
 pub(crate) use session::Session;
+pub use shared_encoder::{SharedEncoder, SharedEncoderSession};
 
 /// The weights of a decoder, immutable and shared, and how tokens go through its layers.
 pub trait Decoder: Send + Sync + Sized + 'static {
     /// Where its tensors are.
     type Backend: Backend;
+    /// What is made of the source before anything is known of the output: the states of an encoder.
+    type Encoded: Clone + Send + 'static;
     /// What one generation needs: what the decoder knows of the source, and a cache laid out for the limit, of which a session
     /// knows how much is filled.
     type State: Send + 'static;
@@ -68,7 +73,14 @@ pub trait Decoder: Send + Sync + Sized + 'static {
     /// # Errors
     ///
     /// If it cannot be read, or `limit` says that nobody waits for it any more.
-    fn begin(self: &Arc<Self>, source: &Source, limit: &SessionLimit) -> Result<Self::State>;
+    fn encode(self: &Arc<Self>, source: &Source, limit: &SessionLimit) -> Result<Self::Encoded>;
+
+    /// The state of a generation, from what was made of its source.
+    ///
+    /// # Errors
+    ///
+    /// If `limit` says that nobody waits for it any more.
+    fn begin(self: &Arc<Self>, encoded: Self::Encoded, limit: &SessionLimit) -> Result<Self::State>;
 
     /// What the first layer takes of tokens, all of the vocabulary: `[tokens, width]`.
     fn embed(&self, tokens: &[Token]) -> Tensor<Self::Backend, 2>;

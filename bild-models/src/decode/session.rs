@@ -9,7 +9,7 @@ use crate::nn::reduce;
 /// One generation's state of a model: what the decoder made of the source, once, and a self-attention cache laid out once for
 /// the limit. Rolling back sets a length.
 pub struct Session<D: Decoder> {
-    late: Late<D>,
+    pub(super) late: Late<D>,
     length: usize,
 }
 

@@ -3,14 +3,15 @@
 use std::collections::HashMap;
 
 use bild_core::{
-    DraftSession, Generator, Model, NoDraft, Pass, Row, SessionLimit, Settings, Source, Token, VerifierSession, Want,
+    DraftSession, Generator, Model, NoDraft, Pair, PairSession, Pass, Row, SessionLimit, Settings, Source, Token,
+    VerifierSession, Want,
 };
 use bild_policies::Lossless;
 use burn_flex::Flex;
 use safetensors::{Dtype, tensor::TensorView};
 
 use super::{
-    EarlyExit, NgramLookup, Session,
+    EarlyExit, NgramLookup, Session, SharedEncoder,
     session::Of,
     toy::{LAYERS, Toy, ToyWeights, VOCABULARY, WIDTH},
 };
@@ -136,6 +137,46 @@ fn early_exit_and_look_up_are_lossless() {
             let generator = Generator::new((NgramLookup::default(), model.clone()), Lossless::default()).unwrap();
             assert_eq!(generator.with_settings(settings()).generate(&source).unwrap().tokens, expected);
         }
+    }
+}
+
+#[test]
+fn a_draft_decoder_is_lossless_and_nothing_is_encoded_twice() {
+    for seed in 0..10 {
+        let model = toy(seed);
+        for source in sources() {
+            let expected = greedy(&model, &source);
+            for layers in [&[0][..], &[2], &[0, 2], &[1, 1]] {
+                let pair = SharedEncoder::of(model.clone(), model.of_layers(layers));
+                assert_eq!(pair.layers(), layers.len());
+                let before = model.encoded();
+                let generator = Generator::new(pair, Lossless::default()).unwrap().with_settings(settings());
+                let output = generator.generate(&source).unwrap();
+                assert_eq!(output.tokens, expected);
+                assert!(output.statistics.draft_steps > 0 && output.statistics.verifier_calls > 0);
+                assert_eq!(model.encoded(), before + 1);
+            }
+        }
+    }
+}
+
+/// Whichever of the two is asked first, the source is encoded then, and not before.
+#[test]
+fn a_source_is_encoded_when_one_of_the_two_is_first_asked() {
+    let model = toy(4);
+    let pair = SharedEncoder::of(model.clone(), model.of_layers(&[1]));
+    let passes = [Pass::draft(0, &[0, 4], Want::default()), Pass::verify(0, &[0, 4], Want::default())];
+    for order in [[0, 1], [1, 0]] {
+        let before = model.encoded();
+        let mut session = pair.begin(&sources()[0], &SessionLimit::new(8)).unwrap();
+        assert_eq!(model.encoded(), before);
+        for pass in order {
+            session.pass(&passes[pass]).unwrap();
+            assert_eq!(model.encoded(), before + 1);
+        }
+        let again = Pass::draft(1, &[4, 11], Want::default());
+        session.pass(&again).unwrap();
+        assert_eq!(model.encoded(), before + 1);
     }
 }
 

@@ -1,6 +1,12 @@
 //! A decoder-only family, from the rooms: its weights, its layers and nothing else; and what it gets for that.
 
-use std::{ops::Range, sync::Arc};
+use std::{
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use bild_core::{Result, SessionLimit, Source, Token, Vocabulary};
 use burn::tensor::{Tensor, backend::Backend};
@@ -31,10 +37,12 @@ pub(super) struct ToyWeights<B: Backend> {
     vocabulary: Vocabulary,
     device: B::Device,
     threads: Threads,
-    embedding: Projection<B>,
-    layers: Vec<(Attention<B>, FeedForward<B>)>,
-    bias: PositionBias<B>,
-    norm: RmsNorm<B>,
+    embedding: Arc<Projection<B>>,
+    layers: Vec<Arc<(Attention<B>, FeedForward<B>)>>,
+    bias: Arc<PositionBias<B>>,
+    norm: Arc<RmsNorm<B>>,
+    /// How often a source was encoded.
+    encoded: Arc<AtomicUsize>,
 }
 
 /// In the caches the source stands first, as a prompt.
@@ -64,23 +72,46 @@ impl<B: Backend> Toy<B> {
             let sizes = [WIDTH, 2 * WIDTH];
             let feed =
                 FeedForward::load(&loader, norm(&name("norm2"))?, &inner, name("down"), sizes, Activation::Silu)?;
-            Ok((own, feed))
+            Ok(Arc::new((own, feed)))
         };
         let weights = ToyWeights {
             vocabulary: Vocabulary::new(VOCABULARY, 0, [1]),
-            embedding: Projection::load(&loader, &["embedding.weight".into()], [VOCABULARY, WIDTH])?,
+            embedding: Arc::new(Projection::load(&loader, &["embedding.weight".into()], [VOCABULARY, WIDTH])?),
             layers: (0..LAYERS).map(layer).collect::<Result<_, LoadError>>()?,
-            bias: PositionBias::load(&loader, "bias.weight", BUCKETS, HEADS.count)?,
-            norm: norm("norm.weight")?,
+            bias: Arc::new(PositionBias::load(&loader, "bias.weight", BUCKETS, HEADS.count)?),
+            norm: Arc::new(norm("norm.weight")?),
+            encoded: Arc::default(),
             threads: options.threads.clone(),
             device,
         };
         Ok(Self { weights: Arc::new(weights) })
     }
+
+    /// The same with some of its layers, which it shares.
+    pub(super) fn of_layers(&self, layers: &[usize]) -> Self {
+        let ToyWeights { vocabulary, device, threads, embedding, layers: all, bias, norm, encoded } = &*self.weights;
+        let weights = ToyWeights {
+            vocabulary: vocabulary.clone(),
+            device: device.clone(),
+            threads: threads.clone(),
+            embedding: embedding.clone(),
+            layers: layers.iter().map(|&layer| all[layer].clone()).collect(),
+            bias: bias.clone(),
+            norm: norm.clone(),
+            encoded: encoded.clone(),
+        };
+        Self { weights: Arc::new(weights) }
+    }
+
+    /// How often a source was encoded by this one and those it shares its weights with.
+    pub(super) fn encoded(&self) -> usize {
+        self.weights.encoded.load(Ordering::Relaxed)
+    }
 }
 
 impl<B: Backend> Decoder for ToyWeights<B> {
     type Backend = B;
+    type Encoded = Tensor<B, 2>;
     type State = ToyState<B>;
 
     fn vocabulary(&self) -> &Vocabulary {
@@ -88,11 +119,11 @@ impl<B: Backend> Decoder for ToyWeights<B> {
     }
 
     fn layers(&self) -> usize {
-        LAYERS
+        self.layers.len()
     }
 
     fn weights(&self) -> usize {
-        10 * LAYERS * WIDTH * WIDTH + VOCABULARY * WIDTH
+        10 * self.layers.len() * WIDTH * WIDTH + VOCABULARY * WIDTH
     }
 
     fn device(&self) -> &B::Device {
@@ -104,17 +135,23 @@ impl<B: Backend> Decoder for ToyWeights<B> {
     }
 
     fn bytes_for(&self, source: usize, tokens: usize) -> u64 {
-        (LAYERS as f64 * Cache::<B>::numbers(source + tokens, HEADS)) as u64 * 4
+        (self.layers.len() as f64 * Cache::<B>::numbers(source + tokens, HEADS)) as u64 * 4
     }
 
-    fn begin(self: &Arc<Self>, source: &Source, limit: &SessionLimit) -> Result<ToyState<B>> {
-        let (prompt, room) = (source.tokens().len(), source.tokens().len() + limit.tokens);
-        let embedded = super::embed(&**self, source.tokens(), super::in_output(0))?;
+    fn encode(self: &Arc<Self>, source: &Source, _limit: &SessionLimit) -> Result<Tensor<B, 2>> {
+        self.encoded.fetch_add(1, Ordering::Relaxed);
+        super::embed(&**self, source.tokens(), super::in_output(0))
+    }
+
+    fn begin(self: &Arc<Self>, embedded: Tensor<B, 2>, limit: &SessionLimit) -> Result<ToyState<B>> {
+        let prompt = embedded.dims()[0];
+        let room = prompt + limit.tokens;
         Ok(run(self, prompt, move |weights| {
             let cache = |_| Cache::new(room, HEADS, &weights.threads, &weights.device);
-            let caches = (0..LAYERS).map(cache).collect();
+            let layers = 0..weights.layers.len();
+            let caches = layers.clone().map(cache).collect();
             let mut state = ToyState { caches, bias: weights.bias.table(room), prompt: 0 };
-            weights.forward(embedded, &mut [Part { state: &mut state, at: 0, rows: prompt }], 0..LAYERS);
+            weights.forward(embedded, &mut [Part { state: &mut state, at: 0, rows: prompt }], layers);
             ToyState { prompt, ..state }
         }))
     }
@@ -125,7 +162,7 @@ impl<B: Backend> Decoder for ToyWeights<B> {
 
     fn forward(&self, mut x: Tensor<B, 2>, parts: &mut [Part<'_, ToyState<B>>], layers: Range<usize>) -> Tensor<B, 2> {
         for i in layers {
-            let (attention, feed_forward) = &self.layers[i];
+            let (attention, feed_forward) = &*self.layers[i];
             let [query, keys, values] = attention.project(x.clone());
             let mut row = 0;
             for Part { state, at, rows } in &mut *parts {

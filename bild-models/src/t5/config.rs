@@ -1,8 +1,9 @@
 use bild_core::Token;
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
-    Activation, Checkpoint,
+    Activation, Checkpoint, Digest,
     checkpoint::Fields,
     error::{LoadError, Result},
     nn::Buckets,
@@ -114,6 +115,18 @@ const SUPPORTED: &str = "T5 1.0, T5 1.1, FLAN-T5, UL2 and mT5 are";
 
 const ACTIVATIONS: &str = "relu, gelu, gelu_new or silu (or gated-relu … in `feed_forward_proj`)";
 
+/// The field that only a draft decoder on a big model's encoder has.
+const SHARED_ENCODER: &str = "bild_shared_encoder";
+
+/// What it says.
+#[derive(Deserialize)]
+struct MadeFrom {
+    /// The digest of the big model.
+    big: String,
+    /// Of which of its decoder layers the draft decoder was made.
+    layers: Vec<usize>,
+}
+
 /// A size, by its own name or by the other one.
 fn size(fields: &Fields<'_>, field: &str, default: usize, least: usize) -> Result<usize> {
     let alias = ALIASES.iter().find(|(name, _)| *name == field).map(|(_, alias)| *alias);
@@ -129,16 +142,65 @@ impl T5Config {
     /// If it is of another model than a T5 that can be decoded, or a field makes no sense.
     pub fn of(checkpoint: &Checkpoint) -> Result<Self> {
         let (fields, generation) = checkpoint.config();
-        let defaults = check_model(&fields)?;
-        let vocab_size = size(&fields, "vocab_size", defaults.vocab_size, 1)?;
-        let encoder_layers = size(&fields, "num_layers", defaults.num_layers, 1)?;
+        if fields.get(SHARED_ENCODER).is_some() {
+            let problem = "has no encoder of its own: it is loaded beside its big model, by `SharedEncoder::load` or \
+                           --shared-encoder";
+            return Err(LoadError::SharedEncoder { path: fields.path.into(), problem: problem.into() });
+        }
+        Self::read(&fields, |vocab_size, default| match generation {
+            None => Ok((fields.start(vocab_size, default)?, fields.end(vocab_size, &[1])?)),
+            Some(generation) => Ok((generation.start(vocab_size, None)?, generation.end(vocab_size, &[])?)),
+        })
+    }
+
+    /// The shape of a draft decoder that is stored for the big model of this configuration and digest, with all that it shares.
+    pub(super) fn of_draft(checkpoint: &Checkpoint, big: &Self, digest: Digest) -> Result<Self> {
+        let (fields, _) = checkpoint.config();
+        let made_from = fields.get(SHARED_ENCODER).cloned().and_then(|value| serde_json::from_value(value).ok());
+        let Some(MadeFrom { big: made_for, layers }) = made_from.filter(|made: &MadeFrom| !made.layers.is_empty())
+        else {
+            let expected = "the digest of its big model and the layers it was made of, as in \
+                            {\"big\": \"0123456789abcdef\", \"layers\": [0]}";
+            return Err(fields.wrong(SHARED_ENCODER, expected));
+        };
+        let refused = |problem| Err(LoadError::SharedEncoder { path: fields.path.into(), problem });
+        if made_for != digest.to_string() {
+            return refused(format!(
+                "was made for another big model: for one whose weights have the digest {made_for}, and this one's have {digest}"
+            ));
+        }
+        if let Some(layer) = layers.iter().find(|&&layer| layer >= big.decoder_layers) {
+            let all = big.decoder_layers;
+            return refused(format!("was made of layer {layer} of a big model that has {all} decoder layers, from 0"));
+        }
+        let own = Self::read(&fields, |_, _| Ok((big.start, big.end.clone())))?;
+        for (field, found, expected, why) in [
+            ("num_decoder_layers", own.decoder_layers, layers.len(), "the number of layers that it was made of"),
+            ("d_model", own.d_model, big.d_model, "that of its big model"),
+        ] {
+            if found != expected {
+                return Err(fields.wrong(field, format!("{expected}, {why}")));
+            }
+        }
+        let Self { vocab_size, encoder_layers, head, scaled_head, .. } = *big;
+        Ok(Self { vocab_size, encoder_layers, head, scaled_head, ..own })
+    }
+
+    /// Reads all but where a sequence begins and ends, which `tokens` says, of a vocabulary and the start token where none is named.
+    fn read(
+        fields: &Fields<'_>,
+        tokens: impl FnOnce(usize, Option<Token>) -> Result<(Token, Vec<Token>)>,
+    ) -> Result<Self> {
+        let defaults = check_model(fields)?;
+        let vocab_size = size(fields, "vocab_size", defaults.vocab_size, 1)?;
+        let encoder_layers = size(fields, "num_layers", defaults.num_layers, 1)?;
         // transformers fills the layers of the decoder in before it looks at the other name of `num_layers`.
         let decoder_layers = match fields.get("num_decoder_layers") {
             None | Some(Value::Null) => fields.number("num_layers", defaults.num_layers, 1)?,
             Some(_) => fields.number("num_decoder_layers", 0, 1)?,
         };
-        let position_buckets = size(&fields, "relative_attention_num_buckets", 32, 4)?;
-        let max_distance = size(&fields, "relative_attention_max_distance", 128, position_buckets / 2 + 1)?;
+        let position_buckets = size(fields, "relative_attention_num_buckets", 32, 4)?;
+        let max_distance = size(fields, "relative_attention_max_distance", 128, position_buckets / 2 + 1)?;
         let layer_norm_epsilon = match fields.get("layer_norm_epsilon") {
             None => 1e-6,
             Some(value) => value
@@ -146,18 +208,15 @@ impl T5Config {
                 .filter(|epsilon| (0.0..1.0).contains(epsilon))
                 .ok_or_else(|| fields.wrong("layer_norm_epsilon", "a number in [0, 1)"))?,
         };
-        let (activation, gated) = activation(&fields, defaults)?;
-        let (head, scaled_head) = head(&fields, defaults)?;
-        let (start, end) = match generation {
-            None => (fields.start(vocab_size, defaults.start)?, fields.end(vocab_size, &[1])?),
-            Some(generation) => (generation.start(vocab_size, None)?, generation.end(vocab_size, &[])?),
-        };
+        let (activation, gated) = activation(fields, defaults)?;
+        let (head, scaled_head) = head(fields, defaults)?;
+        let (start, end) = tokens(vocab_size, defaults.start)?;
         Ok(Self {
             vocab_size,
-            d_model: size(&fields, "d_model", 512, 1)?,
-            d_kv: size(&fields, "d_kv", 64, 1)?,
-            d_ff: size(&fields, "d_ff", defaults.d_ff, 1)?,
-            num_heads: size(&fields, "num_heads", defaults.num_heads, 1)?,
+            d_model: size(fields, "d_model", 512, 1)?,
+            d_kv: size(fields, "d_kv", 64, 1)?,
+            d_ff: size(fields, "d_ff", defaults.d_ff, 1)?,
+            num_heads: size(fields, "num_heads", defaults.num_heads, 1)?,
             encoder_layers,
             decoder_layers,
             position_buckets,

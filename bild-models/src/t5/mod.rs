@@ -2,16 +2,17 @@
 
 mod config;
 mod names;
+mod shared_encoder;
 mod stack;
 mod stored;
 
-use std::{fmt, ops::Range, sync::Arc};
+use std::{collections::BTreeMap, fmt, ops::Range, sync::Arc};
 
 use bild_core::{Error, Result, SessionLimit, Source, Token, Vocabulary};
 use burn::tensor::{Tensor, backend::Backend};
 
 use crate::{
-    Checkpoint, LoadError, LoadOptions, Threads,
+    Checkpoint, Digest, LoadError, LoadOptions, Threads,
     backend::is_flex,
     checkpoint::Tensors,
     decode::{self, Decoder, Part, Session, drafts_and_verifies},
@@ -45,12 +46,14 @@ pub struct T5Weights<B: Backend> {
     warnings: Vec<String>,
     device: B::Device,
     threads: Threads,
+    /// Of the checkpoint that all but the decoder is of.
+    digest: Digest,
     /// `[vocab, d_model]`
-    embedding: Projection<B>,
-    encoder: EncoderStack<B>,
+    embedding: Arc<Projection<B>>,
+    encoder: Arc<EncoderStack<B>>,
     decoder: DecoderStack<B>,
     /// `[vocab, d_model]`, unless it is the embedding.
-    head: Option<Projection<B>>,
+    head: Option<Arc<Projection<B>>>,
 }
 
 impl<B: Backend> T5<B> {
@@ -86,10 +89,7 @@ impl<B: Backend> T5<B> {
         decode::check_floats::<B>(device)?;
         let config = T5Config::of(checkpoint)?;
         let tensors = Tensors::of(checkpoint, names::FAMILY)?;
-        let warnings: Vec<String> = checkpoint.warnings().chain(tensors.warnings()).collect();
-        for warning in &warnings {
-            tracing::warn!(checkpoint = %checkpoint.directory().display(), "{warning}");
-        }
+        let warnings = warnings(checkpoint, &tensors);
         let span = tracing::info_span!("load", layers = config.encoder_layers + config.decoder_layers);
         let _entered = span.enter();
         check_layers(&tensors, &config)?;
@@ -111,15 +111,23 @@ impl<B: Backend> T5<B> {
             Some(pieces) => vocabulary.with_pieces(pieces),
             None => vocabulary,
         };
-        let (device, threads) = (device.clone(), options.threads.clone());
-        let weights =
-            Arc::new(T5Weights { config, vocabulary, warnings, device, threads, embedding, encoder, decoder, head });
+        let weights = Arc::new(T5Weights {
+            digest: digest(&tensors, config.head)?,
+            config,
+            vocabulary,
+            warnings,
+            device: device.clone(),
+            threads: options.threads.clone(),
+            embedding: Arc::new(embedding),
+            encoder: Arc::new(encoder),
+            decoder,
+            head: head.map(Arc::new),
+        });
         if options.self_test && !is_flex::<B>() {
             // What stands for the encoder's states does not matter; the embedding of a few tokens is there already.
             let encoded = weights.embed(&decode::probe(shape[0]));
             let limit = SessionLimit::new(encoded.dims()[0]);
-            let state = || weights.decoder.begin(encoded.clone(), &weights.config, &weights.threads, &limit);
-            decode::self_test(&weights, state)?;
+            decode::self_test(&weights, || weights.begin(encoded.clone(), &limit))?;
         }
         Ok(Self { weights })
     }
@@ -146,26 +154,10 @@ impl<B: Backend> T5<B> {
     }
 }
 
-impl<B: Backend> T5Weights<B> {
-    fn encode(self: &Arc<Self>, source: &Source, limit: &SessionLimit) -> Result<Tensor<B, 2>> {
-        let tokens = source.tokens();
-        if tokens.is_empty() {
-            return Err(Error::EmptySource);
-        }
-        let embedded = decode::embed(&**self, tokens, |at| format!("at position {at} of the source"))?;
-        let limit = limit.clone();
-        self.run(tokens.len(), move |weights| {
-            weights.encoder.forward(embedded, &weights.config, &weights.threads, &limit)
-        })
-    }
-
-    fn run<R: Send + 'static>(self: &Arc<Self>, rows: usize, pass: impl FnOnce(&Self) -> R + Send + 'static) -> R {
-        decode::run(self, rows, pass)
-    }
-}
-
 impl<B: Backend> Decoder for T5Weights<B> {
     type Backend = B;
+    /// The encoder's hidden states, `[tokens, d_model]`.
+    type Encoded = Tensor<B, 2>;
     type State = DecoderState<B>;
 
     fn vocabulary(&self) -> &Vocabulary {
@@ -218,10 +210,21 @@ impl<B: Backend> Decoder for T5Weights<B> {
         (numbers * size_of::<f32>() as f64) as u64
     }
 
-    fn begin(self: &Arc<Self>, source: &Source, limit: &SessionLimit) -> Result<DecoderState<B>> {
-        let encoded = self.encode(source, limit)?;
+    fn encode(self: &Arc<Self>, source: &Source, limit: &SessionLimit) -> Result<Tensor<B, 2>> {
+        let tokens = source.tokens();
+        if tokens.is_empty() {
+            return Err(Error::EmptySource);
+        }
+        let embedded = decode::embed(&**self, tokens, |at| format!("at position {at} of the source"))?;
         let limit = limit.clone();
-        self.run(source.tokens().len(), move |weights| {
+        decode::run(self, tokens.len(), move |weights| {
+            weights.encoder.forward(embedded, &weights.config, &weights.threads, &limit)
+        })
+    }
+
+    fn begin(self: &Arc<Self>, encoded: Tensor<B, 2>, limit: &SessionLimit) -> Result<DecoderState<B>> {
+        let limit = limit.clone();
+        decode::run(self, encoded.dims()[0], move |weights| {
             weights.decoder.begin(encoded, &weights.config, &weights.threads, &limit)
         })
     }
@@ -248,6 +251,15 @@ impl<B: Backend> Decoder for T5Weights<B> {
     }
 }
 
+/// What has no effect, a sentence each.
+fn warnings(checkpoint: &Checkpoint, tensors: &Tensors<'_>) -> Vec<String> {
+    let warnings: Vec<String> = checkpoint.warnings().chain(tensors.warnings()).collect();
+    for warning in &warnings {
+        tracing::warn!(checkpoint = %checkpoint.directory().display(), "{warning}");
+    }
+    warnings
+}
+
 /// The tensor that is the embedding, and the one that is the head unless the embedding is.
 fn embedding_and_head(tensors: &Tensors<'_>, head: Head) -> (&'static str, Option<&'static str>) {
     let stored = tensors.contains(HEAD);
@@ -256,6 +268,31 @@ fn embedding_and_head(tensors: &Tensors<'_>, head: Head) -> (&'static str, Optio
         // The two are one, stored by the other's name.
         None if stored && head != Head::Own => (HEAD, None),
         None => (EMBEDDINGS[0], None),
+    }
+}
+
+/// The digest of the weights that a T5 has, by the names that they are stored by today: of those that stand for the embedding one
+/// is read, and so is no leftover.
+fn digest(tensors: &Tensors<'_>, head: Head) -> Result<Digest, LoadError> {
+    let (embedding, head) = embedding_and_head(tensors, head);
+    let name = |name| match name {
+        name if name == embedding => Some((EMBEDDINGS[0], name)),
+        name if EMBEDDINGS.contains(&name) || (name == HEAD && head.is_none()) || names::is_leftover(name) => None,
+        name => Some((name, name)),
+    };
+    Digest::of(tensors, &tensors.read_names().filter_map(name).collect::<BTreeMap<_, _>>())
+}
+
+impl Checkpoint {
+    /// The digest of the weights of the T5 that it holds, which a [`SharedEncoder`](crate::SharedEncoder) knows its big model by.
+    /// It is the same however they are stored: in which files and format, in f32 or in the shorter floats that they have the
+    /// values of, with what is there under two names once or twice.
+    ///
+    /// # Errors
+    ///
+    /// As [`T5::load`].
+    pub fn digest(&self) -> Result<Digest, LoadError> {
+        digest(&Tensors::of(self, names::FAMILY)?, T5Config::of(self)?.head)
     }
 }
 

@@ -4,6 +4,14 @@ use crate::checkpoint::Family;
 
 pub(super) const FAMILY: Family = Family { name: "T5", anchor: "encoder.final_layer_norm.weight", is_read };
 
+/// That of a draft decoder, of which nothing else is read.
+pub(super) const DRAFT_FAMILY: Family = Family { name: "T5", anchor: "decoder.final_layer_norm.weight", is_read };
+
+/// Whether a tensor is one that T5 1.0 was stored with and that nobody reads.
+pub(super) fn is_leftover(name: &str) -> bool {
+    name.ends_with(".EncDecAttention.relative_attention_bias.weight")
+}
+
 /// Whether a T5 has a tensor of this name, in one of its versions. A layer it does not have is an error elsewhere.
 fn is_read(name: &str) -> bool {
     if ["shared.weight", "lm_head.weight"].contains(&name) {
@@ -25,7 +33,7 @@ fn is_read(name: &str) -> bool {
         ["layer_norm", "weight"] => true,
         [found, part, "weight"] if *found == kind => match kind {
             "DenseReluDense" => ["wi", "wi_0", "wi_1", "wo"].contains(part),
-            // That of the first decoder layer's cross-attention is a leftover in T5 1.0, which nobody reads.
+            // That of cross-attention is a leftover.
             _ => ["q", "k", "v", "o", "relative_attention_bias"].contains(part),
         },
         _ => false,

@@ -1,4 +1,4 @@
-use std::ops::Range;
+use std::{ops::Range, sync::Arc};
 
 use bild_core::SessionLimit;
 use burn::tensor::{Tensor, backend::Backend};
@@ -98,11 +98,12 @@ impl<B: Backend> EncoderStack<B> {
     }
 }
 
-/// The decoder: layers of self-attention, attention to the source and feed-forward, and a final norm.
+/// The decoder: layers of self-attention, attention to the source and feed-forward, and a final norm. Other decoders may be made
+/// of the same layers.
 pub(super) struct DecoderStack<B: Backend> {
-    layers: Vec<DecoderLayer<B>>,
-    bias: PositionBias<B>,
-    pub(super) norm: RmsNorm<B>,
+    layers: Vec<Arc<DecoderLayer<B>>>,
+    bias: Arc<PositionBias<B>>,
+    pub(super) norm: Arc<RmsNorm<B>>,
 }
 
 struct DecoderLayer<B: Backend> {
@@ -133,15 +134,21 @@ impl<B: Backend> DecoderStack<B> {
             let name = |layer: usize| format!("block.{i}.layer.{layer}");
             let [own, cross, feed_forward] = [0, 1, 2].map(name);
             let keys_values = parts.names(&cross, "EncDecAttention", &["k", "v"]);
-            Ok(DecoderLayer {
+            Ok(Arc::new(DecoderLayer {
                 own: parts.attention(&own, "SelfAttention", &["q", "k", "v"])?,
                 cross: parts.attention(&cross, "EncDecAttention", &["q"])?,
                 source: Projection::load(loader, &keys_values, [config.heads().all(), config.d_model])?,
                 feed_forward: parts.feed_forward(&feed_forward)?,
-            })
+            }))
         };
         let layers = (0..config.decoder_layers).map(layer).collect::<Result<_>>()?;
-        Ok(Self { layers, bias: parts.bias()?, norm: parts.norm("final_layer_norm")? })
+        Ok(Self { layers, bias: Arc::new(parts.bias()?), norm: Arc::new(parts.norm("final_layer_norm")?) })
+    }
+
+    /// Some of the layers, with the same bias and norm.
+    pub(super) fn of_layers(&self, layers: &[usize]) -> Self {
+        let layers = layers.iter().map(|&layer| self.layers[layer].clone()).collect();
+        Self { layers, bias: self.bias.clone(), norm: self.norm.clone() }
     }
 
     /// The state of a generation within `limit`, from the encoder's hidden states `[source, d_model]`.
@@ -153,7 +160,7 @@ impl<B: Backend> DecoderStack<B> {
         limit: &SessionLimit,
     ) -> bild_core::Result<DecoderState<B>> {
         let (heads, device) = (config.heads(), encoded.device());
-        let layer = |layer: &DecoderLayer<B>| {
+        let layer = |layer: &Arc<DecoderLayer<B>>| {
             limit.check()?;
             let [keys, values] = layer.source.forward_parts(encoded.clone());
             let own = Cache::new(limit.tokens, heads, threads, &device);

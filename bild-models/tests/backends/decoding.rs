@@ -2,9 +2,9 @@
 
 use std::{num::NonZeroUsize, path::PathBuf};
 
-use crate::common::{Numbers, load_on, random_model_on};
+use crate::common::{Numbers, fixture, load_on, random_model_on};
 use bild_core::{Event, Generator, Model, NoDraft, Pass, SessionLimit, Settings, Source, Token, VerifierSession, Want};
-use bild_models::{Checkpoint, EarlyExit, T5};
+use bild_models::{Checkpoint, EarlyExit, SharedEncoder, T5};
 use bild_policies::{Bild, Lossless, Variant};
 use burn::tensor::backend::Backend;
 use burn_flex::Flex;
@@ -15,6 +15,7 @@ on_every_backend! {
     one_row_is_what_it_is_among_others;
     lossless_is_greedy_for_random_pairs;
     early_exit_is_lossless;
+    a_draft_decoder_is_lossless;
     the_models_of_a_pair_may_be_on_different_backends;
 }
 
@@ -105,6 +106,19 @@ fn early_exit_is_lossless<B: Backend>() {
         let generator = Generator::new(pair, Lossless::default().with_fallback(0.0).unwrap()).unwrap();
         let found = generator.with_settings(settings.clone()).generate(&source).unwrap().tokens;
         assert_eq!(found, greedy, "{layers} layers");
+    }
+}
+
+fn a_draft_decoder_is_lossless<B: Backend>() {
+    let big = load_on::<B>(&fixture("t5-v1_0"));
+    let checkpoint = Checkpoint::open(fixture("../t5-v1_0-draft")).unwrap();
+    let source = Source::new(Numbers(4).tokens(7, 503));
+    let settings = Settings::default().with_max_new_tokens(12);
+    let alone = Generator::new((NoDraft, big.clone()), Lossless::default()).unwrap();
+    let greedy = alone.with_settings(settings.clone()).generate(&source).unwrap().tokens;
+    for pair in [SharedEncoder::load(big.clone(), &checkpoint), SharedEncoder::of_layers(big.clone(), &[1, 0])] {
+        let generator = Generator::new(pair.unwrap(), Lossless::default()).unwrap();
+        assert_eq!(generator.with_settings(settings.clone()).generate(&source).unwrap().tokens, greedy);
     }
 }
 
