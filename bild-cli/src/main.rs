@@ -1,6 +1,8 @@
 //! The program `bild`: generation with a little and a big T5 on a command line.
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "train")]
+mod align;
 mod bench;
 mod evaluate;
 mod files;
@@ -10,6 +12,8 @@ mod pair;
 mod policy;
 mod prepared;
 mod progress;
+#[cfg(feature = "train")]
+mod signal;
 mod stdin;
 mod streams;
 mod summarize;
@@ -44,6 +48,8 @@ enum Command {
     Tune(Box<tune::Args>),
     Trace(Box<trace::Args>),
     Bench(Box<bench::Args>),
+    #[cfg(feature = "train")]
+    Align(Box<align::Args>),
     /// Write what a shell needs to complete these commands
     Completions {
         /// The shell
@@ -62,6 +68,8 @@ impl Command {
             Self::Tune(args) => tune::run(args, out),
             Self::Trace(args) => trace::run(args, out),
             Self::Bench(args) => bench::run(args, out),
+            #[cfg(feature = "train")]
+            Self::Align(args) => align::run(args, out),
             Self::Completions { shell } => {
                 let mut script = Vec::new();
                 clap_complete::generate(*shell, &mut Cli::command(), "bild", &mut script);

@@ -48,6 +48,10 @@ impl Observer for Terminal {
         self.0.borrow().iter().for_each(|bar| bar.inc(1));
     }
 
+    fn shows(&self, state: &str) {
+        self.0.borrow().iter().for_each(|bar| bar.set_message(state.to_owned()));
+    }
+
     fn ends(&self) {
         self.0.take().iter().for_each(ProgressBar::finish_and_clear);
     }

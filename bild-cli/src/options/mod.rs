@@ -4,6 +4,8 @@ mod costs;
 mod dataset;
 mod pair;
 mod policy;
+#[cfg(feature = "train")]
+mod training;
 
 use std::{ops::RangeInclusive, path::Path};
 
@@ -14,8 +16,10 @@ use crate::{pair::Limits, policy::is_random, streams::say};
 
 pub(crate) use costs::{CostsArgs, MetricArg};
 pub(crate) use dataset::DatasetArgs;
-pub(crate) use pair::PairArgs;
+pub(crate) use pair::{PairArgs, PrecisionArg};
 pub(crate) use policy::PolicyArgs;
+#[cfg(feature = "train")]
+pub(crate) use training::{LossArg, TrainingArgs};
 
 /// Says what of a command line has no effect.
 pub(crate) fn warn(warnings: impl IntoIterator<Item = String>) {

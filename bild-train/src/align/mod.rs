@@ -25,7 +25,6 @@ use crate::{
     Flex,
     data::Examples,
     error::{Result, TrainError, file},
-    files,
     random::Random,
     t5::{Frozen, Layers, Shrink, T5},
     trainer::{Settings, Trainer},
@@ -215,9 +214,8 @@ impl Alignment {
     fn save(&self, model: &T5<Flex>, big: &Checkpoint, directory: &Path) -> Result<()> {
         match &self.drafter {
             Drafter::SharedEncoder(layers) => {
-                let digest = bild::models::T5Tensors::of(big)?.digest()?;
                 let layers = layers.of(bild::models::T5Config::of(big)?.decoder_layers)?;
-                model.save_shared_encoder(directory, &digest.to_string(), &layers)
+                model.save_shared_encoder(directory, big.digest()?, &layers)
             }
             _ => model.save(directory),
         }

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use bild::{
     Lossless,
-    decode::{BoxedPair, Source, Token},
+    decode::{Source, Token},
     policies::{AnyPolicy, BigAlone, CostAware},
 };
 use bild_eval::{Agreement, Bench, Costs, Log, Metric, Observer, TuneOptions, candidates, evaluate, scores, speedup, tune};

@@ -2,12 +2,13 @@
 
 use std::{collections::BTreeMap, path::Path};
 
+use bild::models::Digest;
 use burn::{
     Tensor,
     module::{Module, ModuleMapper, ModuleVisitor, Param},
     tensor::{TensorData, backend::Backend},
 };
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 use super::T5;
 use crate::{
@@ -56,20 +57,32 @@ impl<B: Backend> T5<B> {
         files::publish(directory.as_ref(), |partial| self.write(partial, &self.tensors()))
     }
 
+    /// Writes the decoder alone, as a directory that [`SharedEncoder`](bild::models::SharedEncoder) loads beside the big model of this
+    /// [digest](bild::Checkpoint::digest), of whose decoder layers it was made. It is there whole or not at all; one that is there
+    /// already is replaced.
+    ///
+    /// # Errors
+    ///
+    /// If a file cannot be written.
+    pub fn save_shared_encoder(&self, directory: impl AsRef<Path>, big: Digest, layers: &[usize]) -> Result<()> {
+        let mut tensors = self.tensors();
+        tensors.retain(|name, _| name.starts_with("decoder."));
+        let mut json = self.about.json.clone();
+        let of = json!({ "big": big.to_string(), "layers": layers });
+        json.insert("bild_shared_encoder".into(), of);
+        files::publish(directory.as_ref(), |partial| {
+            write_config(partial, json)?;
+            files::write_tensors(&partial.join("model.safetensors"), &tensors)
+        })
+    }
+
     /// Writes what is trained into a directory that is there.
     pub(super) fn write_trained(&self, directory: &Path) -> Result<()> {
         self.write(directory, &self.taken(true))
     }
 
     fn write(&self, directory: &Path, tensors: &BTreeMap<String, Numbers>) -> Result<()> {
-        let mut json = self.about.json.clone();
-        for field in ["torch_dtype", "dtype"] {
-            if json.contains_key(field) {
-                json.insert(field.into(), "float32".into());
-            }
-        }
-        let json = serde_json::to_string_pretty(&Value::Object(json)).expect("an object is JSON");
-        files::write(&directory.join("config.json"), (json + "\n").as_bytes())?;
+        write_config(directory, self.about.json.clone())?;
         for (name, contents) in &self.about.files {
             files::write(&directory.join(name), contents)?;
         }
@@ -116,4 +129,15 @@ impl<B: Backend> T5<B> {
             None => Ok(model),
         }
     }
+}
+
+/// The configuration of weights in f32.
+fn write_config(directory: &Path, mut json: Map<String, Value>) -> Result<()> {
+    for field in ["torch_dtype", "dtype"] {
+        if json.contains_key(field) {
+            json.insert(field.into(), "float32".into());
+        }
+    }
+    let json = serde_json::to_string_pretty(&Value::Object(json)).expect("an object is JSON");
+    files::write(&directory.join("config.json"), (json + "\n").as_bytes())
 }
