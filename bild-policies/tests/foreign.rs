@@ -46,13 +46,13 @@ impl VerifierModel for Foreign {
 
 impl DraftSession for Foreign {
     fn propose(&mut self, _pass: &Pass<'_>) -> Result<Rows> {
-        Ok(vec![self.0.clone()])
+        Ok(self.0.clone().into())
     }
 }
 
 impl VerifierSession for Foreign {
     fn score(&mut self, pass: &Pass<'_>) -> Result<Rows> {
-        Ok(vec![self.0.clone(); pass.new.len()])
+        Ok(vec![self.0.clone(); pass.new.len()].into())
     }
 }
 

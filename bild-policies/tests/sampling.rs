@@ -63,8 +63,8 @@ impl VerifierModel for Table {
 
 impl DraftSession for Session {
     fn propose(&mut self, pass: &Pass<'_>) -> Result<Rows> {
-        let row = self.score(pass)?.pop();
-        Ok(row.map(|row| if self.table.certain { Row::certain(row.argmax) } else { row }).into_iter().collect())
+        let row = self.score(pass)?.last().cloned();
+        Ok(row.map(|row| if self.table.certain { Row::certain(row.argmax) } else { row }).into())
     }
 }
 
