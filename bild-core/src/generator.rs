@@ -82,7 +82,7 @@ impl<P: Pair> Generator<P> {
     /// plus its number.
     ///
     /// Requests are taken as they are needed, so neither they nor the results need memory for all of them. Models on a CPU
-    /// share the cores between the generations; more than two or three at once seldom pay.
+    /// share the cores between the generations.
     pub fn generate_many<R: Into<Request> + Send>(
         &self,
         requests: impl IntoIterator<Item = R>,
