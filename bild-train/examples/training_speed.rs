@@ -29,6 +29,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         trained += step.tokens;
     }
     let seconds = begun.elapsed().as_secs_f64();
-    println!("{:.0} tokens of targets a second, {:.0} ms a step", trained as f64 / seconds, 1e3 * seconds / steps as f64);
+    println!(
+        "{:.0} tokens of targets a second, {:.0} ms a step",
+        trained as f64 / seconds,
+        1e3 * seconds / steps as f64
+    );
     Ok(())
 }
