@@ -74,28 +74,41 @@ fn wide<R>(what: impl FnOnce() -> R) -> R {
 /// Makes numbers in tasks: `fill` is given the index of the first and the place of all.
 fn make(count: usize, fill: impl Fn(usize, &mut [f32]) + Sync) -> Vec<f32> {
     let mut made = vec![0.0; count];
-    made.par_chunks_mut(TASK).enumerate().for_each(|(task, part)| wide(|| fill(task * TASK, part)));
+    made.par_chunks_mut(TASK).enumerate().for_each(|(task, part)| {
+        wide(
+            #[inline(always)]
+            || fill(task * TASK, part),
+        )
+    });
     made
 }
 
 /// `x` with dropout.
 pub(super) fn dropped(x: &[f32], dropout: Dropout) -> Vec<f32> {
-    make(x.len(), |first, part| {
-        let x = &x[first..first + part.len()];
-        for (i, (made, x)) in part.iter_mut().zip(x).enumerate() {
-            *made = x * dropout.factor((first + i) as u32);
-        }
-    })
+    make(
+        x.len(),
+        #[inline(always)]
+        |first, part| {
+            let x = &x[first..first + part.len()];
+            for (i, (made, x)) in part.iter_mut().zip(x).enumerate() {
+                *made = x * dropout.factor((first + i) as u32);
+            }
+        },
+    )
 }
 
 /// `x` and `y` with dropout.
 pub(super) fn residual(x: &[f32], y: &[f32], dropout: Dropout) -> Vec<f32> {
-    make(x.len(), |first, part| {
-        let of = first..first + part.len();
-        for (i, (made, (x, y))) in part.iter_mut().zip(x[of.clone()].iter().zip(&y[of])).enumerate() {
-            *made = x + y * dropout.factor((first + i) as u32);
-        }
-    })
+    make(
+        x.len(),
+        #[inline(always)]
+        |first, part| {
+            let of = first..first + part.len();
+            for (i, (made, (x, y))) in part.iter_mut().zip(x[of.clone()].iter().zip(&y[of])).enumerate() {
+                *made = x + y * dropout.factor((first + i) as u32);
+            }
+        },
+    )
 }
 
 /// Rows over the roots of their mean squares, times `weight`; and one over each root.
@@ -106,14 +119,17 @@ pub(super) fn rms_norm(x: &[f32], weight: &[f32], epsilon: f32) -> (Vec<f32>, Ve
     let rows = (TASK / width).max(1);
     let tasks = normed.par_chunks_mut(rows * width).zip(inverse.par_chunks_mut(rows)).zip(x.par_chunks(rows * width));
     tasks.for_each(|((normed, inverse), x)| {
-        wide(|| {
-            for ((normed, inverse), x) in normed.chunks_exact_mut(width).zip(inverse).zip(x.chunks_exact(width)) {
-                *inverse = 1.0 / (sum(x, x, |x, y| x * y) / width as f32 + epsilon).sqrt();
-                for ((normed, x), weight) in normed.iter_mut().zip(x).zip(weight) {
-                    *normed = x * *inverse * weight;
+        wide(
+            #[inline(always)]
+            || {
+                for ((normed, inverse), x) in normed.chunks_exact_mut(width).zip(inverse).zip(x.chunks_exact(width)) {
+                    *inverse = 1.0 / (sum(x, x, |x, y| x * y) / width as f32 + epsilon).sqrt();
+                    for ((normed, x), weight) in normed.iter_mut().zip(x).zip(weight) {
+                        *normed = x * *inverse * weight;
+                    }
                 }
-            }
-        });
+            },
+        );
     });
     (normed, inverse)
 }
@@ -128,19 +144,22 @@ pub(super) fn rms_norm_backward(gradient: &[f32], x: &[f32], inverse: &[f32], we
     let parts: Vec<Vec<f32>> = tasks
         .map(|((of_x, gradient), (x, inverse))| {
             let mut of_weight = vec![0.0; width];
-            wide(|| {
-                let rows = of_x.chunks_exact_mut(width).zip(gradient.chunks_exact(width));
-                for ((of_x, gradient), (x, &inverse)) in rows.zip(x.chunks_exact(width).zip(inverse)) {
-                    for i in 0..width {
-                        of_x[i] = gradient[i] * weight[i];
-                        of_weight[i] += gradient[i] * x[i] * inverse;
+            wide(
+                #[inline(always)]
+                || {
+                    let rows = of_x.chunks_exact_mut(width).zip(gradient.chunks_exact(width));
+                    for ((of_x, gradient), (x, &inverse)) in rows.zip(x.chunks_exact(width).zip(inverse)) {
+                        for i in 0..width {
+                            of_x[i] = gradient[i] * weight[i];
+                            of_weight[i] += gradient[i] * x[i] * inverse;
+                        }
+                        let mean = sum(of_x, x, |g, x| g * x) * inverse * inverse / width as f32;
+                        for (of_x, x) in of_x.iter_mut().zip(x) {
+                            *of_x = inverse * (*of_x - x * mean);
+                        }
                     }
-                    let mean = sum(of_x, x, |g, x| g * x) * inverse * inverse / width as f32;
-                    for (of_x, x) in of_x.iter_mut().zip(x) {
-                        *of_x = inverse * (*of_x - x * mean);
-                    }
-                }
-            });
+                },
+            );
             of_weight
         })
         .collect();
@@ -195,18 +214,22 @@ pub(super) fn has(activation: Activation) -> bool {
 /// The non-linearity of `gate`, times `up`, with dropout.
 pub(super) fn activate(gate: &[f32], up: Option<&[f32]>, activation: Activation, dropout: Dropout) -> Vec<f32> {
     fn of<F: Function>(gate: &[f32], up: Option<&[f32]>, dropout: Dropout) -> Vec<f32> {
-        make(gate.len(), |first, part| {
-            let of = first..first + part.len();
-            for (made, gate) in part.iter_mut().zip(&gate[of.clone()]) {
-                *made = F::both(*gate)[0];
-            }
-            if let Some(up) = up {
-                part.iter_mut().zip(&up[of]).for_each(|(made, up)| *made *= up);
-            }
-            if !dropout.is_none() {
-                part.iter_mut().enumerate().for_each(|(i, made)| *made *= dropout.factor((first + i) as u32));
-            }
-        })
+        make(
+            gate.len(),
+            #[inline(always)]
+            |first, part| {
+                let of = first..first + part.len();
+                for (made, gate) in part.iter_mut().zip(&gate[of.clone()]) {
+                    *made = F::both(*gate)[0];
+                }
+                if let Some(up) = up {
+                    part.iter_mut().zip(&up[of]).for_each(|(made, up)| *made *= up);
+                }
+                if !dropout.is_none() {
+                    part.iter_mut().enumerate().for_each(|(i, made)| *made *= dropout.factor((first + i) as u32));
+                }
+            },
+        )
     }
     match activation {
         Activation::Relu => of::<Relu>(gate, up, dropout),
@@ -230,32 +253,39 @@ pub(super) fn activate_backward(
         dropout: Dropout,
     ) -> (Vec<f32>, Option<Vec<f32>>) {
         let Some(up) = up else {
-            let of_gate = make(gate.len(), |first, part| {
-                let of = first..first + part.len();
-                for (i, (made, (gate, gradient))) in
-                    part.iter_mut().zip(gate[of.clone()].iter().zip(&gradient[of])).enumerate()
-                {
-                    *made = gradient * dropout.factor((first + i) as u32) * F::both(*gate)[1];
-                }
-            });
+            let of_gate = make(
+                gate.len(),
+                #[inline(always)]
+                |first, part| {
+                    let of = first..first + part.len();
+                    for (i, (made, (gate, gradient))) in
+                        part.iter_mut().zip(gate[of.clone()].iter().zip(&gradient[of])).enumerate()
+                    {
+                        *made = gradient * dropout.factor((first + i) as u32) * F::both(*gate)[1];
+                    }
+                },
+            );
             return (of_gate, None);
         };
         let (mut of_gate, mut of_up) = (vec![0.0; gate.len()], vec![0.0; gate.len()]);
         of_gate.par_chunks_mut(TASK).zip(of_up.par_chunks_mut(TASK)).enumerate().for_each(
             |(task, (of_gate, of_up))| {
-                wide(|| {
-                    let first = task * TASK;
-                    let of = first..first + of_gate.len();
-                    let inputs = gate[of.clone()].iter().zip(&up[of.clone()]).zip(&gradient[of]);
-                    for (i, ((of_gate, of_up), ((gate, up), gradient))) in
-                        of_gate.iter_mut().zip(of_up).zip(inputs).enumerate()
-                    {
-                        let gradient = gradient * dropout.factor((first + i) as u32);
-                        let [value, slope] = F::both(*gate);
-                        *of_gate = gradient * up * slope;
-                        *of_up = gradient * value;
-                    }
-                });
+                wide(
+                    #[inline(always)]
+                    || {
+                        let first = task * TASK;
+                        let of = first..first + of_gate.len();
+                        let inputs = gate[of.clone()].iter().zip(&up[of.clone()]).zip(&gradient[of]);
+                        for (i, ((of_gate, of_up), ((gate, up), gradient))) in
+                            of_gate.iter_mut().zip(of_up).zip(inputs).enumerate()
+                        {
+                            let gradient = gradient * dropout.factor((first + i) as u32);
+                            let [value, slope] = F::both(*gate);
+                            *of_gate = gradient * up * slope;
+                            *of_up = gradient * value;
+                        }
+                    },
+                );
             },
         );
         (of_gate, Some(of_up))
@@ -272,20 +302,23 @@ pub(super) fn softmax(scores: &mut [f32], bias: Option<&[f32]>, at: &Attending) 
     let distances = at.queries + at.keys - 1;
     scores.par_chunks_mut(at.queries * at.keys).enumerate().for_each(|(block, scores)| {
         let (sequence, head) = (block / at.heads, block % at.heads);
-        wide(|| {
-            for (query, row) in scores.chunks_exact_mut(at.keys).enumerate() {
-                let (row, hidden) = row.split_at_mut(at.visible(sequence, query));
-                hidden.fill(0.0);
-                if let Some(bias) = bias {
-                    let bias = &bias[head * distances + at.queries - 1 - query..];
-                    row.iter_mut().zip(bias).for_each(|(score, bias)| *score += bias);
+        wide(
+            #[inline(always)]
+            || {
+                for (query, row) in scores.chunks_exact_mut(at.keys).enumerate() {
+                    let (row, hidden) = row.split_at_mut(at.visible(sequence, query));
+                    hidden.fill(0.0);
+                    if let Some(bias) = bias {
+                        let bias = &bias[head * distances + at.queries - 1 - query..];
+                        row.iter_mut().zip(bias).for_each(|(score, bias)| *score += bias);
+                    }
+                    let most = maximum(row);
+                    row.iter_mut().for_each(|score| *score = exp(*score - most));
+                    let inverse = 1.0 / sum(row, row, |x, _| x);
+                    row.iter_mut().for_each(|score| *score *= inverse);
                 }
-                let most = maximum(row);
-                row.iter_mut().for_each(|score| *score = exp(*score - most));
-                let inverse = 1.0 / sum(row, row, |x, _| x);
-                row.iter_mut().for_each(|score| *score *= inverse);
-            }
-        });
+            },
+        );
     });
 }
 
@@ -297,21 +330,24 @@ pub(super) fn softmax_backward(gradient: &mut [f32], weights: &[f32], at: &Atten
         .map(|(block, (gradient, weights))| {
             let first = block * size;
             let mut of_bias = vec![0.0; if wants_bias { distances } else { 0 }];
-            wide(|| {
-                if !at.dropout.is_none() {
-                    let factor = |i| at.dropout.factor((first + i) as u32);
-                    gradient.iter_mut().enumerate().for_each(|(i, gradient)| *gradient *= factor(i));
-                }
-                let rows = gradient.chunks_exact_mut(at.keys).zip(weights.chunks_exact(at.keys));
-                for (query, (gradient, weights)) in rows.enumerate() {
-                    let mean = sum(gradient, weights, |g, w| g * w);
-                    gradient.iter_mut().zip(weights).for_each(|(g, w)| *g = w * (*g - mean));
-                    if wants_bias {
-                        let of_bias = &mut of_bias[at.queries - 1 - query..];
-                        of_bias.iter_mut().zip(&*gradient).for_each(|(sum, g)| *sum += g);
+            wide(
+                #[inline(always)]
+                || {
+                    if !at.dropout.is_none() {
+                        let factor = |i| at.dropout.factor((first + i) as u32);
+                        gradient.iter_mut().enumerate().for_each(|(i, gradient)| *gradient *= factor(i));
                     }
-                }
-            });
+                    let rows = gradient.chunks_exact_mut(at.keys).zip(weights.chunks_exact(at.keys));
+                    for (query, (gradient, weights)) in rows.enumerate() {
+                        let mean = sum(gradient, weights, |g, w| g * w);
+                        gradient.iter_mut().zip(weights).for_each(|(g, w)| *g = w * (*g - mean));
+                        if wants_bias {
+                            let of_bias = &mut of_bias[at.queries - 1 - query..];
+                            of_bias.iter_mut().zip(&*gradient).for_each(|(sum, g)| *sum += g);
+                        }
+                    }
+                },
+            );
             of_bias
         })
         .collect();
@@ -334,7 +370,12 @@ pub(super) fn losses(
     scale: Option<f32>,
 ) -> Vec<(f64, bool)> {
     let rows = logits.par_chunks_mut(vocab).enumerate();
-    let of = |(row, logits): (usize, &mut [f32])| wide(|| row_loss(logits, targets, first + row, loss, scale));
+    let of = |(row, logits): (usize, &mut [f32])| {
+        wide(
+            #[inline(always)]
+            || row_loss(logits, targets, first + row, loss, scale),
+        )
+    };
     rows.map(of).collect()
 }
 
@@ -476,12 +517,25 @@ pub(super) fn scatter(matrix: &mut [f32], width: usize, rows: impl Iterator<Item
 /// `x` += `y`.
 pub(super) fn add(x: &mut [f32], y: &[f32]) {
     let tasks = x.par_chunks_mut(TASK).zip(y.par_chunks(TASK));
-    tasks.for_each(|(x, y)| wide(|| x.iter_mut().zip(y).for_each(|(x, y)| *x += y)));
+    tasks.for_each(|(x, y)| {
+        wide(
+            #[inline(always)]
+            || x.iter_mut().zip(y).for_each(|(x, y)| *x += y),
+        )
+    });
 }
 
 /// The sum of the squares.
 pub(super) fn squares(x: &[f32]) -> f64 {
-    let parts: Vec<f64> = x.par_chunks(TASK).map(|x| f64::from(wide(|| sum(x, x, |x, y| x * y)))).collect();
+    let parts: Vec<f64> = x
+        .par_chunks(TASK)
+        .map(|x| {
+            f64::from(wide(
+                #[inline(always)]
+                || sum(x, x, |x, y| x * y),
+            ))
+        })
+        .collect();
     parts.iter().sum()
 }
 
@@ -506,14 +560,18 @@ pub(super) fn adamw(step: &AdamWStep, parameter: &mut [f32], gradient: &[f32], m
     let moments = first.par_chunks_mut(TASK).zip(second.par_chunks_mut(TASK));
     let tasks = parameter.par_chunks_mut(TASK).zip(gradient.par_chunks(TASK)).zip(moments);
     tasks.for_each(|((parameter, gradient), (first, second))| {
-        wide(|| {
-            let numbers = parameter.iter_mut().zip(gradient).zip(first.iter_mut().zip(second));
-            for ((parameter, gradient), (first, second)) in numbers {
-                let gradient = gradient * step.factor;
-                *first = *first * beta_1 + gradient * (1.0 - beta_1);
-                *second = *second * beta_2 + gradient * gradient * (1.0 - beta_2);
-                *parameter = *parameter * step.decay - step.rate * *first / (second.sqrt() * step.root + step.epsilon);
-            }
-        });
+        wide(
+            #[inline(always)]
+            || {
+                let numbers = parameter.iter_mut().zip(gradient).zip(first.iter_mut().zip(second));
+                for ((parameter, gradient), (first, second)) in numbers {
+                    let gradient = gradient * step.factor;
+                    *first = *first * beta_1 + gradient * (1.0 - beta_1);
+                    *second = *second * beta_2 + gradient * gradient * (1.0 - beta_2);
+                    *parameter =
+                        *parameter * step.decay - step.rate * *first / (second.sqrt() * step.root + step.epsilon);
+                }
+            },
+        );
     });
 }
