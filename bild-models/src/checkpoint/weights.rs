@@ -128,12 +128,10 @@ impl WeightsFile {
         let mut values = self.values(name)?;
         let count: usize = values.place.shape.iter().product();
         let mut sample = Vec::with_capacity(count.min(RUNS * RUN));
-        let runs: Vec<Range<usize>> = match count.checked_sub(RUNS * RUN) {
-            None | Some(0) => vec![0..count],
-            Some(_) => (0..RUNS).map(|i| i * (count - RUN) / (RUNS - 1)).map(|begin| begin..begin + RUN).collect(),
-        };
-        for run in runs {
-            values.read(run, RUNS * RUN, |part| sample.extend_from_slice(part))?;
+        let (runs, run) = if count > RUNS * RUN { (RUNS, RUN) } else { (1, count) };
+        for i in 0..runs {
+            let begin = i * (count - run) / (RUNS - 1);
+            values.read(begin..begin + run, run.max(1), |part| sample.extend_from_slice(part))?;
         }
         Ok((values.place.shape.clone(), sample))
     }

@@ -8,9 +8,8 @@ use super::{DecoderStack, EMBEDDINGS, T5, T5Config, T5Weights, check_layers, nam
 use crate::{Checkpoint, LoadError, LoadOptions, SharedEncoder, checkpoint::Tensors, error::Result, nn::Loader};
 
 impl<B: Backend> SharedEncoder<T5<B>> {
-    /// Reads the draft decoder that was made for `big`, in f32, to compute in its threads. Its directory has a `config.json` with
-    /// `bild_shared_encoder`, and the tensors of the decoder alone: [the guide](../bild/guide/checkpoints/index.html) describes
-    /// it.
+    /// Reads the draft decoder that was made for `big`, in f32, to compute in its threads. `config.json` has a field
+    /// `bild_shared_encoder`, and there are the tensors of the decoder alone: the guide describes both.
     ///
     /// # Errors
     ///
