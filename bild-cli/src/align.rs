@@ -151,7 +151,7 @@ fn alignment(args: &Args, big: &Checkpoint) -> Result<Alignment, Error> {
         (.., Some(shrink)) => Drafter::SharedEncoder(shrink.decoder.clone()),
         _ => return Err("nothing to align was named".into()),
     };
-    let mut alignment = Alignment::new(drafter, args.training.settings(LossArg::Kl), args.training.steps);
+    let mut alignment = Alignment::new(drafter, args.training.run(LossArg::Kl));
     alignment.best = args.best;
     alignment.held_out = args.held_out;
     alignment.precision = args.precision.into();

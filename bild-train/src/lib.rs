@@ -41,7 +41,9 @@ mod loss;
 mod noise;
 mod optimizer;
 mod random;
+mod run;
 mod t5;
+mod tokenizer;
 mod trainer;
 
 pub use align::{Aligned, Alignment, Drafter, Measured, MeasuredPolicy, Outputs, Text, measure};
@@ -53,7 +55,9 @@ pub use loss::{Loss, Rest, Score, Targets, Teacher};
 pub use noise::EnglishNoise;
 pub use optimizer::{Adafactor, AdamW, Decay, Gradients, Optimizer, Rule, Schedule};
 pub use random::{Dropout, Dropouts};
+pub use run::Run;
 pub use t5::{Decoder, Encoder, Frozen, Layers, Shrink, T5};
+pub use tokenizer::unigram;
 pub use trainer::{Position, Settings, Step, Trainable, Trainer};
 
 /// Burn's pure Rust CPU backend, with gradients.

@@ -118,9 +118,7 @@ impl EnglishNoise {
                 }
                 other.into_iter().collect::<String>() + mark
             }
-            Mistake::ArticleMissing => {
-                ["a", "an", "the"].contains(&word.to_lowercase().as_str()).then(String::new)?
-            }
+            Mistake::ArticleMissing => ["a", "an", "the"].contains(&word.to_lowercase().as_str()).then(String::new)?,
         };
         (wrong != word).then_some(wrong)
     }
@@ -196,7 +194,8 @@ mod tests {
         let (found, again, other) = (run(1.0 / 12.0, 5), run(1.0 / 12.0, 5), run(1.0 / 12.0, 6));
         assert_eq!(found, again);
         assert_ne!(found, other);
-        let (mistakes, words) = (found.iter().map(|(_, count)| count).sum::<usize>(), 2000 * SENTENCE.split(' ').count());
+        let (mistakes, words) =
+            (found.iter().map(|(_, count)| count).sum::<usize>(), 2000 * SENTENCE.split(' ').count());
         let rate = mistakes as f64 / words as f64;
         assert!((rate * 12.0 - 1.0).abs() < 0.05, "{rate}");
         assert!(found.iter().all(|(text, count)| (text == SENTENCE) == (*count == 0)));

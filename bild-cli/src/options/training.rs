@@ -1,6 +1,6 @@
 //! How a model is trained.
 
-use bild_train::{AdamW, Adafactor, Decay, Loss, Rest, Rule, Schedule, Settings};
+use bild_train::{Adafactor, AdamW, Decay, Loss, Rest, Rule, Run, Schedule, Settings};
 use clap::{Args, ValueEnum};
 
 use super::{number, whole};
@@ -75,8 +75,12 @@ pub(crate) enum DecayArg {
 }
 
 impl TrainingArgs {
-    /// The settings of a training.
-    pub(crate) fn settings(&self, default: LossArg) -> Settings {
+    /// The training that is meant.
+    pub(crate) fn run(&self, default: LossArg) -> Run {
+        Run::new(self.settings(default), self.steps)
+    }
+
+    fn settings(&self, default: LossArg) -> Settings {
         let rest = Rest::Bucket;
         Settings {
             loss: match self.loss.unwrap_or(default) {

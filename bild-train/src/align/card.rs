@@ -33,9 +33,11 @@ impl Alignment {
         let (what, how) = match &self.drafter {
             Drafter::Little(_) => ("A little model", "`--little` and this folder"),
             Drafter::Shrunk(_) => ("Some layers of a big model", "`--little` and this folder"),
-            Drafter::SharedEncoder(_) => ("A draft decoder on a big model's encoder", "`--shared-encoder` and this folder"),
+            Drafter::SharedEncoder(_) => {
+                ("A draft decoder on a big model's encoder", "`--shared-encoder` and this folder")
+            }
         };
-        let settings = serde_json::to_string(&self.training).expect("settings are JSON");
+        let settings = serde_json::to_string(&self.run.settings).expect("settings are JSON");
         let policy = if aligned.policy.is_some() { " `policy.json` is the policy for `--policy-file`." } else { "" };
         format!(
             "# {what}, aligned\n\n\

@@ -1,7 +1,6 @@
 //! A little model made for a big one: trained on what the big one writes, without references, and measured before and after.
 
 mod card;
-mod curve;
 mod outputs;
 mod report;
 
@@ -9,7 +8,6 @@ use std::{
     collections::HashSet,
     fs,
     path::{Path, PathBuf},
-    time::{Duration, Instant},
 };
 
 use bild::{
@@ -26,11 +24,10 @@ use crate::{
     data::Examples,
     error::{Result, TrainError, file},
     random::Random,
+    run::Run,
     t5::{Frozen, Layers, Shrink, T5},
-    trainer::{Settings, Trainer},
 };
 
-use curve::Curve;
 pub use outputs::Outputs;
 pub use report::{Measured, MeasuredPolicy, measure};
 
@@ -51,10 +48,8 @@ pub enum Drafter {
 pub struct Alignment {
     /// What is trained.
     pub drafter: Drafter,
-    /// How it is trained.
-    pub training: Settings,
-    /// For how many steps.
-    pub steps: usize,
+    /// How it is trained, and for how many steps.
+    pub run: Run,
     /// How many of the big model's most likely tokens are kept at each position, for a loss that needs them: 32.
     pub best: usize,
     /// How many sources are held out to measure on, where none are given: 500.
@@ -65,10 +60,6 @@ pub struct Alignment {
     pub decoding: bild::Settings,
     /// What stands before every source.
     pub prefix: String,
-    /// So many steps lie between two looks at the held-out text: 100.
-    pub look: usize,
-    /// After this time at most there is a checkpoint: 2 minutes.
-    pub checkpoint: Duration,
 }
 
 /// Text to align on.
@@ -100,19 +91,16 @@ pub struct Aligned {
 }
 
 impl Alignment {
-    /// An alignment of `drafter` for so many steps.
-    pub fn new(drafter: Drafter, training: Settings, steps: usize) -> Self {
+    /// An alignment of `drafter` by a training.
+    pub fn new(drafter: Drafter, run: Run) -> Self {
         Self {
             drafter,
-            training,
-            steps,
+            run,
             best: 32,
             held_out: 500,
             precision: Precision::F32,
             decoding: bild::Settings::default(),
             prefix: String::new(),
-            look: 100,
-            checkpoint: Duration::from_secs(120),
         }
     }
 
@@ -143,7 +131,7 @@ impl Alignment {
         let outputs = self.outputs(big, &sources, &work.join("outputs.bin"), observer)?;
         let aside: Vec<String> = held_out.iter().map(|example| example.source.clone()).collect();
         let aside = self.outputs(big, &aside, &work.join("held-out.bin"), observer)?;
-        let Some(model) = self.train(model, outputs, &aside, work, stop, observer)? else { return Ok(None) };
+        let Some(model) = self.run.run(model, &outputs, &aside, work, stop, observer)? else { return Ok(None) };
         let after = work.join("after");
         self.save(&model, big, &after)?;
         drop(model);
@@ -156,7 +144,7 @@ impl Alignment {
         let ((before, _), (after_measured, policy)) = (measured(&before)?, measured(&after)?);
         let aligned = Aligned {
             sources: sources.len(),
-            steps: self.steps,
+            steps: self.run.steps,
             held_out: held_out.len(),
             before,
             after: after_measured,
@@ -177,15 +165,13 @@ impl Alignment {
         if dropped > 0 {
             observer.notes(&format!("{dropped} of {} sources are blank, or there already", text.sources.len()));
         }
-        let mut random = Random::new(self.training.seed);
+        let mut random = Random::new(self.run.settings.seed);
         random.shuffle(&mut sources);
         let mut sources: Vec<String> = sources.into_iter().map(str::to_owned).collect();
         if text.held_out.is_empty() {
             let aside = sources.split_off(sources.len().saturating_sub(self.held_out));
-            held_out = aside
-                .into_iter()
-                .map(|source| bild_eval::Example { source, reference: String::new() })
-                .collect();
+            held_out =
+                aside.into_iter().map(|source| bild_eval::Example { source, reference: String::new() }).collect();
         }
         if sources.is_empty() || held_out.is_empty() {
             return Err(TrainError::Data(format!(
@@ -242,7 +228,7 @@ impl Alignment {
             .with("the settings of generating", &self.decoding)?
             .with("the sources", digest_of_texts(sources.iter().map(|source| &**source)))?
             .with("the prefix", &self.prefix)?;
-        let best = if self.training.loss.needs_teacher() { self.best } else { 0 };
+        let best = if self.run.settings.loss.needs_teacher() { self.best } else { 0 };
         let mut outputs = Outputs::open(path, best, &conditions)?;
         if outputs.done() < sources.len() {
             let tokenizer = big.tokenizer()?;
@@ -255,55 +241,14 @@ impl Alignment {
         Ok(outputs)
     }
 
-    /// Takes the steps that are left. Nothing if it was stopped.
-    fn train(
-        &self,
-        model: T5<Flex>,
-        outputs: Outputs,
-        aside: &Outputs,
-        work: &Path,
-        stop: &CancelToken,
-        observer: &dyn Observer,
-    ) -> Result<Option<T5<Flex>>> {
-        let checkpoints = work.join("checkpoints");
-        let (settings, device) = (&self.training, Default::default());
-        let resumed = Trainer::resume(model.clone(), &outputs, settings.clone(), &checkpoints, &device)?;
-        let mut trainer = match resumed {
-            Some(trainer) => trainer,
-            None => Trainer::new(model, &outputs, settings.clone(), &device)?,
-        };
-        let mut curve = Curve::open(&work.join("curve.jsonl"), trainer.steps())?;
-        observer.begins("Training", self.steps.saturating_sub(trainer.steps()));
-        let mut saved = Instant::now();
-        let (mut loss, mut tokens) = (0.0, 0);
-        while trainer.steps() < self.steps {
-            if trainer.steps() % self.look == 0 {
-                curve.look(&trainer, aside, (tokens > 0).then(|| loss / tokens as f64), observer)?;
-                (loss, tokens) = (0.0, 0);
-            }
-            let step = trainer.step()?;
-            loss += step.loss * step.tokens as f64;
-            tokens += step.tokens;
-            observer.advances();
-            let is_stopped = stop.is_cancelled();
-            if is_stopped || saved.elapsed() >= self.checkpoint || trainer.steps() == self.steps {
-                trainer.save(&checkpoints)?;
-                saved = Instant::now();
-            }
-            if is_stopped {
-                observer.ends();
-                return Ok(None);
-            }
-        }
-        curve.look(&trainer, aside, (tokens > 0).then(|| loss / tokens as f64), observer)?;
-        observer.ends();
-        let svg = work.join("curve.svg");
-        fs::write(&svg, curve.svg()).map_err(file(&svg, "written"))?;
-        Ok(Some(trainer.into_model()))
-    }
-
     /// The held-out text to measure a pair on; without references, beside what the big model writes.
-    fn bench(&self, pair: BoxedPair, big: &Checkpoint, held_out: &[bild_eval::Example], aside: &Outputs) -> Result<Bench> {
+    fn bench(
+        &self,
+        pair: BoxedPair,
+        big: &Checkpoint,
+        held_out: &[bild_eval::Example],
+        aside: &Outputs,
+    ) -> Result<Bench> {
         let tokenizer = big.tokenizer()?;
         let mut examples = held_out.to_vec();
         if examples.iter().all(|example| example.reference.is_empty()) {

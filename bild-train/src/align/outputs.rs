@@ -176,7 +176,12 @@ impl Outputs {
     /// # Errors
     ///
     /// If the file cannot be written, or no source gives an example; then what the first one failed for is said.
-    pub fn write<P: Pair>(&mut self, generator: &Generator<P>, sources: &[Source], observer: &dyn Observer) -> Result<()> {
+    pub fn write<P: Pair>(
+        &mut self,
+        generator: &Generator<P>,
+        sources: &[Source],
+        observer: &dyn Observer,
+    ) -> Result<()> {
         let threads = available_parallelism().map_or(1, usize::from);
         let (done, best) = (self.done.min(sources.len()), self.best);
         let (mut unwritable, mut failed) = (None, None);

@@ -7,7 +7,9 @@ use bild::{
     decode::{Source, Token},
     policies::{AnyPolicy, BigAlone, CostAware},
 };
-use bild_eval::{Agreement, Bench, Costs, Log, Metric, Observer, TuneOptions, candidates, evaluate, scores, speedup, tune};
+use bild_eval::{
+    Agreement, Bench, Costs, Log, Metric, Observer, TuneOptions, candidates, evaluate, scores, speedup, tune,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
@@ -57,7 +59,8 @@ pub fn measure(bench: &Bench, observer: &dyn Observer) -> Result<(Measured, Opti
     };
     let big = decode(&AnyPolicy::Big(BigAlone {}))?;
     let outputs = bench.sources.iter().zip(big.iter().map(|decoded| &*decoded.output.tokens));
-    let agreement = Agreement::measure(&bench.pair, outputs.collect::<Vec<(&Source, &[Token])>>().into_iter(), observer)?;
+    let agreement =
+        Agreement::measure(&bench.pair, outputs.collect::<Vec<(&Source, &[Token])>>().into_iter(), observer)?;
     let lossless = AnyPolicy::Lossless(Lossless::default());
     let counted = bild_eval::statistics(&decode(&lossless)?);
 

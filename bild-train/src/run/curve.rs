@@ -11,13 +11,12 @@ use std::{
 use bild_eval::Observer;
 use serde::{Deserialize, Serialize};
 
-use super::Outputs;
 use crate::{
     Flex,
     data::Examples,
     error::{Result, file},
     t5::T5,
-    trainer::Trainer,
+    trainer::{Step, Trainer},
 };
 
 /// What one look found.
@@ -41,6 +40,8 @@ pub(super) struct Curve {
     file: File,
     looks: Vec<Look>,
     begun: Instant,
+    /// The sum of the losses since the last look, and their number.
+    taken: (f64, usize),
 }
 
 impl Curve {
@@ -52,17 +53,24 @@ impl Curve {
         let kept: String = looks.iter().map(line).collect();
         fs::write(path, kept).map_err(file(path, "written"))?;
         let opened = OpenOptions::new().append(true).open(path).map_err(file(path, "written"))?;
-        Ok(Self { path: path.into(), file: opened, looks, begun: Instant::now() })
+        Ok(Self { path: path.into(), file: opened, looks, begun: Instant::now(), taken: (0.0, 0) })
+    }
+
+    /// A step was taken.
+    pub(super) fn took(&mut self, step: Step) {
+        self.taken.0 += step.loss * step.tokens as f64;
+        self.taken.1 += step.tokens;
     }
 
     /// Looks at the model on held-out text.
-    pub(super) fn look<E: Examples>(
+    pub(super) fn look(
         &mut self,
-        trainer: &Trainer<Flex, T5<Flex>, E>,
-        held_out: &Outputs,
-        loss: Option<f64>,
+        trainer: &Trainer<Flex, T5<Flex>, &dyn Examples>,
+        held_out: &dyn Examples,
         observer: &dyn Observer,
     ) -> Result<()> {
+        let (sum, tokens) = std::mem::take(&mut self.taken);
+        let loss = (tokens > 0).then(|| sum / tokens as f64);
         let score = trainer.score(held_out, trainer.settings().loss)?;
         let before = self.looks.last().map_or(0.0, |look| look.seconds);
         let seconds = before + self.begun.elapsed().as_secs_f64();
@@ -71,7 +79,8 @@ impl Curve {
         let look = Look { step, seconds, loss, held_out, agreement };
         self.file.write_all(line(&look).as_bytes()).map_err(file(&self.path, "written"))?;
         self.looks.push(look);
-        observer.shows(&format!("loss {:.3}, held-out {held_out:.3}, agreement {agreement:.3}", loss.unwrap_or(held_out)));
+        observer
+            .shows(&format!("loss {:.3}, held-out {held_out:.3}, agreement {agreement:.3}", loss.unwrap_or(held_out)));
         Ok(())
     }
 
@@ -106,17 +115,31 @@ impl Curve {
                 let y = low + (high - low) * f64::from(part) / 4.0;
                 let at = place(0.0, y).1;
                 _ = writeln!(svg, "<line class=\"grid\" x1=\"80\" x2=\"720\" y1=\"{at:.1}\" y2=\"{at:.1}\"/>");
-                _ = writeln!(svg, "<text class=\"ink\" x=\"72\" y=\"{:.1}\" text-anchor=\"end\">{y:.3}</text>", at + 4.0);
+                _ = writeln!(
+                    svg,
+                    "<text class=\"ink\" x=\"72\" y=\"{:.1}\" text-anchor=\"end\">{y:.3}</text>",
+                    at + 4.0
+                );
                 let x = end * f64::from(part) / 4.0;
                 let (at, below) = (place(x, low).0, top + HEIGHT + 18.0);
-                _ = writeln!(svg, "<text class=\"ink\" x=\"{at:.1}\" y=\"{below}\" text-anchor=\"middle\">{x:.1} min</text>");
+                _ = writeln!(
+                    svg,
+                    "<text class=\"ink\" x=\"{at:.1}\" y=\"{below}\" text-anchor=\"middle\">{x:.1} min</text>"
+                );
             }
             for (i, (name, colour, of)) in lines.iter().enumerate() {
                 let points = self.looks.iter().filter_map(|look| Some(place(minutes(look), of(look)?)));
                 let points: String = points.map(|(x, y)| format!("{x:.1},{y:.1} ")).collect();
-                _ = writeln!(svg, "<polyline fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\" points=\"{points}\"/>");
+                _ = writeln!(
+                    svg,
+                    "<polyline fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\" points=\"{points}\"/>"
+                );
                 let x = 720 - 90 * i;
-                _ = writeln!(svg, "<text fill=\"{colour}\" x=\"{x}\" y=\"{}\" text-anchor=\"end\">{name}</text>", top - 12.0);
+                _ = writeln!(
+                    svg,
+                    "<text fill=\"{colour}\" x=\"{x}\" y=\"{}\" text-anchor=\"end\">{name}</text>",
+                    top - 12.0
+                );
             }
         }
         svg + "</svg>\n"
