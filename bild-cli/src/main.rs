@@ -19,6 +19,8 @@ mod streams;
 mod summarize;
 mod sweep;
 mod trace;
+#[cfg(feature = "train")]
+mod train;
 mod translate;
 mod tune;
 mod warnings;
@@ -50,6 +52,8 @@ enum Command {
     Bench(Box<bench::Args>),
     #[cfg(feature = "train")]
     Align(Box<align::Args>),
+    #[cfg(feature = "train")]
+    Train(Box<train::Args>),
     /// Write what a shell needs to complete these commands
     Completions {
         /// The shell
@@ -70,6 +74,8 @@ impl Command {
             Self::Bench(args) => bench::run(args, out),
             #[cfg(feature = "train")]
             Self::Align(args) => align::run(args, out),
+            #[cfg(feature = "train")]
+            Self::Train(args) => train::run(args, out),
             Self::Completions { shell } => {
                 let mut script = Vec::new();
                 clap_complete::generate(*shell, &mut Cli::command(), "bild", &mut script);

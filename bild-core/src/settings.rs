@@ -7,6 +7,7 @@ use crate::{CancelToken, Error, LogitsProcessor, Result, Token, Vocabulary, plai
 /// What to do with a source over its limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Overflow {
     /// Refuse it: [`Error::SourceTooLong`].
     #[default]

@@ -15,6 +15,7 @@ use crate::{
 
 /// What quality is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Metric {
     /// BLEU, of the whole.
     #[default]

@@ -25,6 +25,7 @@ const ROUNDS: usize = 20;
 
 /// One sentence by one model or pair.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Record {
     /// What was written.
     pub text: String,
@@ -72,6 +73,7 @@ impl Done {
 
 /// All sentences by a policy and by the big model alone.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Evaluation {
     /// What was written for each, by the policy and by the big model.
     pub records: Vec<(Record, Record)>,

@@ -13,6 +13,7 @@ const RESAMPLES: usize = 1000;
 
 /// A speedup, and where it lies with 95 %; of one sentence that is not known.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Speedup {
     /// How many times as fast as the big model alone.
     pub times: f64,

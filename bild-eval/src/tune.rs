@@ -68,6 +68,7 @@ impl TuneOptions {
 
 /// The policy that was chosen.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct Tuned {
     /// It.
     pub policy: AnyPolicy,
@@ -88,6 +89,7 @@ pub struct Tuned {
 
 /// How a policy did on sentences that it was chosen by.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct ChosenOn {
     /// The quality lost to the big model alone.
     pub loss: f64,
@@ -99,6 +101,7 @@ pub struct ChosenOn {
 
 /// How a policy did on sentences that it was not chosen by.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct JudgedOn {
     /// How many there were.
     pub sentences: usize,
@@ -118,6 +121,7 @@ pub struct JudgedOn {
 
 /// How fast a policy is by the clock.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct ByTheClock {
     /// How many times as fast.
     pub speedup: f64,

@@ -4,6 +4,7 @@ use crate::{Result, sentences::sentences};
 
 /// Where a window ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum End {
     /// At the end of the text.
     Text,

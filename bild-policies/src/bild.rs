@@ -8,6 +8,7 @@ use crate::{FallbackRule, HighCrossEntropy, LowProbability, RollbackRule};
 /// Whose decoding a [`Bild`] policy follows where the paper and its authors' program differ.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Variant {
     /// Algorithm 1 of the paper: the draft model speaks first and again after every verifier pass, and a refused draft is
     /// replaced by the verifier's most likely token even if that is the same one.

@@ -43,6 +43,7 @@ mod optimizer;
 mod random;
 mod run;
 mod t5;
+mod texts;
 mod tokenizer;
 mod trainer;
 
@@ -57,6 +58,7 @@ pub use optimizer::{Adafactor, AdamW, Decay, Gradients, Optimizer, Rule, Schedul
 pub use random::{Dropout, Dropouts};
 pub use run::Run;
 pub use t5::{Decoder, Encoder, Frozen, Layers, Shrink, T5};
+pub use texts::examples;
 pub use tokenizer::unigram;
 pub use trainer::{Position, Settings, Step, Trainable, Trainer};
 

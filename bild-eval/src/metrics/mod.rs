@@ -36,6 +36,7 @@ impl Sentence {
 /// The scores of some sentences together, each from 0 to 100. BLEU and chrF are of the whole, ROUGE is the mean of the
 /// sentences.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Scores {
     /// BLEU.
     pub bleu: f64,

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 /// Where an [`NgramLookup`] looks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum LookIn {
     /// In the source alone.
     Source,

@@ -1,0 +1,149 @@
+//! Trains a model on two files of text.
+
+use std::{fs, path::PathBuf};
+
+use bild::{
+    Checkpoint, Settings, T5,
+    decode::{NoDraft, Pair},
+    policies::{AnyPolicy, BigAlone},
+};
+use bild_eval::{Bench, Example, dataset, scores, text};
+use bild_train::{Flex, examples, unigram};
+
+use crate::{
+    Error,
+    files::Files,
+    models,
+    options::{LossArg, TrainingArgs, whole},
+    progress::Terminal,
+    signal,
+    streams::{Stdout, say},
+};
+
+/// Train a model on two files of text, line by line.
+///
+/// It begins with the model of a folder, or with random numbers: then a config.json says how large it is, and a tokenizer of so many
+/// pieces is made for the texts, unless one is named.
+///
+/// What is under way is kept in a folder, so that the same command goes on where a run was cut off.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    begin: BeginArgs,
+    /// With --config, a tokenizer.json in place of one made for the texts
+    #[arg(long, value_name = "FILE", requires = "config")]
+    tokenizer: Option<PathBuf>,
+    /// The sources, one a line
+    #[arg(long, value_name = "FILE")]
+    source: PathBuf,
+    /// What should be written for them
+    #[arg(long, value_name = "FILE")]
+    target: PathBuf,
+    /// The folder of the trained model
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// The folder of what is under way [default: --out with .work after it]
+    #[arg(long, value_name = "DIR")]
+    work: Option<PathBuf>,
+    /// How many of the pairs, the last ones, are held out to measure on
+    #[arg(long, value_name = "N", default_value = "500", value_parser = whole(1..=1_000_000))]
+    held_out: usize,
+    /// The most tokens of a source and of a target; pairs with more are left out
+    #[arg(long, value_name = "N", default_value = "128", value_parser = whole(2..=65_536))]
+    max_tokens: usize,
+    #[command(flatten)]
+    training: TrainingArgs,
+}
+
+/// What it begins with.
+#[derive(clap::Args, Debug)]
+#[group(required = true, multiple = false)]
+struct BeginArgs {
+    /// The folder of a model to go on from
+    #[arg(long, value_name = "DIR")]
+    from: Option<PathBuf>,
+    /// The config.json of a T5 to begin with random numbers
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// Whether it was not stopped.
+pub(crate) fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
+    let work = args.work.clone().unwrap_or_else(|| {
+        let mut name = args.out.clone().into_os_string();
+        name.push(".work");
+        name.into()
+    });
+    let mut files = Files::default();
+    files.reads("--source", Some(&args.source)).reads("--target", Some(&args.target));
+    files.reads("--config", args.begin.config.as_deref()).reads("--tokenizer", args.tokenizer.as_deref());
+    files.reads_folders(args.begin.from.clone().map(|from| ("--from", from)));
+    files.check()?;
+    let terminal = Terminal::default();
+    let mut pairs = dataset::read_lines(&args.source, &args.target)?;
+    if pairs.len() <= args.held_out {
+        let (pairs, held_out) = (pairs.len(), args.held_out);
+        return Err(format!("{pairs} pairs of texts are too few: {held_out} are held out to measure on").into());
+    }
+    let aside = pairs.split_off(pairs.len() - args.held_out);
+    fs::create_dir_all(&work).map_err(|error| format!("{} cannot be made: {error}", work.display()))?;
+    let checkpoint = begin(args, &work, &pairs)?;
+    let tokenizer = checkpoint.tokenizer()?;
+    let of = |pairs: &[Example]| {
+        let texts = pairs.iter().map(|pair| (&*pair.source, &*pair.reference));
+        examples(&tokenizer, texts, args.max_tokens, &terminal)
+    };
+    let (train, held_out) = (of(&pairs)?, of(&aside)?);
+    let device = Default::default();
+    let model = match args.begin.from {
+        Some(_) => bild_train::T5::<Flex>::open(&checkpoint, &device)?,
+        None => bild_train::T5::<Flex>::random(&checkpoint, args.training.training_seed as u64, &device)?,
+    };
+    let run = args.training.run(LossArg::CrossEntropy);
+    let Some(model) = run.run(model, &train, &held_out, &work, &signal::stop()?, &terminal)? else {
+        say(format_args!("stopped: the same command goes on from {}", work.display()));
+        return Ok(false);
+    };
+    model.save(&args.out)?;
+    out.line(measured(args, aside)?)?;
+    say(args.out.display());
+    Ok(true)
+}
+
+/// What the model begins as: a checkpoint, or its configuration and tokenizer.
+fn begin(args: &Args, work: &std::path::Path, pairs: &[Example]) -> Result<Checkpoint, Error> {
+    if let Some(from) = &args.begin.from {
+        return models::open(from);
+    }
+    let Some(config) = &args.begin.config else { return Err("nothing to begin with was named".into()) };
+    let config = text::read(config)?;
+    let pieces = serde_json::from_str::<serde_json::Value>(&config).ok();
+    let pieces = pieces.and_then(|config| config["vocab_size"].as_u64()).and_then(|size| u32::try_from(size).ok());
+    let pieces = pieces.ok_or("the config.json has no vocab_size")?;
+    let made = work.join("tokenizer.json");
+    let tokenizer = match &args.tokenizer {
+        Some(tokenizer) => text::read(tokenizer)?,
+        None if made.exists() => text::read(&made)?,
+        None => {
+            let texts = pairs.iter().flat_map(|pair| [&*pair.source, &*pair.reference]);
+            let tokenizer = unigram(texts, pieces)?;
+            fs::write(&made, &tokenizer).map_err(|error| format!("{} cannot be written: {error}", made.display()))?;
+            tokenizer
+        }
+    };
+    let files = [("config.json", config.into_bytes()), ("tokenizer.json", tokenizer.into_bytes())];
+    Ok(Checkpoint::from_files(files)?)
+}
+
+/// What it writes for the pairs that were held out.
+fn measured(args: &Args, aside: Vec<Example>) -> Result<String, Error> {
+    let checkpoint = Checkpoint::open(&args.out)?;
+    let model = T5::<bild::Flex>::load(&checkpoint, &Default::default())?;
+    let settings = Settings::default().with_max_new_tokens(args.max_tokens);
+    let count = aside.len();
+    let bench = Bench::new((NoDraft, model).boxed(), checkpoint.tokenizer()?, aside, "", settings)?;
+    let decoded = bench.decode(&AnyPolicy::Big(BigAlone {}), &(0..count).collect::<Vec<_>>(), || ())?;
+    let same = decoded.iter().zip(&bench.examples).filter(|(decoded, pair)| decoded.text == pair.reference).count();
+    let scores = scores(&decoded);
+    Ok(format!("{count} held out: BLEU {:.2}, chrF {:.2}, {same} as they should be", scores.bleu, scores.chrf))
+}
