@@ -54,6 +54,8 @@ pub struct Alignment {
     pub best: usize,
     /// How many sources are held out to measure on, where none are given: 500.
     pub held_out: usize,
+    /// How often each held-out sentence is timed with each policy; if that is not said, as often as ten seconds hold.
+    pub rounds: Option<usize>,
     /// How the big model computes that writes, and both that are measured: in f32.
     pub precision: Precision,
     /// How the big model writes.
@@ -98,6 +100,7 @@ impl Alignment {
             run,
             best: 32,
             held_out: 500,
+            rounds: None,
             precision: Precision::F32,
             decoding: bild::Settings::default(),
             prefix: String::new(),
@@ -139,7 +142,7 @@ impl Alignment {
         let measured = |directory: &Path| {
             let pair = self.pair(big, directory)?;
             let bench = self.bench(pair, big, &held_out, &aside)?;
-            Ok::<_, TrainError>(measure(&bench, observer)?)
+            Ok::<_, TrainError>(measure(&bench, self.rounds, observer)?)
         };
         let ((before, _), (after_measured, policy)) = (measured(&before)?, measured(&after)?);
         let aligned = Aligned {

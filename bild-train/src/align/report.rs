@@ -44,12 +44,12 @@ pub struct MeasuredPolicy {
     pub interval: Option<(f64, f64)>,
 }
 
-/// Measures a pair on a bench, and finds the fastest policy that loses at most a point of BLEU, if there is one that is sure to.
+/// Measures a pair on a bench, timing each sentence in so many rounds or as many as ten seconds hold, and finds the fastest policy that loses at most a point of BLEU, if there is one that is sure to.
 ///
 /// # Errors
 ///
 /// If a generation fails.
-pub fn measure(bench: &Bench, observer: &dyn Observer) -> Result<(Measured, Option<AnyPolicy>)> {
+pub fn measure(bench: &Bench, rounds: Option<usize>, observer: &dyn Observer) -> Result<(Measured, Option<AnyPolicy>)> {
     let all: Vec<usize> = (0..bench.sources.len()).collect();
     let decode = |policy: &AnyPolicy| {
         observer.begins("Decoding", all.len());
@@ -69,7 +69,7 @@ pub fn measure(bench: &Bench, observer: &dyn Observer) -> Result<(Measured, Opti
     let aware = AnyPolicy::CostAware(CostAware::new(Box::new(without_limit)));
     let mut policies = Vec::new();
     for (name, policy) in [("Lossless", &lossless), ("CostAware around Lossless", &aware)] {
-        let evaluation = evaluate(bench, policy, None, Log::in_memory(), observer)?;
+        let evaluation = evaluate(bench, policy, rounds, Log::in_memory(), observer)?;
         let speed = speedup(&evaluation.times);
         let quality = evaluation.json(bench)["bleu"].as_f64().unwrap_or(f64::NAN);
         policies.push(MeasuredPolicy { name: name.into(), quality, speedup: speed.times, interval: speed.interval });

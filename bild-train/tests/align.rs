@@ -1,0 +1,184 @@
+//! The repository's big model, and what is made to draft for it.
+
+use std::{cell::RefCell, fs, path::Path};
+
+use bild::{
+    CancelToken, Checkpoint, Flex, Settings, T5,
+    decode::{Generator, NoDraft, Pair, Source},
+    models::SharedEncoder,
+    policies::BigAlone,
+};
+use bild_eval::{Conditions, Observer};
+use bild_train::{Alignment, Drafter, Examples, Layers, Loss, Outputs, Run, Schedule, Shrink, Text};
+
+const SENTENCES: [&str; 12] = [
+    "Ich bin müde.",
+    "Wo ist der Bahnhof?",
+    "Das Wetter ist schön.",
+    "Wir haben keine Zeit.",
+    "Tom ist nicht zu Hause.",
+    "Ich lese ein Buch.",
+    "Sie hat einen Hund.",
+    "Was machst du heute?",
+    "Er kommt morgen zurück.",
+    "Das ist mein Haus.",
+    "Mögen Sie Musik?",
+    "Ich habe Hunger.",
+];
+
+fn big() -> Checkpoint {
+    Checkpoint::open(concat!(env!("CARGO_MANIFEST_DIR"), "/../models/de-en/big")).unwrap()
+}
+
+fn sources() -> Vec<Source> {
+    let tokenizer = big().tokenizer().unwrap();
+    SENTENCES.iter().map(|text| Source::new(tokenizer.encode(text).unwrap())).collect()
+}
+
+fn generator() -> Generator<(NoDraft, T5<Flex>)> {
+    let model = T5::load(&big(), &Default::default()).unwrap();
+    Generator::new((NoDraft, model), BigAlone {}).unwrap().with_settings(Settings::default().with_max_new_tokens(12))
+}
+
+fn outputs(path: &Path) -> Outputs {
+    Outputs::open(path, 5, &Conditions::default().with("the model", "this").unwrap()).unwrap()
+}
+
+#[test]
+fn outputs_are_what_the_big_model_writes_and_a_cut_loses_no_more_than_the_cut() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("outputs.bin");
+    let (generator, sources) = (generator(), sources());
+    outputs(&path).write(&generator, &sources, &()).unwrap();
+    let whole = fs::read(&path).unwrap();
+    let found = outputs(&path);
+    assert_eq!((found.done(), found.len()), (sources.len(), sources.len()));
+    for (index, source) in sources.iter().enumerate() {
+        let example = found.example(index).unwrap();
+        assert_eq!((found.source(index), &*example.source), (index, source.tokens()));
+        assert_eq!(example.target, generator.generate(source.clone()).unwrap().tokens);
+        assert_eq!(found.lengths(index), [example.source.len(), example.target.len()]);
+        let teacher = example.teacher.unwrap();
+        // Greedy: at every position the best token is the one that was written.
+        let best: Vec<u32> = teacher.tokens.chunks(5).map(|best| best[0]).collect();
+        assert_eq!(best, example.target);
+        assert!(teacher.log_probs.chunks(5).all(|best| best.is_sorted_by(|a, b| a >= b) && best[0] <= 0.0));
+        assert!(teacher.log_probs.chunks(5).all(|best| best.iter().map(|p| p.exp()).sum::<f32>() <= 1.001));
+    }
+    for cut in [0, 3, 40, whole.len() / 3, whole.len() / 2, whole.len() - 1] {
+        fs::write(&path, &whole[..cut]).unwrap();
+        let mut found = outputs(&path);
+        assert!(found.done() < sources.len(), "{cut}");
+        found.write(&generator, &sources, &()).unwrap();
+        assert!(fs::read(&path).unwrap() == whole, "{cut}");
+    }
+    let other = Outputs::open(&path, 5, &Conditions::default().with("the model", "another").unwrap()).unwrap_err();
+    assert!(other.to_string().contains("begun under other conditions: the model differs"), "{other}");
+    assert!(Outputs::open(&path, 6, &Conditions::default()).unwrap_err().to_string().contains("holds 5 tokens"));
+    fs::write(&path, "something else\n").unwrap();
+    let error = Outputs::open(&path, 5, &Conditions::default()).unwrap_err().to_string();
+    assert!(error.contains("outputs.bin cannot be used: it is no file of outputs"), "{error}");
+}
+
+fn alignment(drafter: Drafter, steps: usize) -> Alignment {
+    let settings = bild_train::Settings {
+        loss: Loss::KullbackLeibler { rest: bild_train::Rest::Bucket },
+        schedule: Schedule::constant(1e-3),
+        tokens: 40,
+        dropout: 0.0,
+        ..Default::default()
+    };
+    let mut alignment = Alignment::new(drafter, Run::new(settings, steps));
+    (alignment.held_out, alignment.rounds, alignment.best) = (4, Some(1), 8);
+    alignment.decoding = Settings::default().with_max_new_tokens(12);
+    alignment
+}
+
+fn text() -> Text {
+    Text { sources: SENTENCES.map(String::from).into(), held_out: Vec::new() }
+}
+
+/// Cancels when so many steps of the training were taken.
+struct Stops(CancelToken, RefCell<(bool, usize)>);
+
+impl Observer for Stops {
+    fn begins(&self, what: &'static str, _steps: usize) {
+        self.1.borrow_mut().0 = what == "Training";
+    }
+
+    fn advances(&self) {
+        let (is_training, left) = &mut *self.1.borrow_mut();
+        if *is_training {
+            *left -= 1;
+            if *left == 0 {
+                self.0.cancel();
+            }
+        }
+    }
+}
+
+#[test]
+fn an_alignment_that_was_stopped_goes_on_to_the_same_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let alignment = alignment(Drafter::SharedEncoder(Layers::Spread(1)), 6);
+    let go = |work: &str, stop: &CancelToken, observer: &dyn Observer| {
+        alignment.run(&big(), &text(), [&at(work), &at(&format!("{work}-out"))], stop, observer).unwrap()
+    };
+    let aligned = go("whole", &CancelToken::default(), &()).unwrap();
+    assert_eq!((aligned.sources, aligned.held_out, aligned.steps), (8, 4, 6));
+    assert!(aligned.after.agreement.divergence < aligned.before.agreement.divergence, "{aligned:?}");
+
+    let stop = CancelToken::default();
+    assert!(go("cut", &stop, &Stops(stop.clone(), RefCell::new((false, 2)))).is_none());
+    assert!(!at("cut-out").exists());
+    go("cut", &CancelToken::default(), &()).unwrap();
+    let weights = |name: &str| fs::read(at(name).join("model.safetensors")).unwrap();
+    assert!(weights("whole-out") == weights("cut-out"));
+    assert!(weights("whole-out") != weights("whole/before"));
+    for name in ["README.md", "alignment.json", "curve.svg", "config.json"] {
+        assert!(at("cut-out").join(name).is_file(), "{name}");
+    }
+
+    // What came of it drafts, and only beside the model that it was made for.
+    let model = T5::<Flex>::load(&big(), &Default::default()).unwrap();
+    let draft = Checkpoint::open(at("cut-out")).unwrap();
+    SharedEncoder::load(model, &draft).unwrap().check().unwrap();
+    let little = Checkpoint::open(concat!(env!("CARGO_MANIFEST_DIR"), "/../models/de-en/little")).unwrap();
+    let other = T5::<Flex>::load(&little, &Default::default()).unwrap();
+    assert!(SharedEncoder::load(other, &draft).is_err());
+}
+
+#[test]
+fn layers_of_the_big_model_become_a_little_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let [work, out] = ["work", "out"].map(|name| folder.path().join(name));
+    let shrink = Shrink { encoder: Layers::Spread(2), decoder: Layers::These(vec![2]) };
+    let alignment = alignment(Drafter::Shrunk(shrink), 2);
+    let aligned = alignment.run(&big(), &text(), [&work, &out], &CancelToken::default(), &()).unwrap().unwrap();
+    assert_eq!(aligned.held_out, 4);
+    let little = T5::<Flex>::load(&Checkpoint::open(&out).unwrap(), &Default::default()).unwrap();
+    assert_eq!((little.config().encoder_layers, little.config().decoder_layers), (2, 1));
+    // Another text is not gone on with.
+    let mut text = text();
+    text.sources.push("Gute Nacht!".into());
+    let error = alignment.run(&big(), &text, [&work, &out], &CancelToken::default(), &()).unwrap_err();
+    assert!(error.to_string().contains("the sources differ"), "{error}");
+}
+
+#[test]
+fn what_cannot_be_aligned_is_said_before_anything_takes_long() {
+    let folder = tempfile::tempdir().unwrap();
+    let [work, out] = ["work", "out"].map(|name| folder.path().join(name));
+    let run = |drafter, text: &Text| {
+        let stop = CancelToken::default();
+        alignment(drafter, 2).run(&big(), text, [&work, &out], &stop, &()).unwrap_err().to_string()
+    };
+    let blank = Text { sources: vec![" ".into(), String::new()], held_out: Vec::new() };
+    let error = run(Drafter::SharedEncoder(Layers::Spread(1)), &blank);
+    assert!(error.contains("0 different sources are too few"), "{error}");
+    let error = run(Drafter::SharedEncoder(Layers::These(vec![3])), &text());
+    assert!(error.contains("layer 3 of a stack that has 3"), "{error}");
+    let missing = folder.path().join("missing");
+    assert!(run(Drafter::Little(missing), &text()).contains("missing"));
+}
