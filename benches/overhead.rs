@@ -7,7 +7,7 @@ use std::hint::black_box;
 use bild::{
     Bild, Lossless, Settings,
     decode::{
-        DraftModel, DraftSession, Generator, Model, NoDraft, Pass, Policy, Result, Row, SessionLimit, Source,
+        DraftModel, DraftSession, Generator, Model, NoDraft, Pass, Policy, Result, Row, Rows, SessionLimit, Source,
         VerifierModel, VerifierSession, Vocabulary,
     },
 };
@@ -46,15 +46,15 @@ impl VerifierModel for Free {
 }
 
 impl DraftSession for FreeSession {
-    fn propose(&mut self, pass: &Pass<'_>) -> Result<Vec<Row>> {
+    fn propose(&mut self, pass: &Pass<'_>) -> Result<Rows> {
         black_box(pass);
-        Ok(vec![self.0.clone()])
+        Ok(self.0.clone().into())
     }
 }
 
 impl VerifierSession for FreeSession {
-    fn score(&mut self, pass: &Pass<'_>) -> Result<Vec<Row>> {
-        Ok(vec![self.0.clone(); pass.new.len()])
+    fn score(&mut self, pass: &Pass<'_>) -> Result<Rows> {
+        Ok(vec![self.0.clone(); pass.new.len()].into())
     }
 }
 

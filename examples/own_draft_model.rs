@@ -28,14 +28,14 @@ impl Model for Phrases {
 impl DraftModel for Phrases {}
 
 impl DraftSession for Session {
-    fn propose(&mut self, pass: &Pass<'_>) -> Result<Vec<Row>> {
+    fn propose(&mut self, pass: &Pass<'_>) -> Result<Rows> {
         self.written.truncate(pass.keep);
         self.written.extend_from_slice(pass.new);
         let last_two = self.written.last_chunk::<2>();
         let after = |phrase: &Vec<Token>| {
             phrase.windows(3).find(|three| Some(&[three[0], three[1]]) == last_two).map(|three| three[2])
         };
-        Ok(self.phrases.iter().find_map(after).map(Row::certain).into_iter().collect())
+        Ok(self.phrases.iter().find_map(after).map(Row::certain).into())
     }
 }
 

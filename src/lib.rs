@@ -44,8 +44,8 @@ pub mod prelude {
     pub use bild_core::{
         BoxedPair, CancelToken, Context, Draft, DraftModel, DraftSession, Drafted, Event, Finish, Generator,
         LogitsProcessor, Model, NoDraft, Output, Pair, PairSession, Pass, Policy, PolicyState, Prefix, Request, Role,
-        Row, SessionLimit, Settings, Source, Start, Token, Verdict, VerifierModel, VerifierSession, Vocabulary, Want,
-        Wants,
+        Row, Rows, SessionLimit, Settings, Source, Start, Token, Verdict, VerifierModel, VerifierSession, Vocabulary,
+        Want, Wants,
     };
     pub use bild_models::{Checkpoint, EarlyExit, LoadOptions, NgramLookup, Precision, SharedEncoder, T5, Threads};
     #[cfg(feature = "tokenizers")]

@@ -4,9 +4,9 @@ use std::{
 };
 
 use crate::{
-    Context, Draft, Drafted, Error, Event, Finish, Output, Pass, Policy, PolicyState, Result, Role, Row, SessionLimit,
-    Settings, Source, Start, Statistics, Then, Token, Verdict, Vocabulary, Wants, limit::Interrupt, reader::RowReader,
-    record::Record,
+    Context, Draft, Drafted, Error, Event, Finish, Output, Pass, Policy, PolicyState, Result, Role, Row, Rows,
+    SessionLimit, Settings, Source, Start, Statistics, Then, Token, Verdict, Vocabulary, Wants, limit::Interrupt,
+    reader::RowReader, record::Record,
 };
 
 /// One generation under way: the decode loop of the paper (Algorithm 1), as a state without a model in it.
@@ -31,7 +31,7 @@ use crate::{
 ///     // Both models count upwards, to the 9 that ends.
 ///     let rows = pass.new.iter().map(|&token| Row::new((token + 1).min(9), 1.0)).collect::<Vec<_>>();
 ///     let rows = if pass.role == bild::decode::Role::Draft { rows[rows.len() - 1..].to_vec() } else { rows };
-///     generation.take(Ok(rows))?;
+///     generation.take(Ok(rows.into()))?;
 /// }
 /// assert_eq!(generation.into_output()?.tokens, [1, 2, 3, 4, 5, 6, 7, 8, 9]);
 /// # Ok::<(), bild::Error>(())
@@ -126,6 +126,7 @@ impl Generation {
     }
 
     /// The pass it waits for; nothing once it has ended or failed. Looks at the deadline and at the cancel token first.
+    #[inline]
     pub fn pass(&mut self) -> Option<Pass<'_>> {
         if self.record.finish.is_some() || self.failed {
             return None;
@@ -150,7 +151,8 @@ impl Generation {
     /// # Errors
     ///
     /// The error that was given, or that the rows or what the policy decided cannot be; then the generation has failed.
-    pub fn take(&mut self, rows: Result<Vec<Row>>) -> Result<()> {
+    #[inline]
+    pub fn take(&mut self, rows: Result<Rows>) -> Result<()> {
         let role = self.speaker;
         let taken = match (role, rows) {
             (Role::Draft, Ok(rows)) => self.draft(rows),
@@ -172,7 +174,7 @@ impl Generation {
     }
 
     /// The draft model proposes tokens; the policy keeps each, or falls back.
-    fn draft(&mut self, rows: Vec<Row>) -> Result<()> {
+    fn draft(&mut self, rows: Rows) -> Result<()> {
         let (before, proposed) = (self.tokens.len(), rows.len());
         if proposed > self.most_drafts {
             return Err(Error::Rows { role: Role::Draft, expected: self.most_drafts, found: proposed });
@@ -198,9 +200,9 @@ impl Generation {
     }
 
     /// The policy keeps one token or falls back.
-    fn draft_one(&mut self, row: Row) -> Result<()> {
+    fn draft_one(&mut self, mut row: Row) -> Result<()> {
         let at = self.generated();
-        let row = self.reader.read(row, Role::Draft, &self.tokens, self.tokens.len(), self.wants.draft)?;
+        self.reader.read(&mut row, Role::Draft, &self.tokens, self.tokens.len(), self.wants.draft)?;
         let (token, last) = match self.policy.drafted(&context!(self), &row) {
             Draft::Keep(token) => (token, false),
             Draft::KeepLast(token) => (token, true),
@@ -228,8 +230,13 @@ impl Generation {
     }
 
     /// The verifier scored all drafts in one pass; the policy lets some stand and says what comes next.
-    fn verify(&mut self, rows: Vec<Row>) -> Result<()> {
-        let rows = self.verified(rows)?;
+    fn verify(&mut self, rows: Rows) -> Result<()> {
+        let (seen, found) = (self.verifier_seen, rows.len());
+        let expected = self.tokens.len() - seen;
+        if found != expected {
+            return Err(Error::Rows { role: Role::Verifier, expected, found });
+        }
+        let rows = self.reader.read_all(rows, Role::Verifier, &self.tokens, seen + 1, self.wants.verifier)?;
         let drafts = self.drafts.len();
         let at = self.generated() - drafts;
         self.record.statistics.verifier_calls += 1;
@@ -264,17 +271,6 @@ impl Generation {
             None => {}
         }
         Ok(())
-    }
-
-    /// The verifier's rows as the policy may see them: after the last committed token, and after each draft.
-    fn verified(&self, rows: Vec<Row>) -> Result<Vec<Row>> {
-        let seen = self.verifier_seen;
-        let (expected, found) = (self.tokens.len() - seen, rows.len());
-        if found != expected {
-            return Err(Error::Rows { role: Role::Verifier, expected, found });
-        }
-        let read = |(i, row)| self.reader.read(row, Role::Verifier, &self.tokens, seen + 1 + i, self.wants.verifier);
-        rows.into_iter().enumerate().map(read).collect()
     }
 
     /// Takes back the last `dropped` drafts: neither model has seen more than what stands, as its next pass will say.
@@ -325,11 +321,17 @@ impl Generation {
 
     /// Counts the time of a pass, for the statistics: what of it went into reading the source
     /// ([`SessionLimit::reading`]) is counted as encoding.
+    #[inline]
     pub fn add_time(&mut self, role: Role, took: Duration) {
         let reading = self.limit.take_reading_time();
         let Statistics { encode_time, draft_time, verifier_time, .. } = &mut self.record.statistics;
-        *encode_time += reading;
-        *if role == Role::Draft { draft_time } else { verifier_time } += took.saturating_sub(reading);
+        let time = if role == Role::Draft { draft_time } else { verifier_time };
+        if reading.is_zero() {
+            *time += took;
+        } else {
+            *encode_time += reading;
+            *time += took.saturating_sub(reading);
+        }
     }
 
     /// Ends the generation after the first `tokens` committed tokens, with [`Finish::Stopped`]; those after them are left out.

@@ -40,6 +40,7 @@ mod reader;
 mod record;
 mod request;
 mod row;
+mod rows;
 mod seconds;
 mod settings;
 mod softmax;
@@ -66,6 +67,7 @@ pub use policy::{Context, Draft, Drafted, Policy, PolicyState, Start, Then, Verd
 pub use processor::{LogitsProcessor, Prefix};
 pub use request::Request;
 pub use row::{Row, Want};
+pub use rows::{Rows, RowsIter};
 pub use settings::{MOST_TOKENS, Overflow, Settings};
 pub use source::Source;
 pub use statistics::Statistics;

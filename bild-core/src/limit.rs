@@ -54,11 +54,17 @@ impl SessionLimit {
     }
 
     /// The time counted by [`reading`](Self::reading) since this was asked last, by the session or a clone of its limit.
+    #[inline]
     pub fn take_reading_time(&self) -> Duration {
-        Duration::from_nanos(self.reading.swap(0, Ordering::Relaxed))
+        // Nearly every pass has nothing to count, and to look costs less than to swap.
+        match self.reading.load(Ordering::Relaxed) {
+            0 => Duration::ZERO,
+            _ => Duration::from_nanos(self.reading.swap(0, Ordering::Relaxed)),
+        }
     }
 
     /// Why the generation has to end, if it has.
+    #[inline]
     pub(crate) fn interrupted(&self) -> Option<Finish> {
         self.interrupt.interrupted()
     }
@@ -82,6 +88,7 @@ pub(crate) struct Interrupt {
 }
 
 impl Interrupt {
+    #[inline]
     pub(crate) fn interrupted(&self) -> Option<Finish> {
         if self.cancel.as_ref().is_some_and(CancelToken::is_cancelled) {
             Some(Finish::Cancelled)

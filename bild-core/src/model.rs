@@ -1,4 +1,4 @@
-use crate::{Pass, Result, Row, SessionLimit, Source, Vocabulary};
+use crate::{Pass, Result, Rows, SessionLimit, Source, Vocabulary};
 
 /// What a [`DraftModel`] and a [`VerifierModel`] have in common.
 ///
@@ -29,7 +29,7 @@ pub trait Model: Send + Sync {
 /// A draft model need not be a neural network. This one proposes what followed the same token in the source:
 ///
 /// ```
-/// use bild::decode::{DraftModel, DraftSession, Model, Pass, Result, Row, SessionLimit, Source, Token, Want};
+/// use bild::decode::{DraftModel, DraftSession, Model, Pass, Result, Row, Rows, SessionLimit, Source, Token, Want};
 ///
 /// struct Lookup;
 ///
@@ -49,12 +49,12 @@ pub trait Model: Send + Sync {
 /// impl DraftModel for Lookup {}
 ///
 /// impl DraftSession for LookupSession {
-///     fn propose(&mut self, pass: &Pass<'_>) -> Result<Vec<Row>> {
+///     fn propose(&mut self, pass: &Pass<'_>) -> Result<Rows> {
 ///         self.tokens.truncate(pass.keep);
 ///         self.tokens.extend_from_slice(pass.new);
 ///         let last = self.tokens.last();
 ///         let found = self.source.tokens().windows(2).find(|pair| Some(&pair[0]) == last);
-///         Ok(found.map(|pair| Row::certain(pair[1])).into_iter().collect())
+///         Ok(found.map(|pair| Row::certain(pair[1])).into())
 ///     }
 /// }
 ///
@@ -81,7 +81,7 @@ pub trait DraftSession: Send {
     /// # Errors
     ///
     /// If a token is not one of the vocabulary, or the source cannot be read, or the model fails.
-    fn propose(&mut self, pass: &Pass<'_>) -> Result<Vec<Row>>;
+    fn propose(&mut self, pass: &Pass<'_>) -> Result<Rows>;
 }
 
 /// A model that scores many tokens in one pass.
@@ -92,7 +92,7 @@ pub trait DraftSession: Send {
 /// This one always counts upwards:
 ///
 /// ```
-/// use bild::decode::{Model, Pass, Result, Row, SessionLimit, Source, Token, VerifierModel, VerifierSession, Vocabulary, Want};
+/// use bild::decode::{Model, Pass, Result, Row, Rows, SessionLimit, Source, Token, VerifierModel, VerifierSession, Vocabulary, Want};
 ///
 /// struct Counter(Vocabulary);
 ///
@@ -113,7 +113,7 @@ pub trait DraftSession: Send {
 /// }
 ///
 /// impl VerifierSession for CounterSession {
-///     fn score(&mut self, pass: &Pass<'_>) -> Result<Vec<Row>> {
+///     fn score(&mut self, pass: &Pass<'_>) -> Result<Rows> {
 ///         let Pass { new, want, .. } = *pass;
 ///         let logits = |token: Token| std::array::from_fn::<f32, 10, _>(|i| if i as Token == token + 1 { 9.0 } else { 0.0 });
 ///         let following = |i: usize| new.get(i + 1).copied();
@@ -140,7 +140,7 @@ pub trait VerifierSession: Send {
     /// # Errors
     ///
     /// If a token is not one of the vocabulary, or the source cannot be read, or the model fails.
-    fn score(&mut self, pass: &Pass<'_>) -> Result<Vec<Row>>;
+    fn score(&mut self, pass: &Pass<'_>) -> Result<Rows>;
 }
 
 /// The draft model that never proposes: `(NoDraft, model)` decodes with `model` alone, through the same loop.
@@ -158,7 +158,7 @@ impl Model for NoDraft {
 impl DraftModel for NoDraft {}
 
 impl DraftSession for NoDraft {
-    fn propose(&mut self, _pass: &Pass<'_>) -> Result<Vec<Row>> {
-        Ok(Vec::new())
+    fn propose(&mut self, _pass: &Pass<'_>) -> Result<Rows> {
+        Ok(Rows::default())
     }
 }

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use crate::{
-    BoxedPair, DraftModel, DraftSession, Error, Pass, Result, Role, Row, SessionLimit, Source, Token, VerifierModel,
+    BoxedPair, DraftModel, DraftSession, Error, Pass, Result, Role, Rows, SessionLimit, Source, Token, VerifierModel,
     VerifierSession, Vocabulary, boxed::Boxed,
 };
 
@@ -60,7 +60,7 @@ pub trait PairSession: Send {
     /// # Errors
     ///
     /// As theirs.
-    fn pass(&mut self, pass: &Pass<'_>) -> Result<Vec<Row>>;
+    fn pass(&mut self, pass: &Pass<'_>) -> Result<Rows>;
 }
 
 impl<D: DraftModel, V: VerifierModel> Pair for (D, V) {
@@ -118,7 +118,7 @@ impl<D: DraftModel, V: VerifierModel> Pair for (D, V) {
 }
 
 impl<D: DraftSession, V: VerifierSession> PairSession for (D, V) {
-    fn pass(&mut self, pass: &Pass<'_>) -> Result<Vec<Row>> {
+    fn pass(&mut self, pass: &Pass<'_>) -> Result<Rows> {
         match pass.role {
             Role::Draft => self.0.propose(pass),
             Role::Verifier => self.1.score(pass),

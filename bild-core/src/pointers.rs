@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     DraftModel, DraftSession, LogitsProcessor, Model, Pair, PairSession, Pass, Policy, PolicyState, Prefix, Result,
-    Row, SessionLimit, Source, Start, VerifierModel, VerifierSession, Vocabulary, Wants,
+    Rows, SessionLimit, Source, Start, VerifierModel, VerifierSession, Vocabulary, Wants,
 };
 
 macro_rules! shared {
@@ -84,19 +84,19 @@ shared!(&T, Box<T>, Arc<T>);
 macro_rules! owned {
     ($($pointer:ty),*) => { $(
         impl<T: DraftSession + ?Sized> DraftSession for $pointer {
-            fn propose(&mut self, pass: &Pass<'_>) -> Result<Vec<Row>> {
+            fn propose(&mut self, pass: &Pass<'_>) -> Result<Rows> {
                 (**self).propose(pass)
             }
         }
 
         impl<T: VerifierSession + ?Sized> VerifierSession for $pointer {
-            fn score(&mut self, pass: &Pass<'_>) -> Result<Vec<Row>> {
+            fn score(&mut self, pass: &Pass<'_>) -> Result<Rows> {
                 (**self).score(pass)
             }
         }
 
         impl<T: PairSession + ?Sized> PairSession for $pointer {
-            fn pass(&mut self, pass: &Pass<'_>) -> Result<Vec<Row>> {
+            fn pass(&mut self, pass: &Pass<'_>) -> Result<Rows> {
                 (**self).pass(pass)
             }
         }

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use crate::{Error, LogitsProcessor, Prefix, Result, Role, Row, Source, Token, Vocabulary, Want};
+use crate::{Error, LogitsProcessor, Prefix, Result, Role, Row, Rows, Source, Token, Vocabulary, Want};
 
 /// Looks at the rows that models return, and puts their logits through the processors.
 pub(crate) struct RowReader {
@@ -18,17 +18,36 @@ impl RowReader {
         if self.processors.is_empty() { want } else { want.with_logits() }
     }
 
-    /// The row as a policy may see it. It predicts what comes after the first `before` of `tokens`, the start token included.
-    pub(crate) fn read(&self, row: Row, role: Role, tokens: &[Token], before: usize, want: Want) -> Result<Row> {
-        if let Some(problem) = row.problem(self.vocabulary.size) {
-            return Err(Error::Row { role, at: before - 1, problem });
+    /// The rows as a policy may see them, of which the first predicts what comes after the first `before` of `tokens`, the start
+    /// token included.
+    pub(crate) fn read_all(&self, rows: Rows, role: Role, tokens: &[Token], before: usize, want: Want) -> Result<Rows> {
+        if self.processors.is_empty() {
+            rows.iter().enumerate().try_for_each(|(i, row)| self.check(row, role, before + i))?;
+            return Ok(rows);
         }
+        let read = |(i, mut row)| self.read(&mut row, role, tokens, before + i, want).map(|()| row);
+        rows.into_iter().enumerate().map(read).collect()
+    }
+
+    #[inline]
+    fn check(&self, row: &Row, role: Role, before: usize) -> Result<()> {
+        match row.problem(self.vocabulary.size) {
+            None => Ok(()),
+            Some(problem) => Err(Error::Row { role, at: before - 1, problem }),
+        }
+    }
+
+    /// As [`read_all`](Self::read_all), of one row.
+    #[inline]
+    pub(crate) fn read(&self, row: &mut Row, role: Role, tokens: &[Token], before: usize, want: Want) -> Result<()> {
+        self.check(row, role, before)?;
         // A draft without a distribution is what it is; the verifier's row decides.
         if self.processors.is_empty() || (role == Role::Draft && row.logits.is_none()) {
-            return Ok(row);
+            return Ok(());
         }
         let given = row.logits.as_deref().ok_or(Error::NoLogits(role))?;
-        self.processed(given, tokens, before, want)
+        *row = self.processed(given, tokens, before, want)?;
+        Ok(())
     }
 
     fn processed(&self, given: &[f32], tokens: &[Token], before: usize, want: Want) -> Result<Row> {

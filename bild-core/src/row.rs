@@ -73,6 +73,7 @@ impl Row {
     }
 
     /// What no distribution over `size` tokens has, if this row has it: a model of one's own may return anything.
+    #[inline]
     pub(crate) fn problem(&self, size: usize) -> Option<String> {
         let Self { argmax, probability, entropy, cross_entropy, ref logits } = *self;
         if argmax as usize >= size {

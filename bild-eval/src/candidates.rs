@@ -8,7 +8,7 @@ use bild::{
     policies::{
         AdaptiveLength, AnyFallback, AnyPolicy, AnyRollback, Atypical, BigAlone, CostAware, HighCrossEntropy,
         HighDivergence, HighEntropy, LittleAlone, LowAccumulated, LowProbability, LowRank, Prices, RandomFallback,
-        SmallMargin, Variant,
+        SmallMargin, TargetRollback, Variant,
     },
 };
 
@@ -153,6 +153,11 @@ pub fn all(costs: &Costs, has_little: bool) -> Result<Vec<Candidate>> {
     for (epsilon, delta) in [(0.05, 0.1), (0.09, 0.3), (0.2, 0.5), (0.5, 0.8)] {
         let rule = AnyRollback::Typical(Atypical::new(epsilon, delta)?);
         add("typical", format!("{epsilon}, {delta}"), AnyPolicy::Bild(bild(probability(FALLBACK)?, rule)));
+    }
+    for rate in [0.1, 0.2, 0.3, 0.4, 0.5, 0.7] {
+        let of = Bild::with_rules(LowProbability::new(FALLBACK)?, cross_entropy(ROLLBACK)?);
+        let policy = AnyPolicy::TargetRollback(TargetRollback::new(of, rate)?);
+        add("target rollback", format!("{rate} of verifications, rollback {ROLLBACK}"), policy);
     }
     let lossless = |drafts| AnyPolicy::Lossless(Lossless { fallback: None, max_draft: NonZeroUsize::new(drafts) });
     for length in [1, 2, 3, 4, 5, 6, 8, 10, 15] {

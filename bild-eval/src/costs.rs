@@ -113,7 +113,7 @@ impl Costs {
 mod tests {
     use std::{thread::sleep, time::Duration};
 
-    use bild::decode::{self, Role, Row, Vocabulary};
+    use bild::decode::{self, Role, Row, Rows, Vocabulary};
     use serde_json::json;
 
     use super::*;
@@ -174,12 +174,12 @@ mod tests {
     }
 
     impl PairSession for Session {
-        fn pass(&mut self, pass: &Pass<'_>) -> decode::Result<Vec<Row>> {
+        fn pass(&mut self, pass: &Pass<'_>) -> decode::Result<Rows> {
             let takes = Duration::from_millis(if self.is_read { 0 } else { 8 });
             self.limit.reading(|| sleep(takes));
             self.is_read = true;
             let rows = if pass.role == Role::Draft { 1 } else { pass.new.len() };
-            Ok(vec![Row::certain(3); rows])
+            Ok(vec![Row::certain(3); rows].into())
         }
     }
 

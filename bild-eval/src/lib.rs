@@ -26,6 +26,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_debug_implementations, missing_docs, unreachable_pub)]
 
+mod agreement;
 mod bandwidth;
 mod bench;
 pub mod candidates;
@@ -51,6 +52,7 @@ pub mod text;
 mod tune;
 mod windows;
 
+pub use agreement::Agreement;
 pub use bandwidth::{read_bandwidth, sum};
 pub use bench::{Bench, Decoded, Metric, scores, statistics};
 pub use candidates::Candidate;

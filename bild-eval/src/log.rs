@@ -22,6 +22,7 @@ struct Header {
 }
 
 /// The records so far, one JSON object a line after the header.
+#[derive(Debug)]
 pub struct Log<T> {
     file: Option<(PathBuf, File)>,
     /// All of them, in order.

@@ -226,7 +226,7 @@ fn escape(text: &str) -> String {
 mod tests {
     use bild::{
         Bild, CancelToken, Settings,
-        decode::{Generator, Pair, PairSession, Pass, Result, Role, Row, SessionLimit, Source, Vocabulary, Want},
+        decode::{Generator, Pair, PairSession, Pass, Result, Role, Row, Rows, SessionLimit, Source, Vocabulary, Want},
     };
 
     use super::*;
@@ -259,10 +259,10 @@ mod tests {
     }
 
     impl PairSession for Toy {
-        fn pass(&mut self, pass: &Pass<'_>) -> Result<Vec<Row>> {
+        fn pass(&mut self, pass: &Pass<'_>) -> Result<Rows> {
             let Pass { keep, new, want, .. } = *pass;
             if pass.role == Role::Draft {
-                return Ok(vec![row(DRAFT, keep + new.len() - 1, want, None)?]);
+                return Ok(row(DRAFT, keep + new.len() - 1, want, None)?.into());
             }
             (0..new.len()).map(|i| row(VERIFIER, keep + i, want, new.get(i + 1).copied())).collect()
         }

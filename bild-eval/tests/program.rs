@@ -5,7 +5,9 @@ use bild::{
     decode::Pair,
     policies::{AnyPolicy, BigAlone, LittleAlone},
 };
-use bild_eval::{Bench, Candidate, Costs, Example, Log, Swept, TuneOptions, csv, evaluate, figure, sweep, tune};
+use bild_eval::{
+    Agreement, Bench, Candidate, Costs, Example, Log, Swept, TuneOptions, csv, evaluate, figure, sweep, tune,
+};
 
 const SENTENCES: [(&str, &str); 4] = [
     ("Ich bin müde.", "I am tired."),
@@ -75,4 +77,24 @@ fn a_policy_is_tuned_on_enough_sentences() {
     let few = Bench { sources: bench.sources[..39].to_vec(), examples: bench.examples[..39].to_vec(), ..bench };
     let refused = tune(&few, &costs, &options, Log::in_memory(), &()).unwrap_err();
     assert!(refused.to_string().starts_with("39 sentences are too few"), "{refused}");
+}
+
+#[test]
+fn a_model_agrees_with_itself_and_less_with_a_smaller_one() {
+    let bench = bench(1);
+    let all: Vec<usize> = (0..bench.sources.len()).collect();
+    let written = bench.decode(&AnyPolicy::Big(BigAlone {}), &all, || ()).unwrap();
+    let outputs = || bench.sources.iter().zip(written.iter().map(|decoded| &*decoded.output.tokens));
+    let model = |role: &str| {
+        let folder = format!(concat!(env!("CARGO_MANIFEST_DIR"), "/../models/de-en/{}"), role);
+        T5::<Flex>::load(&Checkpoint::open(folder).unwrap(), &Default::default()).unwrap()
+    };
+    let itself = Agreement::measure(&(model("big"), model("big")), outputs(), &()).unwrap();
+    let tokens: usize = written.iter().map(|decoded| decoded.output.tokens.len()).sum();
+    assert_eq!((itself.tokens, itself.argmax, itself.divergence), (tokens, 1.0, 0.0));
+    assert!((itself.overlap - 1.0).abs() < 1e-9, "{itself:?}");
+
+    let little = Agreement::measure(&bench.pair, outputs(), &()).unwrap();
+    assert!(little.argmax > 0.4 && little.argmax < 1.0, "{little:?}");
+    assert!(little.divergence > 0.0 && little.overlap > 0.4 && little.overlap < 1.0, "{little:?}");
 }

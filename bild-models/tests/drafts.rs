@@ -61,7 +61,7 @@ fn early_exit_scores_as_the_model_does() {
             }
             let rows = session.pass(&Pass::verify(scored, &tokens[scored..], want)).unwrap();
             let mut whole = model.begin(&source, &SessionLimit::new(40)).unwrap();
-            let expected = whole.score(&Pass::verify(0, &tokens, want)).unwrap().split_off(scored);
+            let expected = whole.score(&Pass::verify(0, &tokens, want)).unwrap()[scored..].to_vec();
             let bits = |rows: &[bild_core::Row]| -> Vec<u32> {
                 rows.iter().flat_map(|row| row.logits.as_ref().unwrap().iter().map(|x| x.to_bits())).collect()
             };
@@ -128,7 +128,8 @@ fn sampling_has_the_distribution_of_the_model() {
     // The k largest of a row, as (token, probability).
     let top = |prefix: &[Token]| -> Vec<(Token, f64)> {
         let mut session = big.begin(&source, &SessionLimit::new(8)).unwrap();
-        let row = session.score(&Pass::verify(0, prefix, Want::default().with_logits())).unwrap().pop().unwrap();
+        let row =
+            session.score(&Pass::verify(0, prefix, Want::default().with_logits())).unwrap()[prefix.len() - 1].clone();
         let mut all: Vec<(Token, f64)> = (0..).zip(row.logits.unwrap().iter().map(|&x| f64::from(x).exp())).collect();
         all.sort_by(|a, b| b.1.total_cmp(&a.1));
         let sum: f64 = all[..k].iter().map(|(_, weight)| weight).sum();

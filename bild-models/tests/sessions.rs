@@ -27,8 +27,8 @@ fn a_draft_step_is_the_last_row_of_a_pass() {
     let (mut a, mut b) = (begin(&model, &source, 9), begin(&model, &source, 9));
     for new in [&[0][..], &[5, 6], &[9]] {
         let want = Want::default().with_entropy().with_logits();
-        let proposed = a.propose(&Pass::draft(a.length(), new, want)).unwrap().pop().unwrap();
-        let scored = b.score(&Pass::verify(b.length(), new, want)).unwrap().pop().unwrap();
+        let proposed = a.propose(&Pass::draft(a.length(), new, want)).unwrap().last().unwrap().clone();
+        let scored = b.score(&Pass::verify(b.length(), new, want)).unwrap().last().unwrap().clone();
         assert_eq!(proposed.argmax, scored.argmax);
         assert!(same_bits(&[proposed.logits.unwrap().to_vec()], &[scored.logits.unwrap().to_vec()]));
     }

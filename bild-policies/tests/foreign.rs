@@ -10,7 +10,7 @@ use std::sync::{
 
 use bild_core::{
     CancelToken, Context, Draft, DraftModel, DraftSession, Drafted, Error, Finish, Generator, LogitsProcessor, Model,
-    NoDraft, Overflow, Pair, PairSession, Pass, Policy, PolicyState, Prefix, Request, Result, Row, SessionLimit,
+    NoDraft, Overflow, Pair, PairSession, Pass, Policy, PolicyState, Prefix, Request, Result, Row, Rows, SessionLimit,
     Settings, Source, Start, Then, Token, Verdict, VerifierModel, VerifierSession, Vocabulary, Want,
 };
 use bild_policies::{
@@ -45,14 +45,14 @@ impl VerifierModel for Foreign {
 }
 
 impl DraftSession for Foreign {
-    fn propose(&mut self, _pass: &Pass<'_>) -> Result<Vec<Row>> {
-        Ok(vec![self.0.clone()])
+    fn propose(&mut self, _pass: &Pass<'_>) -> Result<Rows> {
+        Ok(self.0.clone().into())
     }
 }
 
 impl VerifierSession for Foreign {
-    fn score(&mut self, pass: &Pass<'_>) -> Result<Vec<Row>> {
-        Ok(vec![self.0.clone(); pass.new.len()])
+    fn score(&mut self, pass: &Pass<'_>) -> Result<Rows> {
+        Ok(vec![self.0.clone(); pass.new.len()].into())
     }
 }
 

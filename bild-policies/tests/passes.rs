@@ -10,8 +10,8 @@ use std::{
 
 use bild_core::{
     BoxedPair, CancelToken, Context, Draft, DraftSession, Error, Event, Finish, Generation, Generator, Model, Output,
-    Pair, PairSession, Pass, Policy, PolicyState, Request, Result, Role, Row, SessionLimit, Settings, Source, Start,
-    VerifierModel, VerifierSession, Vocabulary,
+    Pair, PairSession, Pass, Policy, PolicyState, Request, Result, Role, Row, Rows, SessionLimit, Settings, Source,
+    Start, VerifierModel, VerifierSession, Vocabulary,
 };
 use bild_policies::{BigAlone, Bild, Lossless, Sampling, Variant};
 use toy::{END, START, Toy, ToySession, VOCABULARY, blend, random, scripted};
@@ -127,12 +127,12 @@ impl Pair for Several {
 }
 
 impl PairSession for SeveralSession {
-    fn pass(&mut self, pass: &Pass<'_>) -> Result<Vec<Row>> {
+    fn pass(&mut self, pass: &Pass<'_>) -> Result<Rows> {
         let (draft, verifier) = &mut self.sessions;
         if pass.role == Role::Verifier {
             return verifier.score(pass);
         }
-        let mut rows = draft.propose(pass)?;
+        let mut rows = draft.propose(pass)?.to_vec();
         let mut length = pass.keep + pass.new.len();
         while rows.len() < pass.most {
             let own = rows[rows.len() - 1].argmax;
@@ -140,7 +140,7 @@ impl PairSession for SeveralSession {
             length += 1;
         }
         self.rows.lock().unwrap().push(rows.len());
-        Ok(rows)
+        Ok(rows.into())
     }
 }
 
@@ -174,7 +174,7 @@ fn more_drafts_than_were_asked_for_are_an_error() {
     let vocabulary = Vocabulary::new(VOCABULARY, START, [END]);
     let mut generation = Generation::new(&Lossless::default(), &vocabulary, &source(), &settings()).unwrap();
     assert_eq!(generation.pass().unwrap(), Pass::draft(0, &[START], Default::default()));
-    let found = generation.take(Ok(vec![Row::new(2, 0.5); 2])).unwrap_err();
+    let found = generation.take(Ok(vec![Row::new(2, 0.5); 2].into())).unwrap_err();
     assert!(found.to_string().contains("draft model returned 2 rows, expected at most 1"), "{found}");
     assert!(generation.pass().is_none(), "it has failed");
     assert!(matches!(generation.into_output(), Err(Error::AlreadyFailed)));
@@ -196,7 +196,7 @@ fn a_model_that_is_not_asked_reads_nothing() {
         }
     }
     impl VerifierSession for Unread {
-        fn score(&mut self, _pass: &Pass<'_>) -> Result<Vec<Row>> {
+        fn score(&mut self, _pass: &Pass<'_>) -> Result<Rows> {
             Err(Error::model("it was asked"))
         }
     }
@@ -239,7 +239,7 @@ fn the_time_of_reading_is_that_of_encoding() {
         }
     }
     impl VerifierSession for SlowSession {
-        fn score(&mut self, pass: &Pass<'_>) -> Result<Vec<Row>> {
+        fn score(&mut self, pass: &Pass<'_>) -> Result<Rows> {
             if let Some(limit) = self.0.take() {
                 limit.reading(|| std::thread::sleep(std::time::Duration::from_millis(30)));
             }

@@ -7,8 +7,8 @@ use std::{num::NonZeroUsize, sync::Arc};
 
 use bild_core::{
     Context, Draft, DraftModel, DraftSession, Drafted, Generator, Model, Pass, Policy, PolicyState, Request, Result,
-    Row, SessionLimit, Settings, Source, Start, Then, Token, Verdict, VerifierModel, VerifierSession, Vocabulary, Want,
-    Wants,
+    Row, Rows, SessionLimit, Settings, Source, Start, Then, Token, Verdict, VerifierModel, VerifierSession, Vocabulary,
+    Want, Wants,
 };
 use bild_policies::{AdaptiveLength, CostAware, Lossless, Prices, Sampling};
 use toy::{decode, mix, random};
@@ -62,14 +62,14 @@ impl VerifierModel for Table {
 }
 
 impl DraftSession for Session {
-    fn propose(&mut self, pass: &Pass<'_>) -> Result<Vec<Row>> {
-        let row = self.score(pass)?.pop();
-        Ok(row.map(|row| if self.table.certain { Row::certain(row.argmax) } else { row }).into_iter().collect())
+    fn propose(&mut self, pass: &Pass<'_>) -> Result<Rows> {
+        let row = self.score(pass)?.last().cloned();
+        Ok(row.map(|row| if self.table.certain { Row::certain(row.argmax) } else { row }).into())
     }
 }
 
 impl VerifierSession for Session {
-    fn score(&mut self, pass: &Pass<'_>) -> Result<Vec<Row>> {
+    fn score(&mut self, pass: &Pass<'_>) -> Result<Rows> {
         let Pass { new, want, .. } = *pass;
         self.tokens.truncate(pass.keep);
         let row = |i: usize| {

@@ -1,6 +1,6 @@
 use std::{fmt, ops::Range};
 
-use bild_core::{Error, Pair, PairSession, Pass, Result, Role, Row, SessionLimit, Source, Token, Vocabulary};
+use bild_core::{Error, Pair, PairSession, Pass, Result, Role, Rows, SessionLimit, Source, Token, Vocabulary};
 use burn::tensor::Tensor;
 
 use super::{Decoder, DecoderModel, Part, check_pass, embed, following, in_output, late::Late, run};
@@ -132,7 +132,7 @@ impl<D: Decoder> EarlyExitSession<D> {
 }
 
 impl<D: Decoder> PairSession for EarlyExitSession<D> {
-    fn pass(&mut self, pass: &Pass<'_>) -> Result<Vec<Row>> {
+    fn pass(&mut self, pass: &Pass<'_>) -> Result<Rows> {
         self.late.read_source()?;
         let Pass { keep, new, want, .. } = *pass;
         let end = keep + new.len();
@@ -142,17 +142,17 @@ impl<D: Decoder> PairSession for EarlyExitSession<D> {
                 reduce::rows(decoder.logits(last), want, &[None])
             };
             if let Some(rows) = self.take_in(new, keep, of_last)? {
-                return rows;
+                return rows.map(Rows::from);
             }
             let last = self.hidden[end - 1].1.clone();
-            return run(&self.late.decoder, 1, move |decoder| of_last(decoder, &last));
+            return run(&self.late.decoder, 1, move |decoder| of_last(decoder, &last)).map(Rows::from);
         }
         self.take_in(new, keep, |_, _| ())?;
         let rows = self.hidden[keep..end].iter().map(|(_, row)| row.clone()).collect();
         let next: Vec<_> = following(new).collect();
         let rest = self.layers..self.late.decoder.layers();
         let reduced = move |decoder: &D, rows| reduce::rows(decoder.logits(rows), want, &next);
-        self.through(Tensor::cat(rows, 0), keep, rest, reduced)?
+        self.through(Tensor::cat(rows, 0), keep, rest, reduced)?.map(Rows::from)
     }
 }
 

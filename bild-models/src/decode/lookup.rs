@@ -1,6 +1,6 @@
-use std::num::NonZeroUsize;
+use std::{fmt, num::NonZeroUsize};
 
-use bild_core::{DraftModel, DraftSession, Model, Pass, Result, Row, SessionLimit, Source, Token};
+use bild_core::{DraftModel, DraftSession, Model, Pass, Result, Row, Rows, SessionLimit, Source, Token};
 use serde::{Deserialize, Serialize};
 
 /// Where an [`NgramLookup`] looks.
@@ -84,6 +84,15 @@ pub struct NgramLookupSession {
     place: Option<Place>,
 }
 
+impl fmt::Debug for NgramLookupSession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NgramLookupSession")
+            .field("lookup", &self.lookup)
+            .field("length", &self.tokens.len())
+            .finish_non_exhaustive()
+    }
+}
+
 #[derive(Clone, Copy)]
 enum Place {
     Source(usize),
@@ -126,7 +135,7 @@ impl NgramLookupSession {
 }
 
 impl DraftSession for NgramLookupSession {
-    fn propose(&mut self, pass: &Pass<'_>) -> Result<Vec<Row>> {
+    fn propose(&mut self, pass: &Pass<'_>) -> Result<Rows> {
         if pass.keep < self.tokens.len() {
             self.tokens.truncate(pass.keep);
             self.place = None;
@@ -140,7 +149,7 @@ impl DraftSession for NgramLookupSession {
         let goes_on = pass.new.iter().fold(self.place, step);
         self.tokens.extend_from_slice(pass.new);
         self.place = goes_on.filter(|&place| self.at(place).is_some()).or_else(|| self.find());
-        Ok(self.place.and_then(|place| self.at(place)).map(Row::certain).into_iter().collect())
+        Ok(self.place.and_then(|place| self.at(place)).map(Row::certain).into())
     }
 }
 

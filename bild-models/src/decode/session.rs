@@ -1,6 +1,6 @@
 use std::{fmt, sync::Arc};
 
-use bild_core::{DraftSession, Pass, Result, Row, SessionLimit, Source, Token, VerifierSession, Want};
+use bild_core::{DraftSession, Pass, Result, Row, Rows, SessionLimit, Source, Token, VerifierSession, Want};
 use burn::tensor::{Tensor, backend::Backend};
 
 use super::{Decoder, Part, check_pass, embed, following, in_output, late::Late, run};
@@ -91,14 +91,14 @@ fn last_rows<B: Backend>(rows: Tensor<B, 2>, counts: &[usize]) -> Tensor<B, 2> {
 }
 
 impl<D: Decoder> DraftSession for Session<D> {
-    fn propose(&mut self, pass: &Pass<'_>) -> Result<Vec<Row>> {
-        self.alone(pass, Of::Last)
+    fn propose(&mut self, pass: &Pass<'_>) -> Result<Rows> {
+        self.alone(pass, Of::Last).map(Rows::from)
     }
 }
 
 impl<D: Decoder> VerifierSession for Session<D> {
-    fn score(&mut self, pass: &Pass<'_>) -> Result<Vec<Row>> {
-        self.alone(pass, Of::All)
+    fn score(&mut self, pass: &Pass<'_>) -> Result<Rows> {
+        self.alone(pass, Of::All).map(Rows::from)
     }
 }
 

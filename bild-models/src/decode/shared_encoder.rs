@@ -1,7 +1,7 @@
 use std::fmt;
 
 use bild_core::{
-    DraftSession, Pair, PairSession, Pass, Result, Role, Row, SessionLimit, Source, VerifierSession, Vocabulary,
+    DraftSession, Pair, PairSession, Pass, Result, Role, Rows, SessionLimit, Source, VerifierSession, Vocabulary,
 };
 
 use super::{Decoder, DecoderModel, Session};
@@ -84,7 +84,7 @@ pub struct SharedEncoderSession<D: Decoder> {
 }
 
 impl<D: Decoder> PairSession for SharedEncoderSession<D> {
-    fn pass(&mut self, pass: &Pass<'_>) -> Result<Vec<Row>> {
+    fn pass(&mut self, pass: &Pass<'_>) -> Result<Rows> {
         let Self { encoded, draft, verifier } = self;
         match pass.role {
             Role::Draft => {

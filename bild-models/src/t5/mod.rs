@@ -54,6 +54,12 @@ pub struct T5Weights<B: Backend> {
     head: Option<Arc<Projection<B>>>,
 }
 
+impl<B: Backend> fmt::Debug for T5Weights<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("T5Weights").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
 impl<B: Backend> T5<B> {
     /// Reads the weights of a checkpoint onto a device, as f32 whatever they are stored as, to compute with the default
     /// [`Threads`](crate::Threads).

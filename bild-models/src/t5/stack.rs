@@ -1,4 +1,4 @@
-use std::{ops::Range, sync::Arc};
+use std::{fmt, ops::Range, sync::Arc};
 
 use bild_core::SessionLimit;
 use burn::tensor::{Tensor, backend::Backend};
@@ -128,6 +128,15 @@ pub struct DecoderState<B: Backend> {
     bias: BiasTable<B>,
     /// Tokens of the source.
     source: usize,
+}
+
+impl<B: Backend> fmt::Debug for DecoderState<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DecoderState")
+            .field("layers", &self.layers.len())
+            .field("source", &self.source)
+            .finish_non_exhaustive()
+    }
 }
 
 struct LayerState<B: Backend> {

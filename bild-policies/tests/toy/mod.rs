@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex};
 
 use bild_core::{
-    DraftModel, DraftSession, Error, Generator, Model, Output, Pass, Pieces, Policy, Result, Row, SessionLimit,
+    DraftModel, DraftSession, Error, Generator, Model, Output, Pass, Pieces, Policy, Result, Row, Rows, SessionLimit,
     Settings, Source, Token, VerifierModel, VerifierSession, Vocabulary, Want,
 };
 
@@ -87,18 +87,18 @@ impl VerifierModel for Toy {
 }
 
 impl DraftSession for ToySession {
-    fn propose(&mut self, pass: &Pass<'_>) -> Result<Vec<Row>> {
+    fn propose(&mut self, pass: &Pass<'_>) -> Result<Rows> {
         self.calls.lock().unwrap().push(Call::Propose(pass.new.to_vec()));
         self.tokens.truncate(pass.keep);
-        Ok(self.take_in(pass.new, pass.want)?.pop().into_iter().collect())
+        Ok(self.take_in(pass.new, pass.want)?.pop().into())
     }
 }
 
 impl VerifierSession for ToySession {
-    fn score(&mut self, pass: &Pass<'_>) -> Result<Vec<Row>> {
+    fn score(&mut self, pass: &Pass<'_>) -> Result<Rows> {
         self.calls.lock().unwrap().push(Call::Score(pass.new.to_vec()));
         self.tokens.truncate(pass.keep);
-        self.take_in(pass.new, pass.want)
+        self.take_in(pass.new, pass.want).map(Rows::from)
     }
 }
 

@@ -4,6 +4,8 @@
 //! of its group alone their precision. Products are added up exactly within a group, and groups in order: the bits of a row
 //! depend neither on the other rows nor on the CPU.
 
+use std::fmt;
+
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
@@ -27,6 +29,12 @@ pub struct Int8Panels {
     width: usize,
     outputs: usize,
     threads: Threads,
+}
+
+impl fmt::Debug for Int8Panels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Int8Panels").field("outputs", &(self.scales.len() * PANEL)).finish_non_exhaustive()
+    }
 }
 
 impl Int8Panels {

@@ -4,7 +4,7 @@
 //! row of a draft step or the few of a verification. Here they are laid out once, when a model is loaded, and read once a
 //! product.
 
-use std::array::from_fn;
+use std::{array::from_fn, fmt};
 
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
@@ -28,6 +28,12 @@ pub struct Panels {
     width: usize,
     outputs: usize,
     threads: Threads,
+}
+
+impl fmt::Debug for Panels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Panels").field("width", &self.width).field("outputs", &self.outputs).finish_non_exhaustive()
+    }
 }
 
 impl Panels {
