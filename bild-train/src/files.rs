@@ -158,3 +158,44 @@ pub(crate) fn read_tensors(path: &Path) -> Result<BTreeMap<String, Numbers>> {
     };
     tensors.tensors().into_iter().map(numbers).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// However far a write comes, what was there before is there, or what was to be.
+    #[test]
+    fn a_kill_leaves_one_or_the_other() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = directory.path().join("place");
+        let save = |value: f32| {
+            let numbers = Numbers { values: vec![value; 3], shape: vec![3] };
+            let tensors = BTreeMap::from([("x".to_owned(), numbers)]);
+            publish(&place, |partial| {
+                write_tensors(&partial.join("tensors"), &tensors)?;
+                write(&partial.join("state"), format!("{value}").as_bytes())
+            })
+        };
+        save(0.0).unwrap();
+        let mut last = 0.0;
+        for step in 1.. {
+            kill::after(Some(step));
+            let saved = save(step as f32);
+            kill::after(None);
+            // Between two renames the old one has another name.
+            let old = directory.path().join(".place.old");
+            let there = if place.exists() { &place } else { &old };
+            let found = read_tensors(&there.join("tensors")).unwrap()["x"].values[0];
+            assert_eq!(fs::read_to_string(there.join("state")).unwrap(), format!("{found}"));
+            assert!(found == last || found == step as f32, "{found} after {last} at {step}");
+            last = found;
+            if saved.is_ok() {
+                assert!(step > 7 && found == step as f32);
+                return;
+            }
+            if !place.exists() {
+                fs::rename(&old, &place).unwrap();
+            }
+        }
+    }
+}

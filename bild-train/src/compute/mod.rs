@@ -4,11 +4,16 @@
 mod flex;
 mod kernel;
 mod plain;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
 use bild::{decode::Token, models::Activation};
-use burn::{Tensor, tensor::backend::Backend};
+use burn::{
+    Tensor,
+    tensor::{ElementConversion, backend::Backend},
+};
 
 use crate::{
     loss::{Loss, Score, Targets},
@@ -23,7 +28,7 @@ pub(crate) use plain::loss_of_logits;
 pub trait Compute: Backend {
     /// `[rows, in]` and `[out, in]` to `[rows, out]`.
     fn project(x: Tensor<Self, 2>, weight: Tensor<Self, 2>) -> Tensor<Self, 2> {
-        plain::linear(x, weight)
+        plain::project(x, weight)
     }
 
     /// Rows over the roots of their mean squares, times `weight`.
@@ -37,7 +42,7 @@ pub trait Compute: Backend {
         bias: Option<Tensor<Self, 2>>,
         attending: &Attending,
     ) -> Tensor<Self, 2> {
-        plain::attention([queries, keys, values], bias, attending)
+        plain::attend([queries, keys, values], bias, attending)
     }
 
     /// The non-linearity of `gate`, times `up` where there is one, with dropout.
@@ -93,8 +98,6 @@ pub trait Compute: Backend {
         plain::adamw(rule, [rate, factor], step, parameter, gradient, moments)
     }
 }
-
-use burn::tensor::ElementConversion;
 
 /// The matrix that scores the tokens, `[vocab, d_model]`.
 #[derive(Clone, Debug)]

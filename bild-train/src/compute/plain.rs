@@ -13,7 +13,7 @@ use crate::{
     random::Dropout,
 };
 
-pub(super) fn linear<B: Backend>(x: Tensor<B, 2>, weight: Tensor<B, 2>) -> Tensor<B, 2> {
+pub(super) fn project<B: Backend>(x: Tensor<B, 2>, weight: Tensor<B, 2>) -> Tensor<B, 2> {
     x.matmul(weight.transpose())
 }
 
@@ -22,7 +22,7 @@ pub(super) fn rms_norm<B: Backend>(x: Tensor<B, 2>, weight: Tensor<B, 1>, epsilo
     x / root * weight.unsqueeze()
 }
 
-pub(super) fn attention<B: Backend>(
+pub(super) fn attend<B: Backend>(
     [queries, keys, values]: [Tensor<B, 2>; 3],
     bias: Option<Tensor<B, 2>>,
     at: &Attending,
@@ -92,7 +92,7 @@ pub(super) fn embed<B: Backend>(weight: Tensor<B, 2>, tokens: &[Token]) -> Tenso
 
 fn logits<B: Backend>(rows: Tensor<B, 2>, head: Head<B>, targets: &Targets) -> Tensor<B, 2> {
     let chosen = indices(targets.rows.iter().copied(), &rows.device());
-    linear(rows.select(0, chosen).mul_scalar(head.scale), head.weight)
+    project(rows.select(0, chosen).mul_scalar(head.scale), head.weight)
 }
 
 pub(super) fn loss<B: Backend>(rows: Tensor<B, 2>, head: Head<B>, targets: &Targets, loss: Loss) -> Tensor<B, 1> {
