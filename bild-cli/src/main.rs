@@ -43,6 +43,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    #[command(visible_alias = "correct")]
     Translate(Box<translate::Args>),
     Summarize(Box<summarize::Args>),
     Evaluate(Box<evaluate::Args>),

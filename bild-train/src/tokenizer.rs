@@ -12,7 +12,8 @@ use crate::error::{Result, TrainError};
 const SPECIAL: [&str; 3] = ["<pad>", "</s>", "<unk>"];
 
 /// A `tokenizer.json` with so many pieces at most, made for texts as T5's was (Unigram: Kudo, 2018): NFKC, words begin with "▁", and
-/// the end of the sequence is appended. Characters that the texts do not have are unknown to it.
+/// the end of the sequence is appended. Characters that the texts do not have are unknown to it. It is made by several threads, so
+/// that the last digits of its numbers may differ from run to run.
 ///
 /// # Errors
 ///
@@ -77,6 +78,5 @@ mod tests {
             (Some(0), Some(1), Some(2))
         );
         assert!(tokenizer.token("▁word").is_some(), "{json}");
-        assert_eq!(json, unigram(texts.iter(), 120).unwrap(), "it is made the same way again");
     }
 }
