@@ -3,7 +3,7 @@
 /// Defines a page of the guide with the links between pages as rustdoc has them.
 macro_rules! pages {
     ($($(#[$attribute:meta])* $name:ident: $page:expr;)*) => { $(
-        #[doc = "[concepts]: crate::guide::concepts\n[choosing]: crate::guide::choosing\n[policies]: crate::guide::policies"]
+        #[doc = "[concepts]: crate::guide::concepts\n[choosing]: crate::guide::choosing\n[policies]: crate::guide::policies\n[align]: crate::guide::align"]
         #[doc = "[embedding]: crate::guide::embedding\n[checkpoints]: crate::guide::checkpoints"]
         #[doc = "[backends]: crate::guide::backends\n[performance]: crate::guide::performance"]
         #[doc = "[results]: crate::guide::results\n[checked]: crate::guide::checked\n[json]: crate::guide::policy_json"]
@@ -21,6 +21,7 @@ macro_rules! pages {
 pages! {
     concepts: include_str!("../docs/concepts.md");
     choosing: include_str!("../docs/choosing.md");
+    align: include_str!("../docs/align.md");
     policies: include_str!("../docs/policies.md");
     policy_json: include_str!("../docs/policy-json.md");
     embedding: include_str!("../docs/embedding.md");

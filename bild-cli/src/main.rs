@@ -55,6 +55,12 @@ enum Command {
     Align(Box<align::Args>),
     #[cfg(feature = "train")]
     Train(Box<train::Args>),
+    #[cfg(not(feature = "train"))]
+    #[command(hide = true, alias = "train")]
+    Align {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        _rest: Vec<String>,
+    },
     /// Write what a shell needs to complete these commands
     Completions {
         /// The shell
@@ -77,6 +83,10 @@ impl Command {
             Self::Align(args) => align::run(args, out),
             #[cfg(feature = "train")]
             Self::Train(args) => train::run(args, out),
+            #[cfg(not(feature = "train"))]
+            Self::Align { .. } => {
+                Err("this program was built without training: build it with `--features train`".into())
+            }
             Self::Completions { shell } => {
                 let mut script = Vec::new();
                 clap_complete::generate(*shell, &mut Cli::command(), "bild", &mut script);
