@@ -48,6 +48,9 @@ pub(crate) struct Args {
     /// How many sources are measured on
     #[arg(long, value_name = "N", default_value = "500", value_parser = whole(1..=1_000_000))]
     held_out: usize,
+    /// How often each of them is timed with each policy [default: as often as ten seconds hold]
+    #[arg(long, value_name = "N", value_parser = whole(1..=1000))]
+    rounds: Option<usize>,
     /// How many of the big model's best tokens the divergences look at
     #[arg(long, value_name = "N", default_value = "32", value_parser = whole(1..=1024))]
     best: usize,
@@ -154,6 +157,7 @@ fn alignment(args: &Args, big: &Checkpoint) -> Result<Alignment, Error> {
     let mut alignment = Alignment::new(drafter, args.training.run(LossArg::Kl));
     alignment.best = args.best;
     alignment.held_out = args.held_out;
+    alignment.rounds = args.rounds;
     alignment.precision = args.precision.into();
     alignment.prefix.clone_from(&args.texts.prefix);
     let limits = args.texts.limits(args.max_source_tokens, true);

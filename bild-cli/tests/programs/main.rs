@@ -1,5 +1,7 @@
 //! The commands of `bild`, run as a user runs them.
 
+#[cfg(feature = "train")]
+mod align;
 mod findings;
 mod options;
 mod outputs;

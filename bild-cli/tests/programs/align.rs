@@ -1,0 +1,70 @@
+//! `align` and `train`, which the feature `train` adds.
+
+use super::{Place, REFERENCES, SOURCES, pair};
+
+#[test]
+fn a_draft_decoder_is_made_and_drafts() {
+    let place = Place::new();
+    place.write("more.de", "Tom ist nicht zu Hause.\nIch lese ein Buch.\n\nSie hat einen Hund.\nIch habe Hunger.\n");
+    let big = pair("big");
+    let args =
+        ["--big", &big, "--shared-encoder", "decoder=1", "--source", "more.de", "--out", "draft", "--steps", "3"];
+    let short = ["--rounds", "1", "--valid-source", "s.de", "--valid-reference", "s.en", "--batch-tokens", "32"];
+    let done = place.run("align", &[&args[..], &short].concat()).ok();
+    assert!(done.out.starts_with("| | before | after |") && done.err.contains("1 of 5 sources are blank"), "{done:?}");
+    for name in ["model.safetensors", "config.json", "README.md", "curve.svg", "alignment.json"] {
+        assert!(place.at("draft").join(name).is_file(), "{name}");
+    }
+    let drafts = ["--big", &big, "--shared-encoder", "draft", "--policy", "lossless", "Ich habe Hunger."];
+    let alone = place.run("translate", &["--big", &big, "--policy", "big", "Ich habe Hunger."]).ok();
+    assert_eq!(place.run("translate", &drafts).ok().out, alone.out);
+    // It is done: the same again says the same figures of the same model, and another text is another alignment.
+    place.write("more.de", "Ich bin da.\n");
+    place.run("align", &[&args[..], &short].concat()).refused(1, "outputs.bin cannot be used");
+}
+
+#[test]
+fn what_is_to_be_aligned_is_named_once_and_rightly() {
+    let place = Place::new();
+    let big = pair("big");
+    let run = |more: &[&str]| {
+        let args = ["--big", &*big, "--source", "s.de", "--out", "draft", "--held-out", "1"];
+        place.run("align", &[&args[..], more].concat())
+    };
+    run(&[]).refused(2, "--little <DIR>|--shrink <LAYERS>|--shared-encoder <LAYERS>");
+    run(&["--shrink", "decoder=1", "--little", "x"]).refused(2, "cannot be used with");
+    run(&["--shrink", "decoder=0"]).refused(2, "neither a number of layers");
+    run(&["--shrink", "decoder=9"]).refused(1, "it was to keep 9 layers of a stack that has 3");
+    run(&["--shared-encoder", "encoder=1"]).refused(2, "its encoder is the big model's");
+    run(&["--little", "nosuch"]).refused(1, "nosuch");
+    run(&["--shrink", "decoder=1", "--held-out", "4"]).refused(1, "4 different sources are too few");
+    run(&["--shrink", "decoder=1", "--loss", "x"]).refused(2, "possible values: kl, cross-entropy, tv");
+}
+
+#[test]
+fn a_model_is_trained_from_two_files() {
+    let place = Place::new();
+    place.write("all.de", SOURCES.repeat(6));
+    place.write("all.en", REFERENCES.repeat(6));
+    let config = r#"{"model_type":"t5","vocab_size":64,"d_model":16,"d_kv":8,"num_heads":2,"d_ff":32,"num_layers":1,
+        "num_decoder_layers":1,"feed_forward_proj":"gated-gelu","decoder_start_token_id":0,"eos_token_id":1,"pad_token_id":0}"#;
+    place.write("config.json", config);
+    let data = ["--source", "all.de", "--target", "all.en", "--out", "model", "--steps", "3", "--held-out", "4"];
+    let done = place.run("train", &[&data[..], &["--config", "config.json"]].concat()).ok();
+    assert!(done.out.starts_with("4 held out: BLEU "), "{done:?}");
+    place.run("translate", &["--big", "model", "--policy", "big", "--max-new-tokens", "5", "Hallo"]).ok();
+    // And on from there.
+    let on = ["--from", "model", "--work", "on.work", "--source", "all.de", "--target", "all.en", "--out", "on"];
+    place.run("train", &[&on[..], &["--steps", "2", "--held-out", "4"]].concat()).ok();
+
+    place.write("short.en", REFERENCES);
+    let run = |target: &str, more: &[&str]| {
+        let args = ["--source", "all.de", "--target", target, "--out", "x", "--config", "config.json"];
+        place.run("train", &[&args[..], more].concat())
+    };
+    run("short.en", &[]).refused(1, "all.de has 24 lines, short.en has 4");
+    run("all.en", &[]).refused(1, "24 pairs of texts are too few: 500 are held out");
+    run("all.en", &["--held-out", "4", "--max-tokens", "2"]).refused(1, "nothing is left to train on");
+    run("all.en", &["--held-out", "4", "--batch-tokens", "4"]).refused(1, "and a batch at most 4");
+    run("all.en", &["--held-out", "4", "--learning-rate", "nan"]).refused(2, "expected a number");
+}
