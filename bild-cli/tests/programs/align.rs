@@ -28,16 +28,16 @@ fn what_is_to_be_aligned_is_named_once_and_rightly() {
     let place = Place::new();
     let big = pair("big");
     let run = |more: &[&str]| {
-        let args = ["--big", &*big, "--source", "s.de", "--out", "draft", "--held-out", "1"];
+        let args = ["--big", &*big, "--source", "s.de", "--out", "draft"];
         place.run("align", &[&args[..], more].concat())
     };
     run(&[]).refused(2, "--little <DIR>|--shrink <LAYERS>|--shared-encoder <LAYERS>");
     run(&["--shrink", "decoder=1", "--little", "x"]).refused(2, "cannot be used with");
     run(&["--shrink", "decoder=0"]).refused(2, "neither a number of layers");
-    run(&["--shrink", "decoder=9"]).refused(1, "it was to keep 9 layers of a stack that has 3");
+    run(&["--shrink", "decoder=9", "--held-out", "1"]).refused(1, "it was to keep 9 layers of a stack that has 3");
     run(&["--shared-encoder", "encoder=1"]).refused(2, "its encoder is the big model's");
-    run(&["--little", "nosuch"]).refused(1, "nosuch");
-    run(&["--shrink", "decoder=1", "--held-out", "4"]).refused(1, "4 different sources are too few");
+    run(&["--little", "nosuch", "--held-out", "1"]).refused(1, "nosuch");
+    run(&["--shrink", "decoder=1"]).refused(1, "4 different sources are too few: 500 are held out");
     run(&["--shrink", "decoder=1", "--loss", "x"]).refused(2, "possible values: kl, cross-entropy, tv");
 }
 
