@@ -190,7 +190,7 @@ impl Function for GeluTanh {
     /// ½ (1 + tanh u) = 1 / (1 + exp(−2u)).
     #[inline(always)]
     fn both(x: f32) -> [f32; 2] {
-        const TWICE_ROOT: f32 = 1.595_769_1; // 2 · (2 / π)^½
+        const TWICE_ROOT: f32 = 1.595_769; // 2 · (2 / π)^½
         const CUBIC: f32 = 0.044_715;
         let share = 1.0 / (1.0 + exp(-TWICE_ROOT * (x + CUBIC * x * x * x)));
         let slope = TWICE_ROOT * (1.0 + 3.0 * CUBIC * x * x);

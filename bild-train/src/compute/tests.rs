@@ -58,13 +58,18 @@ fn parts_of_layers() {
         |i| Flex::residual(i[0].clone(), i[1].clone(), place),
         |i| plain::residual(i[0].clone(), i[1].clone(), place),
     );
-    same("dropout", &[x.clone()], |i| Flex::dropout(i[0].clone(), place), |i| plain::dropout(i[0].clone(), place));
+    same(
+        "dropout",
+        std::slice::from_ref(&x),
+        |i| Flex::dropout(i[0].clone(), place),
+        |i| plain::dropout(i[0].clone(), place),
+    );
     let tokens = [3, 0, 3, 5];
     let table = matrix(6, 40, 6);
     same("embed", &[table], |i| Flex::embed(i[0].clone(), &tokens), |i| plain::embed(i[0].clone(), &tokens));
     for activation in [Activation::Relu, Activation::Gelu, Activation::GeluTanh, Activation::Silu] {
         let up = |i: &[Matrix]| i.get(1).cloned();
-        for inputs in [&[x.clone()][..], &[x.clone(), y.clone()]] {
+        for inputs in [std::slice::from_ref(&x), &[x.clone(), y.clone()]] {
             same(
                 &format!("{activation:?}"),
                 inputs,

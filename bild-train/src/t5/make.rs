@@ -9,7 +9,10 @@ use bild::{
 use burn::tensor::backend::Backend;
 use serde_json::{Map, Value};
 
-use super::{About, Decoder, Encoder, Frozen, T5, stack::Maker};
+use super::{
+    About, Decoder, Encoder, Frozen, T5,
+    stack::{Maker, Values},
+};
 use crate::{
     error::{Result, TrainError},
     random::Random,
@@ -159,7 +162,7 @@ impl<B: Backend> T5<B> {
         files: Vec<(String, Vec<u8>)>,
         has_head: bool,
         device: &B::Device,
-        values: &mut dyn FnMut(&str, &[usize]) -> Result<Vec<f32>>,
+        values: &mut Values<'_>,
     ) -> Result<Self> {
         let shape = [config.vocab_size, config.d_model];
         let config = Arc::new(config);

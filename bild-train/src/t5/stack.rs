@@ -14,9 +14,12 @@ use crate::{
     random::Dropouts,
 };
 
+/// The numbers of a parameter, given its name and shape.
+pub(super) type Values<'a> = dyn FnMut(&str, &[usize]) -> Result<Vec<f32>> + 'a;
+
 /// Makes parameters of what is known of each: its name and its shape.
 pub(super) struct Maker<'a, B: Backend> {
-    pub(super) values: &'a mut dyn FnMut(&str, &[usize]) -> Result<Vec<f32>>,
+    pub(super) values: &'a mut Values<'a>,
     pub(super) names: BTreeMap<u64, String>,
     pub(super) device: &'a B::Device,
 }
