@@ -9,7 +9,7 @@ use std::{
 use crate::{is_recorded, root, sources};
 
 /// The crates, each below those that may name it.
-const CRATES: [&str; 6] = ["bild-core", "bild-policies", "bild-models", "bild-train", "bild-eval", "bild-cli"];
+const CRATES: [&str; 6] = ["bild-core", "bild-policies", "bild-models", "bild-eval", "bild-train", "bild-cli"];
 
 /// What a crate's rooms are: its folders, and its files that are none's.
 fn room(src: &Path, file: &Path) -> String {
