@@ -142,7 +142,7 @@ impl Alignment {
         let measured = |directory: &Path| {
             let pair = self.pair(big, directory)?;
             let bench = self.bench(pair, big, &held_out, &aside)?;
-            Ok::<_, TrainError>(measure(&bench, self.rounds, observer)?)
+            measure(&bench, self.rounds, observer)
         };
         let ((before, _), (after_measured, policy)) = (measured(&before)?, measured(&after)?);
         let aligned = Aligned {

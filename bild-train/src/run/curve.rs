@@ -90,11 +90,11 @@ impl Curve {
         const HEIGHT: f64 = 200.0;
         let minutes = |look: &Look| look.seconds / 60.0;
         let end = self.looks.iter().map(minutes).fold(1e-9, f64::max);
-        let mut svg = format!(
+        let mut svg = String::from(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 760 560\" font-family=\"sans-serif\" font-size=\"13\">\n\
-             <style>.ink{{fill:#1f2328}}.paper{{fill:#fff}}.grid{{stroke:#d8dee4}}\
-             @media(prefers-color-scheme:dark){{.ink{{fill:#e6e9ee}}.paper{{fill:#14181f}}.grid{{stroke:#2a303a}}}}</style>\n\
-             <rect class=\"paper\" width=\"760\" height=\"560\"/>\n"
+             <style>.ink{fill:#1f2328}.paper{fill:#fff}.grid{stroke:#d8dee4}\
+             @media(prefers-color-scheme:dark){.ink{fill:#e6e9ee}.paper{fill:#14181f}.grid{stroke:#2a303a}}</style>\n\
+             <rect class=\"paper\" width=\"760\" height=\"560\"/>\n",
         );
         type Line = (&'static str, &'static str, fn(&Look) -> Option<f64>);
         let panels: [(&str, f64, &[Line]); 2] = [
