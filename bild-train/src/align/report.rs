@@ -36,8 +36,8 @@ pub struct Measured {
 pub struct MeasuredPolicy {
     /// Its name and thresholds.
     pub name: String,
-    /// Its BLEU.
-    pub quality: f64,
+    /// The BLEU that it loses to the big model alone, on the same sentences.
+    pub loss: f64,
     /// How many times as fast as the big model alone it is.
     pub speedup: f64,
     /// Where that lies with 95 %.
@@ -65,14 +65,17 @@ pub fn measure(bench: &Bench, rounds: Option<usize>, observer: &dyn Observer) ->
     let counted = bild_eval::statistics(&decode(&lossless)?);
 
     let costs = Costs::measure(&bench.pair, bench.mean_length(), observer)?;
-    let without_limit = AnyPolicy::Lossless(Lossless::default().with_max_draft(None));
+    // How long a draft may be is left to its cost: a fallback would only end it sooner.
+    let without_limit = AnyPolicy::Lossless(Lossless { fallback: None, max_draft: None });
     let aware = AnyPolicy::CostAware(CostAware::new(Box::new(without_limit)));
     let mut policies = Vec::new();
     for (name, policy) in [("Lossless", &lossless), ("CostAware around Lossless", &aware)] {
         let evaluation = evaluate(bench, policy, rounds, Log::in_memory(), observer)?;
         let speed = speedup(&evaluation.times);
-        let quality = evaluation.json(bench)["bleu"].as_f64().unwrap_or(f64::NAN);
-        policies.push(MeasuredPolicy { name: name.into(), quality, speedup: speed.times, interval: speed.interval });
+        let found = evaluation.json(bench);
+        let loss =
+            found["big"]["bleu"].as_f64().zip(found["bleu"].as_f64()).map_or(f64::NAN, |(big, found)| big - found);
+        policies.push(MeasuredPolicy { name: name.into(), loss, speedup: speed.times, interval: speed.interval });
     }
     let mut options = TuneOptions::default().with_loss(1.0, Metric::Bleu);
     let mut tuned = None;
@@ -84,7 +87,7 @@ pub fn measure(bench: &Bench, rounds: Option<usize>, observer: &dyn Observer) ->
         let clock = found.judged_on.by_the_clock;
         policies.push(MeasuredPolicy {
             name: format!("Bild, {}", found.setting),
-            quality: found.judged_on.quality,
+            loss: found.judged_on.loss,
             speedup: clock.speedup,
             interval: clock.interval,
         });
@@ -117,13 +120,13 @@ impl Measured {
         ] {
             row(name, before, after);
         }
-        let speed = |policy: &MeasuredPolicy, big: f64| {
+        let speed = |policy: &MeasuredPolicy| {
             let interval = policy.interval.map_or(String::new(), |(low, high)| format!(" ({low:.2} to {high:.2})"));
-            format!("{:.2} times{interval}, {:+.1} BLEU", policy.speedup, policy.quality - big)
+            format!("{:.2} times{interval}, {:.1} BLEU lost", policy.speedup, policy.loss + 0.0)
         };
         for (a, b) in self.policies.iter().zip(&after.policies) {
             let name = if a.name == b.name { a.name.clone() } else { format!("{}; {}", a.name, b.name) };
-            row(&format!("as fast as the big model alone: {name}"), speed(a, self.big), speed(b, after.big));
+            row(&format!("as fast as the big model alone: {name}"), speed(a), speed(b));
         }
         table
     }
