@@ -1,12 +1,6 @@
 //! A decoder-only family, from the rooms: its weights, its layers and nothing else; and what it gets for that.
 
-use std::{
-    ops::Range,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-};
+use std::{ops::Range, sync::Arc};
 
 use bild_core::{Result, SessionLimit, Source, Token, Vocabulary};
 use burn::tensor::{Tensor, backend::Backend};
@@ -15,10 +9,7 @@ use super::{Decoder, Part, drafts_and_verifies, run};
 use crate::{
     Activation, Checkpoint, LoadError, LoadOptions, Threads,
     checkpoint::{Family, Tensors},
-    nn::{
-        Attending, Attention, Bias, BiasTable, Buckets, Cache, FeedForward, Heads, Loader, PositionBias, Projection,
-        RmsNorm,
-    },
+    nn::*,
 };
 
 pub(super) const LAYERS: usize = 3;
@@ -26,23 +17,21 @@ pub(super) const WIDTH: usize = 24;
 pub(super) const VOCABULARY: usize = 40;
 const HEADS: Heads = Heads { count: 3, width: 8 };
 const BUCKETS: Buckets = Buckets { count: 8, max_distance: 20, bidirectional: false };
-const FAMILY: Family = Family { name: "toy", anchor: "norm.weight", is_read: |_| true };
 
 #[derive(Clone)]
 pub(super) struct Toy<B: Backend> {
-    weights: Arc<ToyWeights<B>>,
+    pub(super) weights: Arc<ToyWeights<B>>,
 }
 
+#[derive(Clone)]
 pub(super) struct ToyWeights<B: Backend> {
     vocabulary: Vocabulary,
     device: B::Device,
     threads: Threads,
     embedding: Arc<Projection<B>>,
-    layers: Vec<Arc<(Attention<B>, FeedForward<B>)>>,
+    pub(super) layers: Vec<Arc<(Attention<B>, FeedForward<B>)>>,
     bias: Arc<PositionBias<B>>,
     norm: Arc<RmsNorm<B>>,
-    /// How often a source was encoded.
-    encoded: Arc<AtomicUsize>,
 }
 
 /// In the caches the source stands first, as a prompt.
@@ -52,26 +41,18 @@ pub(super) struct ToyState<B: Backend> {
     prompt: usize,
 }
 
-impl<B: Backend> ToyState<B> {
-    fn bias(&self, at: usize, rows: usize) -> Bias<'_, B> {
-        self.bias.rows(self.prompt + at, rows, self.prompt + at + rows)
-    }
-}
-
 impl<B: Backend> Toy<B> {
     pub(super) fn load(checkpoint: &Checkpoint) -> Result<Self, LoadError> {
         let (device, options) = (B::Device::default(), LoadOptions::default());
-        let tensors = Tensors::of(checkpoint, FAMILY)?;
+        let tensors = Tensors::of(checkpoint, Family { name: "toy", anchor: "norm.weight", is_read: |_| true })?;
         let loader = Loader::new(&tensors, tensors.read_names(), &device, &options)?;
         let norm = |name: &str| RmsNorm::load(&loader, name, WIDTH, 1e-6);
         let layer = |i: usize| {
             let name = |part: &str| format!("layers.{i}.{part}.weight");
-            let inputs = ["q", "k", "v"].map(name);
-            let own = Attention::load(&loader, norm(&name("norm1"))?, &inputs, name("o"), WIDTH, HEADS)?;
-            let inner = ["gate", "up"].map(name);
-            let sizes = [WIDTH, 2 * WIDTH];
-            let feed =
-                FeedForward::load(&loader, norm(&name("norm2"))?, &inner, name("down"), sizes, Activation::Silu)?;
+            let (first, second) = (norm(&name("norm1"))?, norm(&name("norm2"))?);
+            let (inputs, inner, sizes) = (["q", "k", "v"].map(name), ["gate", "up"].map(name), [WIDTH, 2 * WIDTH]);
+            let own = Attention::load(&loader, first, &inputs, name("o"), WIDTH, HEADS)?;
+            let feed = FeedForward::load(&loader, second, &inner, name("down"), sizes, Activation::Silu)?;
             Ok(Arc::new((own, feed)))
         };
         let weights = ToyWeights {
@@ -80,32 +61,10 @@ impl<B: Backend> Toy<B> {
             layers: (0..LAYERS).map(layer).collect::<Result<_, LoadError>>()?,
             bias: Arc::new(PositionBias::load(&loader, "bias.weight", BUCKETS, HEADS.count)?),
             norm: Arc::new(norm("norm.weight")?),
-            encoded: Arc::default(),
             threads: options.threads.clone(),
             device,
         };
         Ok(Self { weights: Arc::new(weights) })
-    }
-
-    /// The same with some of its layers, which it shares.
-    pub(super) fn of_layers(&self, layers: &[usize]) -> Self {
-        let ToyWeights { vocabulary, device, threads, embedding, layers: all, bias, norm, encoded } = &*self.weights;
-        let weights = ToyWeights {
-            vocabulary: vocabulary.clone(),
-            device: device.clone(),
-            threads: threads.clone(),
-            embedding: embedding.clone(),
-            layers: layers.iter().map(|&layer| all[layer].clone()).collect(),
-            bias: bias.clone(),
-            norm: norm.clone(),
-            encoded: encoded.clone(),
-        };
-        Self { weights: Arc::new(weights) }
-    }
-
-    /// How often a source was encoded by this one and those it shares its weights with.
-    pub(super) fn encoded(&self) -> usize {
-        self.weights.encoded.load(Ordering::Relaxed)
     }
 }
 
@@ -139,19 +98,17 @@ impl<B: Backend> Decoder for ToyWeights<B> {
     }
 
     fn encode(self: &Arc<Self>, source: &Source, _limit: &SessionLimit) -> Result<Tensor<B, 2>> {
-        self.encoded.fetch_add(1, Ordering::Relaxed);
+        super::tests::ENCODED.set(super::tests::ENCODED.get() + 1);
         super::embed(&**self, source.tokens(), super::in_output(0))
     }
 
     fn begin(self: &Arc<Self>, embedded: Tensor<B, 2>, limit: &SessionLimit) -> Result<ToyState<B>> {
-        let prompt = embedded.dims()[0];
-        let room = prompt + limit.tokens;
+        let (prompt, tokens) = (embedded.dims()[0], limit.tokens);
         Ok(run(self, prompt, move |weights| {
-            let cache = |_| Cache::new(room, HEADS, &weights.threads, &weights.device);
-            let layers = 0..weights.layers.len();
-            let caches = layers.clone().map(cache).collect();
-            let mut state = ToyState { caches, bias: weights.bias.table(room), prompt: 0 };
-            weights.forward(embedded, &mut [Part { state: &mut state, at: 0, rows: prompt }], layers);
+            let cache = |_| Cache::new(prompt + tokens, HEADS, &weights.threads, &weights.device);
+            let caches = weights.layers.iter().map(cache).collect();
+            let mut state = ToyState { caches, bias: weights.bias.table(prompt + tokens), prompt: 0 };
+            weights.forward(embedded, &mut [Part { state: &mut state, at: 0, rows: prompt }], 0..weights.layers());
             ToyState { prompt, ..state }
         }))
     }
@@ -170,15 +127,16 @@ impl<B: Backend> Decoder for ToyWeights<B> {
                 state.caches[i].write(of(&keys), of(&values), state.prompt + *at);
                 row += *rows;
             }
-            let biases: Vec<_> = parts.iter().map(|part| part.state.bias(part.at, part.rows)).collect();
+            let end = |part: &Part<'_, ToyState<B>>| part.state.prompt + part.at + part.rows;
+            let biases: Vec<_> =
+                parts.iter().map(|part| part.state.bias.rows(end(part) - part.rows, part.rows, end(part))).collect();
             let attending = parts.iter().zip(&biases).map(|(Part { state, at, rows }, bias)| Attending {
                 rows: *rows,
                 cache: &state.caches[i],
                 count: state.prompt + at + rows,
                 bias: Some(bias),
             });
-            x = x + attention.attend(query, &attending.collect::<Vec<_>>());
-            x = feed_forward.forward(x);
+            x = feed_forward.forward(x + attention.attend(query, &attending.collect::<Vec<_>>()));
         }
         x
     }
