@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use bild::{Checkpoint, decode::Overflow, policies::GenerationConfig};
+use bild::Checkpoint;
 use bild_eval::{dataset, text};
 use bild_train::{Alignment, Drafter, Layers, Shrink, Text};
 
@@ -39,12 +39,6 @@ pub(crate) struct Args {
     /// What should be written for them
     #[arg(long, value_name = "FILE", requires = "valid_source")]
     valid_reference: Option<PathBuf>,
-    /// The folder of the aligned model
-    #[arg(long, value_name = "DIR")]
-    out: PathBuf,
-    /// The folder of what is under way [default: --out with .work after it]
-    #[arg(long, value_name = "DIR")]
-    work: Option<PathBuf>,
     /// How many sources are measured on
     #[arg(long, value_name = "N", default_value = "500", value_parser = whole(1..=1_000_000))]
     held_out: usize,
@@ -113,11 +107,7 @@ fn decoder_alone(given: &str) -> Result<Shrink, String> {
 
 /// Whether it was not stopped.
 pub(crate) fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
-    let work = args.work.clone().unwrap_or_else(|| {
-        let mut name = args.out.clone().into_os_string();
-        name.push(".work");
-        name.into()
-    });
+    let (out_folder, work) = (&args.training.out, args.training.work());
     let mut files = Files::default();
     files.reads("--source", Some(&args.source)).reads_folders([("--big", args.big.clone())]);
     files.reads_folders(args.drafter.little.clone().map(|little| ("--little", little)));
@@ -132,17 +122,16 @@ pub(crate) fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
         text.held_out.truncate(args.held_out);
     }
     let alignment = alignment(args, &big)?;
-    let aligned = alignment.run(&big, &text, [&work, &args.out], &signal::stop()?, &Terminal::default())?;
+    let aligned = alignment.run(&big, &text, [&work, out_folder], &signal::stop()?, &Terminal::default())?;
     let Some(aligned) = aligned else {
-        say(format_args!("stopped: the same command goes on from {}", work.display()));
-        return Ok(false);
+        return Ok(args.training.stopped());
     };
     if args.json {
         out.line(serde_json::to_string(&aligned)?)?;
     } else {
         out.line(aligned.before.table(&aligned.after).trim_end())?;
     }
-    say(args.out.display());
+    say(out_folder.display());
     Ok(true)
 }
 
@@ -161,11 +150,7 @@ fn alignment(args: &Args, big: &Checkpoint) -> Result<Alignment, Error> {
     alignment.precision = args.precision.into();
     alignment.prefix.clone_from(&args.texts.prefix);
     let limits = args.texts.limits(args.max_source_tokens, true);
-    let settings = big.generation_config::<GenerationConfig>()?.settings(bild::Settings::default())?;
-    let max_new_tokens = limits.max_new_tokens.unwrap_or(settings.max_new_tokens);
-    alignment.decoding = settings
-        .with_max_new_tokens(max_new_tokens)
-        .with_max_source_tokens(limits.max_source_tokens, Overflow::Truncate);
+    alignment.decoding = limits.settings(&big.generation_config()?)?;
     Ok(alignment)
 }
 

@@ -169,6 +169,18 @@ pub(crate) struct Limits {
     pub(crate) seed: u64,
 }
 
+impl Limits {
+    /// What a checkpoint says about generating, with these in place of its own.
+    pub(crate) fn settings(&self, generation: &GenerationConfig) -> Result<Settings, Error> {
+        let settings = generation.settings(Settings::default())?;
+        let max_new_tokens = self.max_new_tokens.unwrap_or(settings.max_new_tokens);
+        Ok(settings
+            .with_max_new_tokens(max_new_tokens)
+            .with_max_source_tokens(self.max_source_tokens, self.overflow)
+            .with_seed(self.seed))
+    }
+}
+
 impl Loaded {
     pub(crate) fn tokenizer(&self) -> Result<&Tokenizer, Error> {
         let none = "the model has neither tokenizer.json nor spiece.model, and text needs one of them";
@@ -183,12 +195,7 @@ impl Loaded {
     /// The settings with which this checkpoint generates, in every program: what it says itself about generating, and the
     /// limits in place of its own.
     pub(crate) fn settings(&self, limits: &Limits) -> Result<Settings, Error> {
-        let settings = self.generation.settings(Settings::default())?;
-        let max_new_tokens = limits.max_new_tokens.unwrap_or(settings.max_new_tokens);
-        Ok(settings
-            .with_max_new_tokens(max_new_tokens)
-            .with_max_source_tokens(limits.max_source_tokens, limits.overflow)
-            .with_seed(limits.seed))
+        limits.settings(&self.generation)
     }
 
     /// Whether the checkpoint asks to be sampled.

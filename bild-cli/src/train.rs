@@ -39,12 +39,6 @@ pub(crate) struct Args {
     /// What should be written for them
     #[arg(long, value_name = "FILE")]
     target: PathBuf,
-    /// The folder of the trained model
-    #[arg(long, value_name = "DIR")]
-    out: PathBuf,
-    /// The folder of what is under way [default: --out with .work after it]
-    #[arg(long, value_name = "DIR")]
-    work: Option<PathBuf>,
     /// How many of the pairs, the last ones, are held out to measure on
     #[arg(long, value_name = "N", default_value = "500", value_parser = whole(1..=1_000_000))]
     held_out: usize,
@@ -69,11 +63,7 @@ struct BeginArgs {
 
 /// Whether it was not stopped.
 pub(crate) fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
-    let work = args.work.clone().unwrap_or_else(|| {
-        let mut name = args.out.clone().into_os_string();
-        name.push(".work");
-        name.into()
-    });
+    let (out_folder, work) = (&args.training.out, args.training.work());
     let mut files = Files::default();
     files.reads("--source", Some(&args.source)).reads("--target", Some(&args.target));
     files.reads("--config", args.begin.config.as_deref()).reads("--tokenizer", args.tokenizer.as_deref());
@@ -101,12 +91,11 @@ pub(crate) fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
     };
     let run = args.training.run(LossArg::CrossEntropy);
     let Some(model) = run.run(model, &train, &held_out, &work, &signal::stop()?, &terminal)? else {
-        say(format_args!("stopped: the same command goes on from {}", work.display()));
-        return Ok(false);
+        return Ok(args.training.stopped());
     };
-    model.save(&args.out)?;
+    model.save(out_folder)?;
     out.line(measured(args, aside)?)?;
-    say(args.out.display());
+    say(out_folder.display());
     Ok(true)
 }
 
@@ -137,7 +126,7 @@ fn begin(args: &Args, work: &std::path::Path, pairs: &[Example]) -> Result<Check
 
 /// What it writes for the pairs that were held out.
 fn measured(args: &Args, aside: Vec<Example>) -> Result<String, Error> {
-    let checkpoint = Checkpoint::open(&args.out)?;
+    let checkpoint = Checkpoint::open(&args.training.out)?;
     let model = T5::<bild::Flex>::load(&checkpoint, &Default::default())?;
     let settings = Settings::default().with_max_new_tokens(args.max_tokens);
     let count = aside.len();

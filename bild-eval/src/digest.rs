@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use bild::models::Digest;
+use bild::{Checkpoint, models::Digest};
 
 use crate::Result;
 
@@ -56,17 +56,8 @@ pub fn digest_of_folder(folder: &Path) -> Result<String> {
 }
 
 fn is_read(name: &str) -> bool {
-    const NAMES: [&str; 7] = [
-        "config.json",
-        "generation_config.json",
-        "tokenizer.json",
-        "tokenizer_config.json",
-        "special_tokens_map.json",
-        "added_tokens.json",
-        "spiece.model",
-    ];
     let weights = |begin: &str, ends: [&str; 2]| name.starts_with(begin) && ends.iter().any(|end| name.ends_with(end));
-    NAMES.contains(&name)
+    Checkpoint::FILES.contains(&name)
         || weights("model", [".safetensors", ".safetensors.index.json"])
         || weights("pytorch_model", [".bin", ".bin.index.json"])
 }

@@ -26,11 +26,11 @@ mod nn;
 mod t5;
 mod text;
 
-/// What the benchmarks reach into. Not part of the interface: it may change at any time.
+/// What the benchmarks and training reach into. Not part of the interface: it may change at any time.
 #[cfg(feature = "flex")]
 #[doc(hidden)]
 pub mod internals {
-    pub use crate::backend::kernel::{Int8Panels, PANEL, Panels};
+    pub use crate::backend::kernel::{Int8Panels, PANEL, Panels, exp};
 
     /// Computes something as a pass of a model is computed.
     pub fn compute_in<R: Send + 'static>(threads: &crate::Threads, pass: impl FnOnce() -> R + Send + 'static) -> R {

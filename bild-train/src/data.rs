@@ -85,33 +85,25 @@ impl Examples for Vec<Example> {
     }
 }
 
-impl<E: Examples + ?Sized> Examples for &E {
-    fn len(&self) -> usize {
-        (**self).len()
-    }
+macro_rules! pointed_to {
+    ($($pointer:ty),*) => { $(
+        impl<E: Examples + ?Sized> Examples for $pointer {
+            fn len(&self) -> usize {
+                (**self).len()
+            }
 
-    fn lengths(&self, index: usize) -> [usize; 2] {
-        (**self).lengths(index)
-    }
+            fn lengths(&self, index: usize) -> [usize; 2] {
+                (**self).lengths(index)
+            }
 
-    fn example(&self, index: usize) -> Result<Example> {
-        (**self).example(index)
-    }
+            fn example(&self, index: usize) -> Result<Example> {
+                (**self).example(index)
+            }
+        }
+    )* };
 }
 
-impl<E: Examples + ?Sized> Examples for Arc<E> {
-    fn len(&self) -> usize {
-        (**self).len()
-    }
-
-    fn lengths(&self, index: usize) -> [usize; 2] {
-        (**self).lengths(index)
-    }
-
-    fn example(&self, index: usize) -> Result<Example> {
-        (**self).example(index)
-    }
-}
+pointed_to!(&E, Arc<E>);
 
 /// Sequences, each padded to the longest.
 #[derive(Clone, Debug, PartialEq)]

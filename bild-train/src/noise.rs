@@ -1,6 +1,8 @@
 //! Mistakes as people make them in English, put into clean sentences: sources for a corrector, whose targets are the sentences
 //! as they were.
 
+use crate::random::Random;
+
 /// Words that are taken for each other, in lower case.
 const CONFUSIONS: [&[&str]; 14] = [
     &["their", "there", "they're"],
@@ -45,14 +47,14 @@ const MISTAKES: [Mistake; 7] = [
 #[derive(Clone, Debug)]
 pub struct EnglishNoise {
     rate: f64,
-    random: SplitMix,
+    random: Random,
 }
 
 impl EnglishNoise {
     /// Makes a mistake in so many words of all, on average: 1 / 12 is one in twelve. Only words that have room for a mistake take
     /// one, at most one each.
     pub fn new(rate: f64, seed: u64) -> Self {
-        Self { rate, random: SplitMix(seed) }
+        Self { rate, random: Random::new(seed) }
     }
 
     /// The sentence with mistakes, and how many they are.
@@ -127,29 +129,6 @@ impl EnglishNoise {
     fn letter(&mut self, letters: &[char], fits: impl Fn(usize) -> bool) -> Option<usize> {
         let places: Vec<usize> = (1..letters.len()).filter(|&at| letters[at].is_lowercase() && fits(at)).collect();
         (letters.len() >= 3 && !places.is_empty()).then(|| places[self.random.below(places.len())])
-    }
-}
-
-/// A generator whose numbers are written down once and for all (Steele et al., 2014), so that a seed means the same everywhere.
-#[derive(Clone, Debug)]
-struct SplitMix(u64);
-
-impl SplitMix {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    /// Between 0 and 1, without 1.
-    fn unit(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1u64 << 53) as f64
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        (self.next() % end as u64) as usize
     }
 }
 

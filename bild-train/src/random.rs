@@ -14,6 +14,7 @@ pub(crate) fn mix(seed: u64, position: u64) -> u64 {
 }
 
 /// A sequence of numbers.
+#[derive(Clone, Debug)]
 pub(crate) struct Random {
     seed: u64,
     position: u64,
@@ -30,7 +31,7 @@ impl Random {
     }
 
     /// In (0, 1].
-    fn unit(&mut self) -> f64 {
+    pub(crate) fn unit(&mut self) -> f64 {
         ((self.next() >> 11) + 1) as f64 / (1u64 << 53) as f64
     }
 
@@ -41,8 +42,13 @@ impl Random {
 
     pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
         for i in (1..items.len()).rev() {
-            items.swap(i, (self.next() % (i as u64 + 1)) as usize);
+            items.swap(i, self.below(i + 1));
         }
+    }
+
+    /// Below `end`, which is not 0.
+    pub(crate) fn below(&mut self, end: usize) -> usize {
+        (self.next() % end as u64) as usize
     }
 }
 

@@ -1,13 +1,22 @@
 //! How a model is trained.
 
+use std::path::PathBuf;
+
 use bild_train::{Adafactor, AdamW, Decay, Loss, Rest, Rule, Run, Schedule, Settings};
 use clap::{Args, ValueEnum};
 
 use super::{number, whole};
+use crate::streams::say;
 
 /// The options of `align` and `train`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct TrainingArgs {
+    /// The folder of the model that is made
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// The folder of what is under way [default: --out with .work after it]
+    #[arg(long, value_name = "DIR")]
+    work: Option<PathBuf>,
     /// The steps of the training
     #[arg(long, value_name = "N", default_value = "2000", value_parser = whole(1..=100_000_000))]
     pub(crate) steps: usize,
@@ -75,6 +84,21 @@ pub(crate) enum DecayArg {
 }
 
 impl TrainingArgs {
+    /// The folder of what is under way.
+    pub(crate) fn work(&self) -> PathBuf {
+        self.work.clone().unwrap_or_else(|| {
+            let mut name = self.out.clone().into_os_string();
+            name.push(".work");
+            name.into()
+        })
+    }
+
+    /// Says how a training goes on that was stopped; not all that was asked for was done.
+    pub(crate) fn stopped(&self) -> bool {
+        say(format_args!("stopped: the same command goes on from {}", self.work().display()));
+        false
+    }
+
     /// The training that is meant.
     pub(crate) fn run(&self, default: LossArg) -> Run {
         Run::new(self.settings(default), self.steps)

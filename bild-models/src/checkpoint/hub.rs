@@ -49,17 +49,6 @@ impl fmt::Debug for Hub {
     }
 }
 
-/// What is fetched beside the weights, where it is there.
-const FILES: [&str; 7] = [
-    "config.json",
-    "generation_config.json",
-    "tokenizer.json",
-    "spiece.model",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-];
-
 impl Checkpoint {
     /// Opens a checkpoint of the Hugging Face hub, as in `google/flan-t5-small`, as [`Hub::from_env`] says, with a
     /// progress bar.
@@ -223,7 +212,7 @@ fn snapshot(cache: &Path, repo: &Repo) -> Option<PathBuf> {
 /// Of the files of a repository, those that a checkpoint is made of: one form of weights, the first that is opened.
 fn wanted<'a>(there: &[&'a str]) -> Vec<&'a str> {
     let has_json = there.contains(&"tokenizer.json");
-    let beside = |name: &&str| FILES.contains(name) && !(has_json && *name == "spiece.model");
+    let beside = |name: &&str| Checkpoint::FILES.contains(name) && !(has_json && *name == "spiece.model");
     let mut wanted: Vec<_> = there.iter().copied().filter(beside).collect();
     for name in WEIGHTS {
         let (stem, ending) = name.split_once('.').unwrap_or((name, ""));

@@ -60,6 +60,17 @@ struct Weights {
 }
 
 impl Checkpoint {
+    /// The files that belong to a checkpoint beside its weights, as far as they are there.
+    pub const FILES: [&str; 7] = [
+        "config.json",
+        "generation_config.json",
+        "tokenizer.json",
+        "spiece.model",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "added_tokens.json",
+    ];
+
     /// Opens a directory.
     ///
     /// # Errors

@@ -128,19 +128,24 @@ impl Alignment {
         let model = self.model(big)?;
         let before = work.join("before");
         self.save(&model, big, &before)?;
+        let writer = self.load(big)?;
         // Whether they belong together is found out before anything takes long.
-        self.pair(big, &before)?;
-
-        let outputs = self.outputs(big, &sources, &work.join("outputs.bin"), observer)?;
+        self.pair(writer.clone(), &before)?;
+        let conditions = self.conditions(big)?;
+        let outputs = |sources: &[String], file: &str| {
+            self.outputs(&writer, big, sources, &conditions, &work.join(file), observer)
+        };
         let aside: Vec<String> = held_out.iter().map(|example| example.source.clone()).collect();
-        let aside = self.outputs(big, &aside, &work.join("held-out.bin"), observer)?;
+        let (outputs, aside) = (outputs(&sources, "outputs.bin")?, outputs(&aside, "held-out.bin")?);
+        drop(writer);
         let Some(model) = self.run.run(model, &outputs, &aside, work, stop, observer)? else { return Ok(None) };
         let after = work.join("after");
         self.save(&model, big, &after)?;
         drop(model);
 
+        let verifier = self.load(big)?;
         let measured = |directory: &Path| {
-            let pair = self.pair(big, directory)?;
+            let pair = self.pair(verifier.clone(), directory)?;
             let bench = self.bench(pair, big, &held_out, &aside)?;
             measure(&bench, self.rounds, observer)
         };
@@ -210,35 +215,50 @@ impl Alignment {
         }
     }
 
+    /// A model that decodes.
+    fn load(&self, checkpoint: &Checkpoint) -> Result<bild::T5<bild::Flex>> {
+        Ok(bild::T5::load_with(checkpoint, &Default::default(), &self.loading())?)
+    }
+
     /// The big model with the draft model of a directory.
-    fn pair(&self, big: &Checkpoint, directory: &Path) -> Result<BoxedPair> {
-        let device = Default::default();
+    fn pair(&self, big: bild::T5<bild::Flex>, directory: &Path) -> Result<BoxedPair> {
         let draft = Checkpoint::open(directory)?;
-        let big = bild::T5::<bild::Flex>::load_with(big, &device, &self.loading())?;
         let pair = match self.drafter {
             Drafter::SharedEncoder(_) => SharedEncoder::load_with(big, &draft, &self.loading())?.boxed(),
-            _ => (bild::T5::<bild::Flex>::load_with(&draft, &device, &self.loading())?, big).boxed(),
+            _ => (self.load(&draft)?, big).boxed(),
         };
         pair.check()?;
         Ok(pair)
     }
 
-    /// What the big model writes for sources, those that a file has already among them.
-    fn outputs(&self, big: &Checkpoint, sources: &[String], path: &Path, observer: &dyn Observer) -> Result<Outputs> {
-        let conditions = Conditions::default()
+    /// What the big model's outputs depend on beside their sources.
+    fn conditions(&self, big: &Checkpoint) -> Result<Conditions> {
+        Ok(Conditions::default()
             .with("the big model", digest_of_folder(big.directory())?)?
             .with("its precision", format!("{:?}", self.precision))?
             .with("the settings of generating", &self.decoding)?
-            .with("the sources", digest_of_texts(sources.iter().map(|source| &**source)))?
-            .with("the prefix", &self.prefix)?;
+            .with("the prefix", &self.prefix)?)
+    }
+
+    /// What the big model writes for sources, those that a file has already among them.
+    fn outputs(
+        &self,
+        model: &bild::T5<bild::Flex>,
+        big: &Checkpoint,
+        sources: &[String],
+        conditions: &Conditions,
+        path: &Path,
+        observer: &dyn Observer,
+    ) -> Result<Outputs> {
+        let digest = digest_of_texts(sources.iter().map(|source| &**source));
+        let conditions = conditions.clone().with("the sources", digest)?;
         let best = if self.run.settings.loss.needs_teacher() { self.best } else { 0 };
         let mut outputs = Outputs::open(path, best, &conditions)?;
         if outputs.done() < sources.len() {
             let tokenizer = big.tokenizer()?;
             let source = |text: &String| Ok(Source::new(tokenizer.encode(&format!("{}{text}", self.prefix))?));
             let sources = sources.iter().map(source).collect::<Result<Vec<_>>>()?;
-            let model = bild::T5::<bild::Flex>::load_with(big, &Default::default(), &self.loading())?;
-            let generator = Generator::new((NoDraft, model), BigAlone {})?.with_settings(self.decoding.clone());
+            let generator = Generator::new((NoDraft, model.clone()), BigAlone {})?.with_settings(self.decoding.clone());
             outputs.write(&generator, &sources, observer)?;
         }
         Ok(outputs)

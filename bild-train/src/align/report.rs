@@ -4,7 +4,6 @@ use std::fmt::Write;
 
 use bild::{
     Lossless,
-    decode::{Source, Token},
     policies::{AnyPolicy, BigAlone, CostAware},
 };
 use bild_eval::{
@@ -59,8 +58,7 @@ pub fn measure(bench: &Bench, rounds: Option<usize>, observer: &dyn Observer) ->
     };
     let big = decode(&AnyPolicy::Big(BigAlone {}))?;
     let outputs = bench.sources.iter().zip(big.iter().map(|decoded| &*decoded.output.tokens));
-    let agreement =
-        Agreement::measure(&bench.pair, outputs.collect::<Vec<(&Source, &[Token])>>().into_iter(), observer)?;
+    let agreement = Agreement::measure(&bench.pair, outputs, observer)?;
     let lossless = AnyPolicy::Lossless(Lossless::default());
     let counted = bild_eval::statistics(&decode(&lossless)?);
 

@@ -1,7 +1,7 @@
 //! Kernels on slices: one pass over memory, on all cores. Which core does what never changes a sum, so results are the same bits each
 //! time.
 
-use bild::models::Activation;
+use bild::models::{Activation, internals::exp};
 use pulp::Arch;
 use rayon::prelude::*;
 
@@ -16,26 +16,6 @@ const TASK: usize = 1 << 14;
 
 /// Partial sums of a reduction.
 const LANES: usize = 16;
-
-/// e^x to within 2 units in the last place, and 0 below the least normal result. Arithmetic alone, so that a loop over it becomes
-/// vector instructions.
-#[inline(always)]
-fn exp(x: f32) -> f32 {
-    // Adding this and taking it away rounds to a whole number, which is left in the lowest bits of the sum.
-    const ROUND: f32 = 12_582_912.0;
-    // ln 2 in two parts, the first with few enough bits for exact products.
-    const LN_2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
-    let bounded = if x > 88.0 { 88.0 } else { x };
-    let shifted = bounded * std::f32::consts::LOG2_E + ROUND;
-    let whole = shifted - ROUND;
-    let rest = bounded - whole * LN_2[0] - whole * LN_2[1];
-    let mut series = 1.0 / 5040.0;
-    for coefficient in [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {
-        series = series * rest + coefficient;
-    }
-    let power = f32::from_bits((shifted.to_bits() << 23).wrapping_add(127 << 23));
-    if x < -87.3 { 0.0 } else { series * power }
-}
 
 /// A sum over pairs, in lanes.
 #[inline(always)]

@@ -65,15 +65,14 @@ impl Layers {
     }
 }
 
-/// The files of a checkpoint that say more than its weights do.
-const FILES: [&str; 6] = [
-    "generation_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "spiece.model",
-];
+/// The files of a checkpoint that go with the model that is made of it; its configuration is another one.
+fn files(checkpoint: &Checkpoint) -> Result<Vec<(String, Vec<u8>)>> {
+    let mut files = Vec::new();
+    for name in Checkpoint::FILES.into_iter().filter(|name| *name != "config.json") {
+        files.extend(checkpoint.file(name)?.map(|contents| (name.to_owned(), contents)));
+    }
+    Ok(files)
+}
 
 fn object(json: &Value) -> Map<String, Value> {
     json.as_object().cloned().unwrap_or_default()
@@ -108,10 +107,7 @@ impl<B: Backend> T5<B> {
         json.remove("num_hidden_layers");
         json.insert("num_layers".into(), encoder.len().into());
         json.insert("num_decoder_layers".into(), decoder.len().into());
-        let mut files = Vec::new();
-        for name in FILES {
-            files.extend(checkpoint.file(name)?.map(|contents| (name.to_owned(), contents)));
-        }
+        let files = files(checkpoint)?;
         let has_head = tensors.has_head();
         Self::make(config, json, files, has_head, device, &mut |name, shape| {
             Ok(tensors.read(&original(name, &encoder, &decoder), shape)?)
@@ -133,10 +129,7 @@ impl<B: Backend> T5<B> {
             Head::Own => true,
             Head::Stored => is_tied == Some(false),
         };
-        let mut files = Vec::new();
-        for name in FILES {
-            files.extend(checkpoint.file(name)?.map(|contents| (name.to_owned(), contents)));
-        }
+        let files = files(checkpoint)?;
         let factor = json.get("initializer_factor").and_then(Value::as_f64).unwrap_or(1.0);
         let (width, inner) = (config.d_model as f64, (config.num_heads * config.d_kv) as f64);
         let (d_kv, d_ff) = (config.d_kv as f64, config.d_ff as f64);

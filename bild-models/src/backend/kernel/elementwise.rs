@@ -7,7 +7,7 @@ use super::{Rows, dot};
 /// e^x to within 2 units in the last place, and 0 below the least normal result. Arithmetic alone, so that a loop over it
 /// becomes vector instructions.
 #[inline(always)]
-pub(super) fn exp(x: f32) -> f32 {
+pub fn exp(x: f32) -> f32 {
     // Adding this and taking it away rounds to a whole number, which is left in the lowest bits of the sum.
     const ROUND: f32 = 12_582_912.0;
     // ln 2 in two parts, the first with few enough bits for exact products.

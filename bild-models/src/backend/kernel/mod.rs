@@ -17,6 +17,7 @@ use pulp::Simd;
 use crate::backend::Threads;
 
 pub(crate) use attention::{Bias, KeysValues};
+pub use elementwise::exp;
 pub(crate) use elementwise::{gated_gelu, rms_norm};
 pub use int8::Int8Panels;
 pub use product::{PANEL, Panels};
