@@ -45,6 +45,9 @@ pub(crate) struct Args {
     /// How often each of them is timed with each policy [default: as often as ten seconds hold]
     #[arg(long, value_name = "N", value_parser = whole(1..=1000))]
     rounds: Option<usize>,
+    /// The rank of what an early exit adds to its norm
+    #[arg(long, value_name = "N", default_value = "64", value_parser = whole(1..=65_536))]
+    rank: usize,
     /// How many of the big model's best tokens the divergences look at
     #[arg(long, value_name = "N", default_value = "32", value_parser = whole(1..=1024))]
     best: usize,
@@ -76,6 +79,9 @@ struct DrafterArgs {
     /// Decoder layers of the big model on its encoder, as decoder=1
     #[arg(long, value_name = "LAYERS", value_parser = decoder_alone)]
     shared_encoder: Option<Shrink>,
+    /// The big model's first decoder layers, so many: what comes between them and its head is trained
+    #[arg(long, value_name = "K", value_parser = whole(1..=1000))]
+    early_exit: Option<usize>,
 }
 
 fn parts(given: &str) -> Result<Shrink, String> {
@@ -136,11 +142,12 @@ pub(crate) fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
 }
 
 fn alignment(args: &Args, big: &Checkpoint) -> Result<Alignment, Error> {
-    let DrafterArgs { little, shrink, shared_encoder } = &args.drafter;
-    let drafter = match (little, shrink, shared_encoder) {
+    let DrafterArgs { little, shrink, shared_encoder, early_exit } = &args.drafter;
+    let drafter = match (little, shrink, shared_encoder, early_exit) {
         (Some(little), ..) => Drafter::Little(little.clone()),
-        (_, Some(shrink), _) => Drafter::Shrunk(shrink.clone()),
-        (.., Some(shrink)) => Drafter::SharedEncoder(shrink.decoder.clone()),
+        (_, Some(shrink), ..) => Drafter::Shrunk(shrink.clone()),
+        (_, _, Some(shrink), _) => Drafter::SharedEncoder(shrink.decoder.clone()),
+        (.., Some(layers)) => Drafter::EarlyExit { layers: *layers, rank: args.rank },
         _ => return Err("nothing to align was named".into()),
     };
     let mut alignment = Alignment::new(drafter, args.training.run(LossArg::Kl));

@@ -27,6 +27,8 @@ pub(crate) enum Drafting {
     Lookup(LookIn),
     /// So many decoder layers of the big model.
     EarlyExit(usize),
+    /// Decoder layers of the big model and an exit that was trained for them, from its folder.
+    Exit(PathBuf),
     /// A draft decoder on the big model's encoder, from its folder.
     SharedEncoder(PathBuf),
 }
@@ -53,7 +55,7 @@ pub(crate) struct Loaded {
     generation: GenerationConfig,
     big: Option<PathBuf>,
     little: Option<PathBuf>,
-    /// The folder of the draft decoder.
+    /// The folder of the draft decoder or of the exit.
     draft: Option<PathBuf>,
     options: PairOptions,
 }
@@ -79,6 +81,7 @@ impl PairOptions {
         let draft = match &self.drafting {
             Drafting::Little => little.map(|little| ("--little", little)),
             Drafting::SharedEncoder(folder) => Some(("--shared-encoder", folder.clone())),
+            Drafting::Exit(folder) => Some(("--early-exit", folder.clone())),
             Drafting::Lookup(_) | Drafting::EarlyExit(_) => None,
         };
         Ok([("--big", big)].into_iter().chain(draft).collect())
@@ -121,6 +124,12 @@ impl PairOptions {
                         (NgramLookup::default().with_look_in(*place), model).boxed()
                     }
                     Drafting::EarlyExit(layers) if needs == Needs::Both => EarlyExit::new(model, *layers)?.boxed(),
+                    Drafting::Exit(folder) if needs == Needs::Both => {
+                        let checkpoint = models::open(folder)?;
+                        let pair = EarlyExit::load(model, &checkpoint)?;
+                        draft = Some(checkpoint);
+                        pair.boxed()
+                    }
                     Drafting::SharedEncoder(folder) if needs == Needs::Both => {
                         let checkpoint = models::open(folder)?;
                         let pair = SharedEncoder::load_with(model, &checkpoint, &little_options)?;
@@ -234,6 +243,7 @@ impl Loaded {
             _ if self.is_alone => "nothing".into(),
             Drafting::Little => "a model".into(),
             Drafting::SharedEncoder(_) => "a draft decoder".into(),
+            Drafting::Exit(_) => "a trained exit".into(),
             drafting => format!("{drafting:?}"),
         };
         Ok(conditions.with("what drafts", drafting)?)

@@ -71,9 +71,9 @@ pub enum LoadError {
         /// How many there are.
         all: usize,
     },
-    /// A draft decoder on the encoder of a big model cannot be used so.
-    #[error("{path} describes a draft decoder that {problem}", path = path.display())]
-    SharedEncoder {
+    /// What drafts with parts of a big model, a draft decoder or an early exit, cannot be used so.
+    #[error("{path} describes {problem}", path = path.display())]
+    Drafter {
         /// The file that says so.
         path: PathBuf,
         /// What is wrong.

@@ -196,7 +196,7 @@ fn the_fixture_drafts_for_its_big_model_and_for_no_other() {
         }
     }
     let error = SharedEncoder::load(load(&fixture("t5-f16")), &checkpoint).unwrap_err();
-    assert!(matches!(error, LoadError::SharedEncoder { .. }));
+    assert!(matches!(error, LoadError::Drafter { .. }));
     let said = error.to_string();
     let digest = |name: &str| Checkpoint::open(fixture(name)).unwrap().digest().unwrap().to_string();
     assert!(said.contains("was made for another big model"), "{said}");
@@ -281,7 +281,7 @@ fn it_is_not_taken_for_a_whole_model() {
     for error in
         [alone, bild_models::T5Config::of(&checkpoint).map(drop).unwrap_err(), checkpoint.digest().unwrap_err()]
     {
-        assert!(matches!(error, LoadError::SharedEncoder { .. }));
+        assert!(matches!(error, LoadError::Drafter { .. }));
         assert_says(&error.to_string(), &["config.json describes a draft decoder", "loaded beside its big model"]);
     }
 }

@@ -221,7 +221,7 @@ fn random_numbers_are_spread_as_transformers_spreads_them() {
 
 #[test]
 fn what_is_frozen_stays_as_it_is_and_is_not_written() {
-    let frozen = Frozen { embedding: true, encoder: true, decoder: false, head: true };
+    let frozen = Frozen { embedding: true, encoder: true, decoder: false, norm: false, head: true };
     let settings = settings(Rule::AdamW(AdamW::default()));
     let start = || model("t5-v1_1").with_frozen(frozen);
     let mut trainer = Trainer::new(start(), examples(), settings.clone(), &Default::default()).unwrap();

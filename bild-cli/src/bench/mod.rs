@@ -114,7 +114,7 @@ fn report(args: &Args, measured: &Measured, machine: Machine) -> String {
             "ms_per_token": token.median, "ms_per_token_min": token.min, "ms_per_token_max": token.max,
             "load_ms": load_ms, "first_ms": measured.first_ms, "peak_rss_mib": peak_rss_mib,
             "read_gb_per_s": read_gb_per_s, "model": folder("--big"), "little": folder("--little"),
-            "shared_encoder": folder("--shared-encoder"),
+            "shared_encoder": folder("--shared-encoder"), "early_exit": folder("--early-exit"),
             "source_len": args.source_len, "source_tokens": args.source_len, "truncated": false, "new_tokens": args.new_tokens, "threads": threads,
             "precision": format!("{:?}", args.pair.precision).to_lowercase(), "runs": args.runs,
             "runs_ms": { "encoder": encoders, "token": tokens }, "at_once": measured.at_once, "stats": outputs[0].statistics,

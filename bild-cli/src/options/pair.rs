@@ -38,6 +38,26 @@ pub(crate) enum Lookup {
     Both,
 }
 
+/// Which early exit drafts.
+#[derive(Clone, Debug)]
+pub(crate) enum Exit {
+    /// That after so many layers, as they are.
+    Layers(usize),
+    /// One that was trained.
+    Folder(PathBuf),
+}
+
+/// Digits alone are a number of layers.
+fn exit(given: &str) -> Result<Exit, String> {
+    if !given.is_empty() && given.bytes().all(|byte| byte.is_ascii_digit()) {
+        return match given.parse() {
+            Ok(layers @ 1..) => Ok(Exit::Layers(layers)),
+            _ => Err("expected a number of layers, from 1, or a folder".into()),
+        };
+    }
+    Ok(Exit::Folder(given.into()))
+}
+
 #[derive(Args, Clone, Debug)]
 pub(crate) struct PairArgs {
     /// The folder of the big model, as transformers saves it [default: the pair in models/de-en, here or in $BILD_MODELS]
@@ -49,9 +69,9 @@ pub(crate) struct PairArgs {
     /// Draft by copying what followed the last tokens where they stood before, in place of a little model
     #[arg(long, value_enum, value_name = "WHERE", conflicts_with_all = ["little", "early_exit", "shared_encoder"], help_heading = "Models")]
     pub(crate) lookup: Option<Lookup>,
-    /// Draft with the first K decoder layers of the big model, in place of a little model
-    #[arg(long, value_name = "K", conflicts_with_all = ["little", "shared_encoder"], value_parser = whole(1..=u64::MAX), help_heading = "Models")]
-    pub(crate) early_exit: Option<usize>,
+    /// Draft with the first K decoder layers of the big model, in place of a little model; or with what was trained for them: its folder
+    #[arg(long, value_name = "K|DIR", conflicts_with_all = ["little", "shared_encoder"], value_parser = exit, help_heading = "Models")]
+    pub(crate) early_exit: Option<Exit>,
     /// Draft with a decoder on the big model's encoder, in place of a little model: the folder of the decoder
     #[arg(long, value_name = "DIR", conflicts_with = "little", help_heading = "Models")]
     pub(crate) shared_encoder: Option<PathBuf>,
@@ -72,11 +92,12 @@ pub(crate) struct PairArgs {
 
 impl PairArgs {
     pub(crate) fn options(&self) -> PairOptions {
-        let drafting = match (self.lookup, self.early_exit, &self.shared_encoder) {
+        let drafting = match (self.lookup, &self.early_exit, &self.shared_encoder) {
             (Some(Lookup::Source), ..) => Drafting::Lookup(LookIn::Source),
             (Some(Lookup::Output), ..) => Drafting::Lookup(LookIn::Output),
             (Some(Lookup::Both), ..) => Drafting::Lookup(LookIn::Both),
-            (None, Some(layers), _) => Drafting::EarlyExit(layers),
+            (None, Some(Exit::Layers(layers)), _) => Drafting::EarlyExit(*layers),
+            (None, Some(Exit::Folder(folder)), _) => Drafting::Exit(folder.clone()),
             (None, None, Some(folder)) => Drafting::SharedEncoder(folder.clone()),
             (None, None, None) => Drafting::Little,
         };

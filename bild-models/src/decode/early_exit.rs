@@ -1,10 +1,13 @@
-use std::{fmt, ops::Range};
+use std::{fmt, ops::Range, sync::Arc};
 
 use bild_core::{Error, Pair, PairSession, Pass, Result, Role, Rows, SessionLimit, Source, Token, Vocabulary};
 use burn::tensor::Tensor;
 
 use super::{Decoder, DecoderModel, Part, check_pass, embed, following, in_output, late::Late, run};
-use crate::{LoadError, nn::reduce};
+use crate::{
+    LoadError,
+    nn::{Exit, reduce},
+};
 
 /// A model that drafts with its own first decoder layers, the final norm and the head, and verifies with all of them: a
 /// [`Pair`] by itself, with one encoder, one set of weights and one cache (section 4.4.2 of the Big Little Decoder paper,
@@ -12,6 +15,9 @@ use crate::{LoadError, nn::reduce};
 ///
 /// What the first layers computed for a draft is not computed again: the verifier goes on from there, so a draft step costs
 /// those layers and the head, and a verification the other layers and the head.
+///
+/// The final norm and the head expect what comes out of the last layer, so few drafts of a model stand that was not trained for an
+/// early exit. One that was trained for it afterwards, with the rest as it was, is loaded by [`load`](Self::load).
 ///
 /// ```no_run
 /// use bild::{Checkpoint, Flex, Lossless, T5, decode::Generator, models::EarlyExit};
@@ -21,10 +27,14 @@ use crate::{LoadError, nn::reduce};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone)]
-pub struct EarlyExit<M> {
+pub struct EarlyExit<M: DecoderModel> {
     model: M,
     layers: usize,
+    /// What stands between those layers and the head, if that is not the final norm.
+    exit: Option<Arc<ExitOf<M::Decoder>>>,
 }
+
+type ExitOf<D> = Exit<<D as Decoder>::Backend>;
 
 impl<M: DecoderModel> EarlyExit<M> {
     /// Drafts with the first `layers` decoder layers of `model`.
@@ -34,7 +44,17 @@ impl<M: DecoderModel> EarlyExit<M> {
     /// [`LoadError`] if the model does not have more decoder layers than that, or `layers` is 0.
     pub fn new(model: M, layers: usize) -> Result<Self, LoadError> {
         let all = model.decoder().layers();
-        if (1..all).contains(&layers) { Ok(Self { model, layers }) } else { Err(LoadError::EarlyExit { layers, all }) }
+        if (1..all).contains(&layers) {
+            Ok(Self { model, layers, exit: None })
+        } else {
+            Err(LoadError::EarlyExit { layers, all })
+        }
+    }
+
+    /// With something else than the final norm between the layers and the head.
+    pub(crate) fn with_exit(mut self, exit: ExitOf<M::Decoder>) -> Self {
+        self.exit = Some(Arc::new(exit));
+        self
     }
 
     /// The model.
@@ -57,7 +77,7 @@ impl<M: DecoderModel> Pair for EarlyExit<M> {
 
     fn begin(&self, source: &Source, limit: &SessionLimit) -> Result<Self::Session> {
         let late = Late::begin(self.model.decoder(), source, limit)?;
-        Ok(EarlyExitSession { late, layers: self.layers, hidden: Vec::new() })
+        Ok(EarlyExitSession { late, layers: self.layers, exit: self.exit.clone(), hidden: Vec::new() })
     }
 
     fn bytes_for(&self, source: usize, tokens: usize) -> u64 {
@@ -77,6 +97,7 @@ impl<M: DecoderModel> fmt::Debug for EarlyExit<M> {
 pub struct EarlyExitSession<D: Decoder> {
     late: Late<D>,
     layers: usize,
+    exit: Option<Arc<ExitOf<D>>>,
     /// Each token that went through the first layers, and what they made of it, `[1, width]`: where the others go on.
     hidden: Vec<(Token, Tensor<D::Backend, 2>)>,
 }
@@ -137,11 +158,16 @@ impl<D: Decoder> PairSession for EarlyExitSession<D> {
         let Pass { keep, new, want, .. } = *pass;
         let end = keep + new.len();
         if pass.role == Role::Draft {
+            let exit = self.exit.clone();
             let of_last = move |decoder: &D, rows: &Tensor<D::Backend, 2>| {
                 let last = rows.clone().narrow(0, rows.dims()[0] - 1, 1);
-                reduce::rows(decoder.logits(last), want, &[None])
+                let logits = match exit {
+                    Some(exit) => decoder.head(exit.forward(last)),
+                    None => decoder.logits(last),
+                };
+                reduce::rows(logits, want, &[None])
             };
-            if let Some(rows) = self.take_in(new, keep, of_last)? {
+            if let Some(rows) = self.take_in(new, keep, of_last.clone())? {
                 return rows.map(Rows::from);
             }
             let last = self.hidden[end - 1].1.clone();

@@ -94,8 +94,16 @@ pub trait Decoder: Send + Sync + Sized + 'static {
         layers: Range<usize>,
     ) -> Tensor<Self::Backend, 2>;
 
+    /// The norm of rows, `[rows, width]`, that come out of the last layer.
+    fn norm(&self, rows: Tensor<Self::Backend, 2>) -> Tensor<Self::Backend, 2>;
+
+    /// The logits, `[rows, vocab]`, of rows after the norm.
+    fn head(&self, rows: Tensor<Self::Backend, 2>) -> Tensor<Self::Backend, 2>;
+
     /// The logits, `[rows, vocab]`, of rows that come out of a layer.
-    fn logits(&self, rows: Tensor<Self::Backend, 2>) -> Tensor<Self::Backend, 2>;
+    fn logits(&self, rows: Tensor<Self::Backend, 2>) -> Tensor<Self::Backend, 2> {
+        self.head(self.norm(rows))
+    }
 }
 
 /// The rows of one session in a pass.

@@ -141,8 +141,12 @@ impl<B: Backend> Decoder for ToyWeights<B> {
         x
     }
 
-    fn logits(&self, rows: Tensor<B, 2>) -> Tensor<B, 2> {
-        self.embedding.forward(self.norm.forward(rows))
+    fn norm(&self, rows: Tensor<B, 2>) -> Tensor<B, 2> {
+        self.norm.forward(rows)
+    }
+
+    fn head(&self, rows: Tensor<B, 2>) -> Tensor<B, 2> {
+        self.embedding.forward(rows)
     }
 }
 

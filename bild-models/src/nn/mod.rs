@@ -3,6 +3,7 @@
 
 mod attention;
 mod cache;
+mod exit;
 mod feed_forward;
 mod loader;
 mod norm;
@@ -12,6 +13,7 @@ pub(crate) mod reduce;
 
 pub(crate) use attention::{Attending, Attention, Heads};
 pub(crate) use cache::Cache;
+pub(crate) use exit::Exit;
 pub use feed_forward::Activation;
 pub(crate) use feed_forward::FeedForward;
 pub(crate) use loader::Loader;

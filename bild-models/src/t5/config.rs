@@ -118,7 +118,21 @@ const ACTIVATIONS: &str = "relu, gelu, gelu_new or silu (or gated-relu … in `f
 /// The field that only a draft decoder on a big model's encoder has.
 const SHARED_ENCODER: &str = "bild_shared_encoder";
 
+/// The field that only an early exit has.
+const EARLY_EXIT: &str = "bild_early_exit";
+
 /// What it says.
+#[derive(Deserialize)]
+struct ExitOf {
+    /// The digest of the big model.
+    big: String,
+    /// After how many of its decoder layers the exit is.
+    layers: usize,
+    /// Of the adapter.
+    rank: usize,
+}
+
+/// What a draft decoder says.
 #[derive(Deserialize)]
 struct MadeFrom {
     /// The digest of the big model.
@@ -133,6 +147,17 @@ fn size(fields: &Fields<'_>, field: &str, default: usize, least: usize) -> Resul
     fields.number(alias.filter(|alias| fields.get(alias).is_some()).unwrap_or(field), default, least)
 }
 
+/// Refuses what was made for another big model than that of this digest.
+fn check_made_for(fields: &Fields<'_>, what: &str, made_for: &str, digest: Digest) -> Result<()> {
+    if made_for == digest.to_string() {
+        return Ok(());
+    }
+    let problem = format!(
+        "{what} that was made for another big model: for one whose weights have the digest {made_for}, and this one's have {digest}"
+    );
+    Err(LoadError::Drafter { path: fields.path.into(), problem })
+}
+
 impl T5Config {
     /// Reads a checkpoint's `config.json` and, if there is one, its `generation_config.json`, which alone says then where a
     /// sequence begins and ends.
@@ -142,10 +167,21 @@ impl T5Config {
     /// If it is of another model than a T5 that can be decoded, or a field makes no sense.
     pub fn of(checkpoint: &Checkpoint) -> Result<Self> {
         let (fields, generation) = checkpoint.config();
-        if fields.get(SHARED_ENCODER).is_some() {
-            let problem = "has no encoder of its own: it is loaded beside its big model, by `SharedEncoder::load` or \
-                           --shared-encoder";
-            return Err(LoadError::SharedEncoder { path: fields.path.into(), problem: problem.into() });
+        for (field, problem) in [
+            (
+                SHARED_ENCODER,
+                "a draft decoder that has no encoder of its own: it is loaded beside its big model, by \
+                 `SharedEncoder::load` or --shared-encoder",
+            ),
+            (
+                EARLY_EXIT,
+                "an early exit that has no layers of its own: it is loaded beside its big model, by `EarlyExit::load` or \
+                 --early-exit",
+            ),
+        ] {
+            if fields.get(field).is_some() {
+                return Err(LoadError::Drafter { path: fields.path.into(), problem: problem.into() });
+            }
         }
         Self::read(&fields, |vocab_size, default| match generation {
             None => Ok((fields.start(vocab_size, default)?, fields.end(vocab_size, &[1])?)),
@@ -163,15 +199,13 @@ impl T5Config {
                             {\"big\": \"0123456789abcdef\", \"layers\": [0]}";
             return Err(fields.wrong(SHARED_ENCODER, expected));
         };
-        let refused = |problem| Err(LoadError::SharedEncoder { path: fields.path.into(), problem });
-        if made_for != digest.to_string() {
-            return refused(format!(
-                "was made for another big model: for one whose weights have the digest {made_for}, and this one's have {digest}"
-            ));
-        }
+        check_made_for(&fields, "a draft decoder", &made_for, digest)?;
         if let Some(layer) = layers.iter().find(|&&layer| layer >= big.decoder_layers) {
             let all = big.decoder_layers;
-            return refused(format!("was made of layer {layer} of a big model that has {all} decoder layers, from 0"));
+            let problem = format!(
+                "a draft decoder that was made of layer {layer} of a big model that has {all} decoder layers, from 0"
+            );
+            return Err(LoadError::Drafter { path: fields.path.into(), problem });
         }
         let own = Self::read(&fields, |_, _| Ok((big.start, big.end.clone())))?;
         for (field, found, expected, why) in [
@@ -184,6 +218,25 @@ impl T5Config {
         }
         let Self { vocab_size, encoder_layers, head, scaled_head, .. } = *big;
         Ok(Self { vocab_size, encoder_layers, head, scaled_head, ..own })
+    }
+
+    /// After how many decoder layers of the big model of this configuration and digest an early exit is that is stored for it, and
+    /// the rank of its adapter.
+    pub(super) fn of_exit(checkpoint: &Checkpoint, big: &Self, digest: Digest) -> Result<(usize, usize)> {
+        let (fields, _) = checkpoint.config();
+        let made_for = fields.get(EARLY_EXIT).cloned().and_then(|value| serde_json::from_value(value).ok());
+        let widest = big.d_model;
+        let Some(ExitOf { big: made_for, layers, rank }) =
+            made_for.filter(|exit: &ExitOf| exit.layers > 0 && (1..=widest).contains(&exit.rank))
+        else {
+            let expected = format!(
+                "the digest of its big model, after how many layers it is, and the rank of its adapter, at most {widest} here, \
+                 as in {{\"big\": \"0123456789abcdef\", \"layers\": 1, \"rank\": 64}}"
+            );
+            return Err(fields.wrong(EARLY_EXIT, expected));
+        };
+        check_made_for(&fields, "an early exit", &made_for, digest)?;
+        Ok((layers, rank))
     }
 
     /// Reads all but where a sequence begins and ends, which `tokens` says, of a vocabulary and the start token where none is named.

@@ -1,6 +1,7 @@
 //! The T5 family: an encoder that reads the source once, and a decoder.
 
 mod config;
+mod early_exit;
 mod names;
 mod shared_encoder;
 mod stack;
@@ -248,11 +249,14 @@ impl<B: Backend> Decoder for T5Weights<B> {
         self.decoder.forward(rows, parts, layers)
     }
 
-    fn logits(&self, rows: Tensor<B, 2>) -> Tensor<B, 2> {
-        let hidden = self.decoder.norm.forward(rows);
+    fn norm(&self, rows: Tensor<B, 2>) -> Tensor<B, 2> {
+        self.decoder.norm.forward(rows)
+    }
+
+    fn head(&self, rows: Tensor<B, 2>) -> Tensor<B, 2> {
         let _span = tracing::trace_span!("head").entered();
         let scaled =
-            if self.config.scaled_head { hidden.mul_scalar((self.config.d_model as f32).powf(-0.5)) } else { hidden };
+            if self.config.scaled_head { rows.mul_scalar((self.config.d_model as f32).powf(-0.5)) } else { rows };
         self.head.as_ref().unwrap_or(&self.embedding).forward(scaled)
     }
 }
@@ -290,8 +294,8 @@ fn digest(tensors: &Tensors<'_>, head: Head) -> Result<Digest, LoadError> {
 }
 
 impl Checkpoint {
-    /// The digest of the weights of the T5 that it holds, which a [`SharedEncoder`](crate::SharedEncoder) knows its big model by.
-    /// It is the same however they are stored: in which files and format, in f32 or in the shorter floats that they have the
+    /// The digest of the weights of the T5 that it holds, which a [`SharedEncoder`](crate::SharedEncoder) or an aligned
+    /// [`EarlyExit`](crate::EarlyExit) knows its big model by. It is the same however they are stored: in which files and format, in f32 or in the shorter floats that they have the
     /// values of, with what is there under two names once or twice.
     ///
     /// # Errors

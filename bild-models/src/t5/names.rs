@@ -7,6 +7,16 @@ pub(super) const FAMILY: Family = Family { name: "T5", anchor: "encoder.final_la
 /// That of a draft decoder, of which nothing else is read.
 pub(super) const DRAFT_FAMILY: Family = Family { name: "T5", anchor: "decoder.final_layer_norm.weight", is_read };
 
+/// That of an early exit: the norm, and the adapter after it.
+pub(super) const EXIT_FAMILY: Family =
+    Family { name: "T5", anchor: EXIT_NORM, is_read: |name| name == EXIT_NORM || EXIT_ADAPTER.contains(&name) };
+
+/// The norm of an early exit.
+pub(super) const EXIT_NORM: &str = "decoder.final_layer_norm.weight";
+
+/// The two matrices of an early exit's adapter, down and up.
+pub(super) const EXIT_ADAPTER: [&str; 2] = ["adapter.down.weight", "adapter.up.weight"];
+
 /// Whether a tensor is one that T5 1.0 was stored with and that nobody reads.
 pub(super) fn is_leftover(name: &str) -> bool {
     name.ends_with(".EncDecAttention.relative_attention_bias.weight")

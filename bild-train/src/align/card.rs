@@ -36,6 +36,7 @@ impl Alignment {
             Drafter::SharedEncoder(_) => {
                 ("A draft decoder on a big model's encoder", "`--shared-encoder` and this folder")
             }
+            Drafter::EarlyExit { .. } => ("An early exit of a big model", "`--early-exit` and this folder"),
         };
         let settings = serde_json::to_string(&self.run.settings).expect("settings are JSON");
         let policy = if aligned.policy.is_some() { " `policy.json` is the policy for `--policy-file`." } else { "" };

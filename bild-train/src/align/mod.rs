@@ -13,7 +13,7 @@ use std::{
 use bild::{
     CancelToken, Checkpoint, LoadOptions, Precision,
     decode::{BoxedPair, Generator, NoDraft, Pair, Source},
-    models::SharedEncoder,
+    models::{EarlyExit, SharedEncoder},
     policies::{AnyPolicy, BigAlone},
 };
 use bild_eval::{Bench, Conditions, Observer, digest_of_folder, digest_of_texts};
@@ -40,6 +40,14 @@ pub enum Drafter {
     Shrunk(Shrink),
     /// Some decoder layers of the big model, which read the big model's encoder ([`SharedEncoder`]).
     SharedEncoder(Layers),
+    /// The big model's own first decoder layers, with a trained norm and adapter between them and its head
+    /// ([`EarlyExit`]).
+    EarlyExit {
+        /// How many layers.
+        layers: usize,
+        /// The rank of the adapter.
+        rank: usize,
+    },
 }
 
 /// How a little model is aligned with a big one.
@@ -199,9 +207,10 @@ impl Alignment {
             Drafter::Shrunk(shrink) => T5::shrunk(big, shrink, &device),
             Drafter::SharedEncoder(layers) => {
                 let shrink = Shrink { encoder: Layers::All, decoder: layers.clone() };
-                let frozen = Frozen { embedding: true, encoder: true, decoder: false, head: true };
+                let frozen = Frozen { embedding: true, encoder: true, decoder: false, norm: false, head: true };
                 Ok(T5::shrunk(big, &shrink, &device)?.with_frozen(frozen))
             }
+            Drafter::EarlyExit { layers, rank } => T5::early_exit(big, *layers, *rank, &device),
         }
     }
 
@@ -211,7 +220,8 @@ impl Alignment {
                 let layers = layers.of(bild::models::T5Config::of(big)?.decoder_layers)?;
                 model.save_shared_encoder(directory, big.digest()?, &layers)
             }
-            _ => model.save(directory),
+            Drafter::EarlyExit { .. } => model.save_early_exit(directory, big.digest()?),
+            Drafter::Little(_) | Drafter::Shrunk(_) => model.save(directory),
         }
     }
 
@@ -225,7 +235,8 @@ impl Alignment {
         let draft = Checkpoint::open(directory)?;
         let pair = match self.drafter {
             Drafter::SharedEncoder(_) => SharedEncoder::load_with(big, &draft, &self.loading())?.boxed(),
-            _ => (self.load(&draft)?, big).boxed(),
+            Drafter::EarlyExit { .. } => EarlyExit::load(big, &draft)?.boxed(),
+            Drafter::Little(_) | Drafter::Shrunk(_) => (self.load(&draft)?, big).boxed(),
         };
         pair.check()?;
         Ok(pair)

@@ -165,7 +165,7 @@ impl<B: Backend> T5<B> {
         let decoder = Decoder::make(&mut maker, &config)?;
         let head = if has_head { Some(maker.make(T5Tensors::HEAD.into(), shape)?) } else { None };
         let about = Arc::new(About { config, json, names: maker.names, files });
-        Ok(Self { embedding, encoder, decoder, head, about, frozen: Frozen::default() })
+        Ok(Self { embedding, encoder, decoder, adapter: None, head, about, frozen: Frozen::default() })
     }
 }
 

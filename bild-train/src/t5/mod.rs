@@ -1,5 +1,6 @@
 //! T5 as a Burn module: batched, teacher-forced, with dropout; the same weights, names and numbers as the T5 that decodes.
 
+mod exit;
 mod make;
 mod save;
 mod stack;
@@ -22,6 +23,7 @@ use crate::{
     random::Dropouts,
     trainer::Trainable,
 };
+use exit::Adapter;
 pub use make::{Layers, Shrink};
 pub use stack::{Decoder, Encoder};
 
@@ -35,6 +37,8 @@ pub struct T5<B: Backend> {
     embedding: Param<Tensor<B, 2>>,
     encoder: Encoder<B>,
     decoder: Decoder<B>,
+    /// What an early exit has between the decoder and the head.
+    adapter: Option<Adapter<B>>,
     /// `[vocab, d_model]`, unless it is the embedding.
     head: Option<Param<Tensor<B, 2>>>,
     #[module(skip)]
@@ -63,8 +67,10 @@ pub struct Frozen {
     pub embedding: bool,
     /// The encoder. (Its source's embeddings are another part: freeze both, or gradients still go through it.)
     pub encoder: bool,
-    /// The decoder.
+    /// The layers of the decoder.
     pub decoder: bool,
+    /// The norm after them.
+    pub norm: bool,
     /// The head, if it is a matrix of its own.
     pub head: bool,
 }
@@ -112,7 +118,7 @@ impl<B: Backend> T5<B> {
 
         self.embedding = self.embedding.set_require_grad(!frozen.embedding);
         self.encoder = Module::<B>::map(self.encoder, &mut Set(!frozen.encoder));
-        self.decoder = Module::<B>::map(self.decoder, &mut Set(!frozen.decoder));
+        self.decoder = Module::<B>::map(self.decoder, &mut Set(!frozen.decoder)).with_norm_trained(!frozen.norm);
         self.head = self.head.map(|head| head.set_require_grad(!frozen.head));
         self.frozen = frozen;
         self
@@ -134,7 +140,14 @@ impl<B: Compute> T5<B> {
 
     /// The decoder's rows for what it reads, given the states of the sources.
     pub fn decode(&self, states: Tensor<B, 2>, batch: &Batch, dropouts: &mut Dropouts) -> Tensor<B, 2> {
-        self.decoder.forward(self.embed(&batch.inputs), &batch.inputs, states, &batch.sources, dropouts)
+        let mut none = Dropouts::none();
+        let for_decoder = if self.frozen.decoder { &mut none } else { &mut *dropouts };
+        let embedded = self.embed(&batch.inputs);
+        let rows = self.decoder.forward(embedded, &batch.inputs, states, &batch.sources, for_decoder);
+        match &self.adapter {
+            Some(adapter) => adapter.forward(rows, dropouts),
+            None => rows,
+        }
     }
 
     /// The head, for a loss that is multiplied by `scale_loss`.

@@ -132,7 +132,7 @@ impl<B: Backend> T5<B> {
 }
 
 /// The configuration of weights in f32.
-fn write_config(directory: &Path, mut json: Map<String, Value>) -> Result<()> {
+pub(super) fn write_config(directory: &Path, mut json: Map<String, Value>) -> Result<()> {
     for field in ["torch_dtype", "dtype"] {
         if json.contains_key(field) {
             json.insert(field.into(), "float32".into());

@@ -232,6 +232,12 @@ impl<B: Backend> Decoder<B> {
     pub(super) fn make(maker: &mut Maker<'_, B>, config: &Arc<T5Config>) -> Result<Self> {
         Ok(Self { stack: Stack::make(maker, config, false)? })
     }
+
+    /// Whether the norm after the layers is trained, whatever they are.
+    pub(super) fn with_norm_trained(mut self, trained: bool) -> Self {
+        self.stack.norm = self.stack.norm.set_require_grad(trained);
+        self
+    }
 }
 
 impl<B: Compute> Decoder<B> {
