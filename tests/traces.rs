@@ -25,8 +25,8 @@ struct Trace {
     margin: f64,
 }
 
-fn model(role: &str) -> T5<Flex> {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/de-en").join(role);
+fn model(folder: &str) -> T5<Flex> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     T5::load(&Checkpoint::open(directory).unwrap(), &Default::default()).unwrap()
 }
 
@@ -34,7 +34,7 @@ fn model(role: &str) -> T5<Flex> {
 fn every_trace_gives_the_same_tokens_and_events() {
     let traces: Vec<Trace> = serde_json::from_str(include_str!("fixtures/traces.json")).unwrap();
     assert_eq!(traces.len(), 200);
-    let (little, big) = (model("little"), model("big"));
+    let (little, big) = (model("tests/fixtures/little"), model("models/de-en/big"));
     for (i, trace) in traces.iter().enumerate() {
         let policy = Bild::new(trace.fallback, trace.rollback)
             .unwrap()

@@ -25,12 +25,19 @@ pub(crate) enum Drafting {
     Little,
     /// Copies of what followed the last tokens where they stood before.
     Lookup(LookIn),
-    /// So many decoder layers of the big model.
-    EarlyExit(usize),
-    /// Decoder layers of the big model and an exit that was trained for them, from its folder.
-    Exit(PathBuf),
+    /// The first decoder layers of the big model.
+    EarlyExit(Exit),
     /// A draft decoder on the big model's encoder, from its folder.
     SharedEncoder(PathBuf),
+}
+
+/// Which early exit drafts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// That after so many layers, as they are.
+    Layers(usize),
+    /// One that was trained, from its folder.
+    Folder(PathBuf),
 }
 
 /// Which models to load, and how. Without any it is the default pair.
@@ -81,8 +88,8 @@ impl PairOptions {
         let draft = match &self.drafting {
             Drafting::Little => little.map(|little| ("--little", little)),
             Drafting::SharedEncoder(folder) => Some(("--shared-encoder", folder.clone())),
-            Drafting::Exit(folder) => Some(("--early-exit", folder.clone())),
-            Drafting::Lookup(_) | Drafting::EarlyExit(_) => None,
+            Drafting::EarlyExit(Exit::Folder(folder)) => Some(("--early-exit", folder.clone())),
+            Drafting::Lookup(_) | Drafting::EarlyExit(Exit::Layers(_)) => None,
         };
         Ok([("--big", big)].into_iter().chain(draft).collect())
     }
@@ -123,8 +130,10 @@ impl PairOptions {
                     Drafting::Lookup(place) if needs == Needs::Both => {
                         (NgramLookup::default().with_look_in(*place), model).boxed()
                     }
-                    Drafting::EarlyExit(layers) if needs == Needs::Both => EarlyExit::new(model, *layers)?.boxed(),
-                    Drafting::Exit(folder) if needs == Needs::Both => {
+                    Drafting::EarlyExit(Exit::Layers(layers)) if needs == Needs::Both => {
+                        EarlyExit::new(model, *layers)?.boxed()
+                    }
+                    Drafting::EarlyExit(Exit::Folder(folder)) if needs == Needs::Both => {
                         let checkpoint = models::open(folder)?;
                         let pair = EarlyExit::load(model, &checkpoint)?;
                         draft = Some(checkpoint);
@@ -243,7 +252,7 @@ impl Loaded {
             _ if self.is_alone => "nothing".into(),
             Drafting::Little => "a model".into(),
             Drafting::SharedEncoder(_) => "a draft decoder".into(),
-            Drafting::Exit(_) => "a trained exit".into(),
+            Drafting::EarlyExit(Exit::Folder(_)) => "a trained exit".into(),
             drafting => format!("{drafting:?}"),
         };
         Ok(conditions.with("what drafts", drafting)?)

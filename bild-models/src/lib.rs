@@ -27,12 +27,14 @@ mod t5;
 mod text;
 
 /// What the benchmarks and training reach into. Not part of the interface: it may change at any time.
-#[cfg(feature = "flex")]
 #[doc(hidden)]
 pub mod internals {
+    #[cfg(feature = "flex")]
     pub use crate::backend::kernel::{Int8Panels, PANEL, Panels, exp};
+    pub use crate::t5::names::{EXIT_ADAPTER, EXIT_NORM};
 
     /// Computes something as a pass of a model is computed.
+    #[cfg(feature = "flex")]
     pub fn compute_in<R: Send + 'static>(threads: &crate::Threads, pass: impl FnOnce() -> R + Send + 'static) -> R {
         threads.run(usize::MAX, pass)
     }

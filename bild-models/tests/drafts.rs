@@ -1,14 +1,14 @@
-//! Drafts by early exit, by look-up and by a model that may never be asked: lossless each, for random models.
+//! Drafts by look-up and by a model that may never be asked: lossless each, for random models.
 
 mod common;
 
 use std::num::NonZeroUsize;
 
 use bild_core::{
-    DraftSession, Generator, Model, NoDraft, Pair, PairSession, Pass, Request, SessionLimit, Settings, Source, Token,
-    VerifierSession, Want,
+    DraftSession, Generator, Model, NoDraft, Pass, Request, SessionLimit, Settings, Source, Token, VerifierSession,
+    Want,
 };
-use bild_models::{EarlyExit, LookIn, NgramLookup, T5};
+use bild_models::{LookIn, NgramLookup, T5};
 use bild_policies::{BigAlone, Lossless, Sampling};
 use common::{Numbers, TestBackend, fixture, load, random_model};
 use serde_json::json;
@@ -20,67 +20,6 @@ fn greedy(model: &T5<TestBackend>, source: &Source, settings: &Settings) -> Vec<
 
 fn model(seed: u64) -> T5<TestBackend> {
     random_model(json!({ "num_decoder_layers": 5, "tie_word_embeddings": seed.is_multiple_of(2) }), seed)
-}
-
-#[test]
-fn early_exit_is_lossless_at_every_depth() {
-    for seed in 0..20 {
-        let model = model(seed);
-        let source = Source::new(Numbers(seed).tokens(3 + seed as usize % 7, 37));
-        let settings = Settings::default().with_max_new_tokens(24);
-        let expected = greedy(&model, &source, &settings);
-        for layers in 1..5 {
-            let pair = EarlyExit::new(model.clone(), layers).unwrap();
-            for (fallback, drafts) in [(0.0, 1), (0.0, 4), (0.1, 10), (0.0, 30)] {
-                let policy =
-                    Lossless::default().with_fallback(fallback).unwrap().with_max_draft(NonZeroUsize::new(drafts));
-                let generator = Generator::new(pair.clone(), policy).unwrap().with_settings(settings.clone());
-                let output = generator.generate(&source).unwrap();
-                assert_eq!(output.tokens, expected, "model {seed}, {layers} layers, drafts of {drafts}");
-            }
-        }
-    }
-}
-
-/// Whatever was drafted, taken back and drafted again before, a verification is what the whole model computes.
-#[test]
-fn early_exit_scores_as_the_model_does() {
-    let model = model(3);
-    let source = Source::new([5, 9, 2, 1]);
-    let pair = EarlyExit::new(model.clone(), 2).unwrap();
-    let want = Want::default().with_logits();
-    let mut numbers = Numbers(8);
-    for _ in 0..50 {
-        let mut session = pair.begin(&source, &SessionLimit::new(40)).unwrap();
-        let (mut tokens, mut scored, mut drafted) = (vec![0], 0, 0);
-        while tokens.len() < 30 {
-            for _ in 0..numbers.below(4) {
-                assert_eq!(session.pass(&Pass::draft(drafted, &tokens[drafted..], want)).unwrap().len(), 1);
-                drafted = tokens.len();
-                tokens.push(numbers.below(37) as Token);
-            }
-            let rows = session.pass(&Pass::verify(scored, &tokens[scored..], want)).unwrap();
-            let mut whole = model.begin(&source, &SessionLimit::new(40)).unwrap();
-            let expected = whole.score(&Pass::verify(0, &tokens, want)).unwrap()[scored..].to_vec();
-            let bits = |rows: &[bild_core::Row]| -> Vec<u32> {
-                rows.iter().flat_map(|row| row.logits.as_ref().unwrap().iter().map(|x| x.to_bits())).collect()
-            };
-            assert!(bits(&rows) == bits(&expected), "{} rows after {scored}", rows.len());
-            scored = tokens.len();
-            let kept = tokens.len() - numbers.below(tokens.len().min(3));
-            tokens.truncate(kept);
-            (scored, drafted) = (scored.min(kept), drafted.min(kept));
-            tokens.push(numbers.below(37) as Token);
-        }
-    }
-}
-
-#[test]
-fn early_exit_needs_layers_to_leave_out() {
-    for layers in [0, 5, 6] {
-        let error = EarlyExit::new(model(1), layers).err().unwrap().to_string();
-        assert!(error.contains(&format!("{layers} decoder layers")) && error.contains("has 5"), "{error}");
-    }
 }
 
 #[test]

@@ -14,7 +14,7 @@ use crate::Lossless;
 /// ```
 /// use bild::{Lossless, policies::AdaptiveLength};
 ///
-/// let policy = AdaptiveLength::new(Lossless::default().with_max_draft(None));
+/// let policy = AdaptiveLength::new(Lossless::without_limit());
 /// assert_eq!(policy.start.get(), 5);
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -34,7 +34,7 @@ fn five() -> NonZeroUsize {
 /// Lossless, with no other limit on a draft.
 impl Default for AdaptiveLength {
     fn default() -> Self {
-        Self::new(Lossless::default().with_max_draft(None))
+        Self::new(Lossless::without_limit())
     }
 }
 

@@ -65,7 +65,7 @@ impl Serialize for AnyPolicy {
 
 /// What a policy that sets draft lengths is laid over where a file does not say.
 fn without_limit() -> Box<AnyPolicy> {
-    Box::new(AnyPolicy::Lossless(Lossless::default().with_max_draft(None)))
+    Box::new(AnyPolicy::Lossless(Lossless::without_limit()))
 }
 
 fn adaptive_length<'de, D: Deserializer<'de>>(deserializer: D) -> Result<AdaptiveLength<Box<AnyPolicy>>, D::Error> {

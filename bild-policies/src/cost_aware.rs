@@ -24,7 +24,7 @@ use crate::{Lossless, costs::Costs};
 /// ```
 /// use bild::{Lossless, policies::CostAware};
 ///
-/// let policy = CostAware::new(Lossless::default().with_max_draft(None));
+/// let policy = CostAware::new(Lossless::without_limit());
 /// assert_eq!(policy, CostAware::default());
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -108,7 +108,7 @@ impl Learned {
 /// Lossless, drafting as much as pays: nothing else limits a draft.
 impl Default for CostAware {
     fn default() -> Self {
-        Self::new(Lossless::default().with_max_draft(None))
+        Self::new(Lossless::without_limit())
     }
 }
 

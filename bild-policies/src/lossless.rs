@@ -23,14 +23,19 @@ pub struct Lossless {
     pub max_draft: Option<NonZeroUsize>,
 }
 
-/// At most 10 tokens, handing over below a probability of 0.5.
+/// At most 10 tokens, handing over below a probability of 0.2.
 impl Default for Lossless {
     fn default() -> Self {
-        Self { fallback: LowProbability::new(0.5).ok(), max_draft: NonZeroUsize::new(10) }
+        Self { fallback: LowProbability::new(0.2).ok(), max_draft: NonZeroUsize::new(10) }
     }
 }
 
 impl Lossless {
+    /// With nothing that ends a draft, for a policy over this one that does.
+    pub fn without_limit() -> Self {
+        Self { fallback: None, max_draft: None }
+    }
+
     /// Sets the probability below which the draft model hands over, in [0, 1].
     ///
     /// # Errors

@@ -105,7 +105,7 @@ fn what_is_unknown_or_out_of_range_is_refused() {
 /// What a file leaves out is as the constructors have it, and a rule may be written in any of its forms wherever it stands.
 #[test]
 fn the_least_that_names_a_policy() {
-    let without_limit = || Box::new(AnyPolicy::Lossless(Lossless::default().with_max_draft(None)));
+    let without_limit = || Box::new(AnyPolicy::Lossless(Lossless::without_limit()));
     let bild = || Bild::with_rules(AnyFallback::default(), AnyRollback::default());
     let target = |rate| TargetRollback::new(Bild::with_rules(LowProbability::default(), AnyRollback::default()), rate);
     for (json, policy) in [
@@ -119,7 +119,7 @@ fn the_least_that_names_a_policy() {
         (r#"{"policy":"target_rollback","of":{},"rate":0.5}"#, AnyPolicy::TargetRollback(target(0.5).unwrap())),
         (r#"{"policy":"bild","fallback":0.5,"rollback":2}"#, AnyPolicy::Bild(bild())),
         (r#"{"policy":"bild","fallback":{"probability":0.5},"rollback":{"cross_entropy":2}}"#, AnyPolicy::Bild(bild())),
-        (r#"{"policy":"lossless","fallback":{"probability":0.5}}"#, AnyPolicy::Lossless(Lossless::default())),
+        (r#"{"policy":"lossless","fallback":{"probability":0.2}}"#, AnyPolicy::Lossless(Lossless::default())),
         (
             r#"{"policy":"sampling","fallback":{"probability":1}}"#,
             AnyPolicy::Sampling(Sampling::default().with_fallback(1.0).unwrap()),

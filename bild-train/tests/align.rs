@@ -4,12 +4,14 @@ use std::{cell::RefCell, fs, path::Path};
 
 use bild::{
     CancelToken, Checkpoint, Flex, Settings, T5,
-    decode::{Generator, NoDraft, Pair, Source},
-    models::SharedEncoder,
+    decode::{Generator, NoDraft, Pair, PairSession, Pass, SessionLimit, Source, Want},
+    models::{EarlyExit, SharedEncoder},
     policies::BigAlone,
 };
 use bild_eval::{Conditions, Observer};
-use bild_train::{Alignment, Drafter, Examples, Layers, Loss, Outputs, Run, Schedule, Shrink, Text};
+use bild_train::{
+    Alignment, Batch, Drafter, Example, Examples, Layers, Loss, Outputs, Run, Schedule, Shrink, Text, Trainable,
+};
 
 const SENTENCES: [&str; 12] = [
     "Ich bin müde.",
@@ -28,6 +30,12 @@ const SENTENCES: [&str; 12] = [
 
 fn big() -> Checkpoint {
     Checkpoint::open(concat!(env!("CARGO_MANIFEST_DIR"), "/../models/de-en/big")).unwrap()
+}
+
+/// Another model.
+fn little() -> T5<Flex> {
+    let little = Checkpoint::open(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/little")).unwrap();
+    T5::load(&little, &Default::default()).unwrap()
 }
 
 fn sources() -> Vec<Source> {
@@ -144,9 +152,39 @@ fn an_alignment_that_was_stopped_goes_on_to_the_same_model() {
     let model = T5::<Flex>::load(&big(), &Default::default()).unwrap();
     let draft = Checkpoint::open(at("cut-out")).unwrap();
     SharedEncoder::load(model, &draft).unwrap().check().unwrap();
-    let little = Checkpoint::open(concat!(env!("CARGO_MANIFEST_DIR"), "/../models/de-en/little")).unwrap();
-    let other = T5::<Flex>::load(&little, &Default::default()).unwrap();
-    assert!(SharedEncoder::load(other, &draft).is_err());
+    assert!(SharedEncoder::load(little(), &draft).is_err());
+}
+
+/// What drafts is what was trained: it scores as the trainer's model does, before any step and after the last.
+#[test]
+fn an_early_exit_is_trained_and_drafts_as_it_was_trained() {
+    let folder = tempfile::tempdir().unwrap();
+    let [work, out] = ["work", "out"].map(|name| folder.path().join(name));
+    let alignment = alignment(Drafter::EarlyExit { layers: 1, rank: 8 }, 12);
+    let aligned = alignment.run(&big(), &text(), [&work, &out], &CancelToken::default(), &()).unwrap().unwrap();
+    assert!(aligned.after.agreement.divergence < aligned.before.agreement.divergence, "{aligned:?}");
+
+    let model = T5::<Flex>::load(&big(), &Default::default()).unwrap();
+    let source = &sources()[0];
+    let (target, want) = (vec![20, 300, 4, 1], Want::default().with_logits());
+    for directory in [&work.join("before"), &out] {
+        let pair = EarlyExit::load(model.clone(), &Checkpoint::open(directory).unwrap()).unwrap();
+        let trained = bild_train::T5::<bild_train::Flex>::early_exit(&big(), 1, 8, &Default::default()).unwrap();
+        let trained = trained.restore(directory).unwrap();
+        let example = Example { source: source.tokens().to_vec(), target: target.clone(), teacher: None };
+        let batch = Batch::new(&[example], trained.config().start);
+        let expected: Vec<f32> = trained.logits(&batch).into_data().iter().collect();
+        let mut session = pair.begin(source, &SessionLimit::new(8)).unwrap();
+        for (at, expected) in expected.chunks(4000).enumerate() {
+            let token = if at == 0 { trained.config().start } else { target[at - 1] };
+            let rows = session.pass(&Pass::draft(at, &[token], want)).unwrap();
+            for (found, expected) in rows[0].logits.as_ref().unwrap().iter().zip(expected) {
+                assert!((found - expected).abs() < 1e-3, "{}, {at}: {found} {expected}", directory.display());
+            }
+        }
+    }
+    let error = EarlyExit::load(little(), &Checkpoint::open(&out).unwrap()).err().unwrap().to_string();
+    assert!(error.contains("made for another big model"), "{error}");
 }
 
 #[test]

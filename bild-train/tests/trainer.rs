@@ -1,6 +1,12 @@
 //! A training that is stopped, or killed, goes on as if it had not been; what it writes is loaded by `bild`.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    path::PathBuf,
+    process::{Command, Stdio},
+    time::Duration,
+};
 
 use bild::{
     Checkpoint, Lossless,
@@ -237,4 +243,56 @@ fn what_is_frozen_stays_as_it_is_and_is_not_written() {
     let mut resumed: Trainer<Flex, T5<Flex>, _> =
         Trainer::resume(start(), examples(), settings, directory.path(), &Default::default()).unwrap().unwrap();
     assert_eq!(resumed.step().unwrap(), trainer.step().unwrap());
+}
+
+/// What names the folder of checkpoints to a training that is a process of its own.
+const KILLED: &str = "BILD_KILLED_TRAINING";
+
+/// Takes steps until it is killed, and says each that a checkpoint was written of.
+#[test]
+#[ignore = "run by the test that kills it"]
+fn a_training_that_is_killed() {
+    let Some(directory) = std::env::var_os(KILLED) else { return };
+    let settings = settings(Rule::AdamW(AdamW::default()));
+    let mut trainer = resume(&settings, directory.as_ref()).unwrap_or_else(|| begin(&settings));
+    loop {
+        trainer.step().unwrap();
+        trainer.save(&directory).unwrap();
+        println!("saved {}", trainer.steps());
+    }
+}
+
+#[test]
+fn twenty_kills_lose_no_checkpoint_and_change_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = settings(Rule::AdamW(AdamW::default()));
+    let mut before = 0;
+    for kill in 0..20 {
+        let child = Command::new(std::env::current_exe().unwrap())
+            .args(["a_training_that_is_killed", "--exact", "--ignored", "--nocapture"])
+            .env(KILLED, directory.path())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn();
+        let mut child = child.unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+        let number = |line: &str| line.rsplit_once("saved ").and_then(|(_, step)| step.parse::<usize>().ok());
+        // Once it is under way, at a moment that is another each time.
+        let mut saved = lines.find_map(|line| number(&line)).expect("it says what it saved");
+        assert!(saved > before, "kill {kill}: it went on from {before} with {saved}");
+        std::thread::sleep(Duration::from_micros(kill * 1700));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        saved = lines.filter_map(|line| number(&line)).last().unwrap_or(saved);
+        let trainer = resume(&settings, directory.path()).expect("there is a checkpoint");
+        // The next one may have been there before it was said.
+        assert!((saved..=saved + 1).contains(&trainer.steps()), "{} steps of {saved}", trainer.steps());
+        before = trainer.steps();
+    }
+    let mut whole = begin(&settings);
+    for _ in 0..before {
+        whole.step().unwrap();
+    }
+    let killed = resume(&settings, directory.path()).unwrap();
+    assert_eq!(bits(&killed.model().tensors()), bits(&whole.model().tensors()), "after {before} steps");
 }

@@ -11,7 +11,7 @@ use super::{PolicyArgs, warn, whole};
 use crate::{
     Error,
     models::Loading,
-    pair::{Drafting, PairOptions},
+    pair::{Drafting, Exit, PairOptions},
     policy::{Needs, needs},
 };
 
@@ -36,15 +36,6 @@ pub(crate) enum Lookup {
     Source,
     Output,
     Both,
-}
-
-/// Which early exit drafts.
-#[derive(Clone, Debug)]
-pub(crate) enum Exit {
-    /// That after so many layers, as they are.
-    Layers(usize),
-    /// One that was trained.
-    Folder(PathBuf),
 }
 
 /// Digits alone are a number of layers.
@@ -96,8 +87,7 @@ impl PairArgs {
             (Some(Lookup::Source), ..) => Drafting::Lookup(LookIn::Source),
             (Some(Lookup::Output), ..) => Drafting::Lookup(LookIn::Output),
             (Some(Lookup::Both), ..) => Drafting::Lookup(LookIn::Both),
-            (None, Some(Exit::Layers(layers)), _) => Drafting::EarlyExit(*layers),
-            (None, Some(Exit::Folder(folder)), _) => Drafting::Exit(folder.clone()),
+            (None, Some(exit), _) => Drafting::EarlyExit(exit.clone()),
             (None, None, Some(folder)) => Drafting::SharedEncoder(folder.clone()),
             (None, None, None) => Drafting::Little,
         };

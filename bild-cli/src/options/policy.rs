@@ -2,7 +2,7 @@ use std::{num::NonZeroUsize, path::PathBuf};
 
 use bild::{
     Bild, Lossless,
-    policies::{AnyPolicy, BigAlone, LittleAlone, Variant},
+    policies::{AnyPolicy, BigAlone, CostAware, LittleAlone, Variant},
 };
 use clap::{Args, ValueEnum};
 
@@ -12,10 +12,12 @@ use crate::{Error, pair::Loaded, policy};
 /// What decodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Mode {
-    /// Both models, by fallback and rollback: fast, nearly the big model's text
-    Bild,
-    /// Both models, token for token the big model's text
+    /// Both models, token for token the big model's text, drafting as much as pays
+    CostAware,
+    /// Both models, token for token the big model's text, by fallback and length
     Lossless,
+    /// Both models, by fallback and rollback: nearly the big model's text
+    Bild,
     /// The big model alone
     Big,
     /// The little model alone
@@ -32,7 +34,7 @@ pub(crate) enum VariantArg {
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct PolicyArgs {
-    /// What decodes [default: bild]
+    /// What decodes [default: bild where --variant, --fallback or --rollback is given, else cost-aware]
     #[arg(long, value_enum, help_heading = "Policy")]
     policy: Option<Mode>,
     /// A file that holds the policy as JSON, as `tune` writes it, in place of the options about it
@@ -41,14 +43,15 @@ pub(crate) struct PolicyArgs {
     /// Whose decoding `--policy bild` follows [default: paper]
     #[arg(long, value_enum, help_heading = "Policy")]
     variant: Option<VariantArg>,
-    /// The big model is asked where the little one's probability is below this, in [0, 1] [default: 0.5]
+    /// The big model is asked where the little one's probability is below this, in [0, 1] [default: 0.5, for `--policy lossless` 0.2,
+    /// for `--policy cost-aware` none]
     #[arg(long, value_name = "ALPHA", value_parser = number(0.0, 1.0), allow_hyphen_values = true, help_heading = "Policy")]
     fallback: Option<f64>,
     /// A draft is taken back where its cross-entropy under the big model is above this, in nats, "inf" for never; for
     /// `--policy bild` [default: 2]
     #[arg(long, value_name = "ALPHA", value_parser = number(0.0, f64::INFINITY), allow_hyphen_values = true, help_heading = "Policy")]
     rollback: Option<f64>,
-    /// The most tokens to draft before the big model is asked, or "none" for no limit [default: 10]
+    /// The most tokens to draft before the big model is asked, or "none" for no limit [default: 10, for `--policy cost-aware` none]
     #[arg(long, value_name = "N|none", value_parser = draft_length, help_heading = "Policy")]
     max_draft: Option<DraftLength>,
 }
@@ -65,7 +68,8 @@ fn draft_length(text: &str) -> Result<DraftLength, String> {
 
 impl PolicyArgs {
     fn mode(&self) -> Mode {
-        self.policy.unwrap_or(Mode::Bild)
+        let is_bild = self.variant.is_some() || self.fallback.is_some() || self.rollback.is_some();
+        self.policy.unwrap_or(if is_bild { Mode::Bild } else { Mode::CostAware })
     }
 
     /// The file of the policy, which is read.
@@ -85,7 +89,7 @@ impl PolicyArgs {
 
     /// The options that were given, with whether the mode has a use for them.
     fn given(&self) -> Vec<(&'static str, bool)> {
-        let (bild, both) = (self.mode() == Mode::Bild, matches!(self.mode(), Mode::Bild | Mode::Lossless));
+        let (bild, both) = (self.mode() == Mode::Bild, !matches!(self.mode(), Mode::Big | Mode::Little));
         let all = [
             ("--policy", self.policy.is_some(), true),
             ("--variant", self.variant.is_some(), bild),
@@ -112,7 +116,13 @@ impl PolicyArgs {
             return policy::read(path);
         }
         let max_draft = self.max_draft.map_or(NonZeroUsize::new(10), |length| length.0);
+        let lossless = |default: Lossless| -> Result<_, Error> {
+            let policy = self.max_draft.map_or(default, |length| default.with_max_draft(length.0));
+            Ok(AnyPolicy::Lossless(self.fallback.map_or(Ok(policy), |alpha| policy.with_fallback(alpha as f32))?))
+        };
         Ok(match self.mode() {
+            Mode::CostAware => AnyPolicy::CostAware(CostAware::new(Box::new(lossless(Lossless::without_limit())?))),
+            Mode::Lossless => lossless(Lossless::default())?,
             Mode::Bild => {
                 let default = Bild::default();
                 let variant = match self.variant {
@@ -122,10 +132,6 @@ impl PolicyArgs {
                 let fallback = self.fallback.map_or(default.fallback.alpha(), |alpha| alpha as f32);
                 let rollback = self.rollback.map_or(default.rollback.alpha(), |alpha| alpha as f32);
                 policy::bild(fallback, rollback, variant, max_draft)?
-            }
-            Mode::Lossless => {
-                let policy = Lossless::default().with_max_draft(max_draft);
-                AnyPolicy::Lossless(self.fallback.map_or(Ok(policy), |alpha| policy.with_fallback(alpha as f32))?)
             }
             Mode::Big => AnyPolicy::Big(BigAlone {}),
             Mode::Little => AnyPolicy::Little(LittleAlone {}),

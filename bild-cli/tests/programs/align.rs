@@ -24,6 +24,31 @@ fn a_draft_decoder_is_made_and_drafts() {
 }
 
 #[test]
+fn an_early_exit_is_trained_and_drafts() {
+    let place = Place::new();
+    let big = pair("big");
+    let args = ["--big", &big, "--early-exit", "1", "--rank", "4", "--source", "s.de", "--out", "exit", "--steps", "2"];
+    place.run("align", &[&args[..], &["--rounds", "1", "--held-out", "2"]].concat()).ok();
+    let card = std::fs::read_to_string(place.at("exit").join("README.md")).unwrap();
+    assert!(card.starts_with("# An early exit") && card.contains("--early-exit"), "{card}");
+    let alone = place.run("translate", &["--big", &big, "--policy", "big", "Ich habe Hunger."]).ok();
+    let drafts = ["--big", &big, "--early-exit", "exit", "--policy", "lossless", "--json", "Ich habe Hunger."];
+    let drafted = place.run("translate", &drafts).ok();
+    assert!(drafted.out.contains(alone.out.trim()) && !drafted.out.contains("\"draft_steps\":0"), "{drafted:?}");
+    // It is of that model, and no model by itself.
+    let little = pair("little");
+    place
+        .run("translate", &["--big", &little, "--early-exit", "exit", "Hallo"])
+        .refused(1, "made for another big model");
+    place.run("translate", &["--big", "exit", "--policy", "big", "Hallo"]).refused(1, "an early exit");
+    let too_many = ["--big", &*big, "--source", "s.de", "--out", "x", "--held-out", "1", "--early-exit", "3"];
+    place.run("align", &too_many).refused(1, "3 decoder layers were to draft for a T5 that has 3");
+    let too_wide =
+        ["--big", &*big, "--source", "s.de", "--out", "x", "--held-out", "1", "--early-exit", "1", "--rank", "193"];
+    place.run("align", &too_wide).refused(1, "rank 193");
+}
+
+#[test]
 fn what_is_to_be_aligned_is_named_once_and_rightly() {
     let place = Place::new();
     let big = pair("big");

@@ -26,7 +26,6 @@ use crate::{
 /// let generator = Generator::new(EarlyExit::new(model, 2)?, Lossless::default())?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone)]
 pub struct EarlyExit<M: DecoderModel> {
     model: M,
     layers: usize,
@@ -84,6 +83,13 @@ impl<M: DecoderModel> Pair for EarlyExit<M> {
         // What the first layers made of each token is kept too, which is less than the cache of one of them.
         let decoder = self.model.decoder();
         decoder.bytes_for(source, tokens).saturating_add(decoder.bytes_for(0, tokens) / decoder.layers() as u64)
+    }
+}
+
+// Deriving it would ask for a decoder that can be cloned.
+impl<M: DecoderModel + Clone> Clone for EarlyExit<M> {
+    fn clone(&self) -> Self {
+        Self { model: self.model.clone(), layers: self.layers, exit: self.exit.clone() }
     }
 }
 

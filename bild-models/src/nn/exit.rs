@@ -4,7 +4,7 @@ use super::{loader::Loader, norm::RmsNorm, projection::Projection};
 use crate::error::Result;
 
 /// What stands between an early layer and the head: a norm, and an adapter that adds to what comes out of it. With n for that it is
-/// n + up · gelu(down · n), where `down` and `up` are of low rank.
+/// n + up · gelu(down · n), where gelu is by tanh and `down` and `up` are of low rank.
 pub(crate) struct Exit<B: Backend> {
     norm: RmsNorm<B>,
     down: Projection<B>,

@@ -2,7 +2,7 @@
 
 mod config;
 mod early_exit;
-mod names;
+pub(crate) mod names;
 mod shared_encoder;
 mod stack;
 mod stored;

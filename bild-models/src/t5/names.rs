@@ -12,10 +12,10 @@ pub(super) const EXIT_FAMILY: Family =
     Family { name: "T5", anchor: EXIT_NORM, is_read: |name| name == EXIT_NORM || EXIT_ADAPTER.contains(&name) };
 
 /// The norm of an early exit.
-pub(super) const EXIT_NORM: &str = "decoder.final_layer_norm.weight";
+pub const EXIT_NORM: &str = "decoder.final_layer_norm.weight";
 
 /// The two matrices of an early exit's adapter, down and up.
-pub(super) const EXIT_ADAPTER: [&str; 2] = ["adapter.down.weight", "adapter.up.weight"];
+pub const EXIT_ADAPTER: [&str; 2] = ["adapter.down.weight", "adapter.up.weight"];
 
 /// Whether a tensor is one that T5 1.0 was stored with and that nobody reads.
 pub(super) fn is_leftover(name: &str) -> bool {

@@ -24,8 +24,7 @@ fn repository(path: &str) -> PathBuf {
 }
 
 fn pair<B: Backend>() -> (T5<B>, T5<B>) {
-    let load = |role: &str| load_on::<B>(&repository("models/de-en").join(role));
-    (load("little"), load("big"))
+    (load_on(&repository("tests/fixtures/little")), load_on(&repository("models/de-en/big")))
 }
 
 /// Recorded generations of the repository's pair whose closest decision is not close.

@@ -64,7 +64,7 @@ pub fn measure(bench: &Bench, rounds: Option<usize>, observer: &dyn Observer) ->
 
     let costs = Costs::measure(&bench.pair, bench.mean_length(), observer)?;
     // How long a draft may be is left to its cost: a fallback would only end it sooner.
-    let without_limit = AnyPolicy::Lossless(Lossless { fallback: None, max_draft: None });
+    let without_limit = AnyPolicy::Lossless(Lossless::without_limit());
     let aware = AnyPolicy::CostAware(CostAware::new(Box::new(without_limit)));
     let mut policies = Vec::new();
     for (name, policy) in [("Lossless", &lossless), ("CostAware around Lossless", &aware)] {

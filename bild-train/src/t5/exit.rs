@@ -3,8 +3,11 @@
 use std::{path::Path, sync::Arc};
 
 use bild::{
-    Checkpoint,
-    models::{Activation, Digest, T5Config},
+    Checkpoint, LoadError,
+    models::{
+        Activation, Digest, T5Config,
+        internals::{EXIT_ADAPTER, EXIT_NORM},
+    },
 };
 use burn::{
     Tensor,
@@ -31,7 +34,7 @@ pub(super) struct Adapter<B: Backend> {
 }
 
 impl<B: Compute> Adapter<B> {
-    /// n to n + up · gelu(down · n).
+    /// n to n + up · gelu(down · n), gelu by tanh.
     pub(super) fn forward(&self, normed: Tensor<B, 2>, dropouts: &mut Dropouts) -> Tensor<B, 2> {
         let inner = B::project(normed.clone(), self.down.val());
         let inner = B::activate(inner, None, Activation::GeluTanh, dropouts.next_place());
@@ -50,9 +53,7 @@ impl<B: Backend> T5<B> {
         let config = T5Config::of(checkpoint)?;
         let (all, width) = (config.decoder_layers, config.d_model);
         if !(1..all).contains(&layers) {
-            return Err(TrainError::Model(format!(
-                "an early exit was to be after {layers} of {all} decoder layers: expected at least 1, and fewer than all"
-            )));
+            return Err(LoadError::EarlyExit { layers, all }.into());
         }
         if !(1..=width).contains(&rank) {
             return Err(TrainError::Model(format!(
@@ -61,16 +62,17 @@ impl<B: Backend> T5<B> {
         }
         let shrink = Shrink { encoder: Layers::All, decoder: Layers::These((0..layers).collect()) };
         let mut model = Self::shrunk(checkpoint, &shrink, device)?;
+        let [down, up] = EXIT_ADAPTER;
         let mut random = Random::new(0);
         let values = &mut |name: &str, shape: &[usize]| {
             let count = shape.iter().product();
             // Nothing is added as long as one of the two is zero.
-            let deviation = if name == DOWN { (width as f64).powf(-0.5) } else { 0.0 };
+            let deviation = if name == down { (width as f64).powf(-0.5) } else { 0.0 };
             Ok((0..count).map(|_| (random.normal() * deviation) as f32).collect())
         };
         let mut maker = Maker { values, names: model.about.names.clone(), device };
         let adapter =
-            Adapter { down: maker.make(DOWN.into(), [rank, width])?, up: maker.make(UP.into(), [width, rank])? };
+            Adapter { down: maker.make(down.into(), [rank, width])?, up: maker.make(up.into(), [width, rank])? };
         let names = maker.names;
         Arc::make_mut(&mut model.about).names = names;
         model.adapter = Some(adapter);
@@ -92,14 +94,10 @@ impl<B: Backend> T5<B> {
         let exit = json!({ "big": big.to_string(), "layers": self.config().decoder_layers, "rank": rank });
         let json = [("model_type", json!("t5")), ("bild_early_exit", exit)];
         let mut tensors = self.tensors();
-        tensors.retain(|name, _| [DOWN, UP, NORM].contains(&&name[..]));
+        tensors.retain(|name, _| name == EXIT_NORM || EXIT_ADAPTER.contains(&&name[..]));
         files::publish(directory.as_ref(), |partial| {
             write_config(partial, json.map(|(field, value)| (field.to_owned(), value)).into_iter().collect())?;
             files::write_tensors(&partial.join("model.safetensors"), &tensors)
         })
     }
 }
-
-const NORM: &str = "decoder.final_layer_norm.weight";
-const DOWN: &str = "adapter.down.weight";
-const UP: &str = "adapter.up.weight";
