@@ -1,4 +1,4 @@
-//! Recorded generations of the default pair: the same tokens and the same events. Those of the released variant were
+//! Recorded generations of the repository's big model and the little one before it was aligned: the same tokens and the same events. Those of the released variant were
 //! checked against the program of the paper's authors when they were recorded.
 
 use std::{num::NonZeroUsize, path::Path};

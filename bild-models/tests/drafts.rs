@@ -5,18 +5,12 @@ mod common;
 use std::num::NonZeroUsize;
 
 use bild_core::{
-    DraftSession, Generator, Model, NoDraft, Pass, Request, SessionLimit, Settings, Source, Token, VerifierSession,
-    Want,
+    DraftSession, Generator, Model, Pass, Request, SessionLimit, Settings, Source, Token, VerifierSession, Want,
 };
 use bild_models::{LookIn, NgramLookup, T5};
 use bild_policies::{BigAlone, Lossless, Sampling};
-use common::{Numbers, TestBackend, fixture, load, random_model};
+use common::{Numbers, TestBackend, fixture, greedy, load, random_model};
 use serde_json::json;
-
-fn greedy(model: &T5<TestBackend>, source: &Source, settings: &Settings) -> Vec<Token> {
-    let alone = Generator::new((NoDraft, model.clone()), Lossless::default()).unwrap();
-    alone.with_settings(settings.clone()).generate(source).unwrap().tokens
-}
 
 fn model(seed: u64) -> T5<TestBackend> {
     random_model(json!({ "num_decoder_layers": 5, "tie_word_embeddings": seed.is_multiple_of(2) }), seed)

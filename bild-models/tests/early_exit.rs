@@ -6,26 +6,17 @@ mod common;
 use std::{fs, num::NonZeroUsize, path::Path};
 
 use bild_core::{
-    DraftSession, Generator, Model, NoDraft, Pair, PairSession, Pass, Row, SessionLimit, Settings, Source, Token,
-    VerifierSession, Want,
+    DraftSession, Generator, Model, Pair, PairSession, Pass, SessionLimit, Settings, Source, Token, VerifierSession,
+    Want,
 };
 use bild_models::{Checkpoint, EarlyExit, LoadError, T5};
 use bild_policies::Lossless;
-use common::{Numbers, TestBackend, config, load, random_model, write_checkpoint};
+use common::{Numbers, TestBackend, bits, config, greedy, load, random_model, write_checkpoint};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-fn greedy(model: &T5<TestBackend>, source: &Source, settings: &Settings) -> Vec<Token> {
-    let alone = Generator::new((NoDraft, model.clone()), Lossless::default()).unwrap();
-    alone.with_settings(settings.clone()).generate(source).unwrap().tokens
-}
-
 fn model(seed: u64) -> T5<TestBackend> {
     random_model(json!({ "num_decoder_layers": 5, "tie_word_embeddings": seed.is_multiple_of(2) }), seed)
-}
-
-fn bits(rows: &[Row]) -> Vec<u32> {
-    rows.iter().flat_map(|row| row.logits.as_ref().unwrap().iter().map(|x| x.to_bits())).collect()
 }
 
 #[test]

@@ -6,12 +6,12 @@ mod common;
 use std::{collections::BTreeMap, fs, num::NonZeroUsize, path::Path};
 
 use bild_core::{
-    CancelToken, DraftSession, Finish, Generator, Model, NoDraft, Overflow, Pair, PairSession, Pass, Request, Row,
-    SessionLimit, Settings, Source, Token, VerifierSession, Want,
+    CancelToken, DraftSession, Finish, Generator, Model, NoDraft, Overflow, Pair, PairSession, Pass, Request,
+    SessionLimit, Settings, Source, VerifierSession, Want,
 };
 use bild_models::{Checkpoint, LoadError, LoadOptions, Precision, SharedEncoder, T5, TextGenerator, Threads};
 use bild_policies::{Bild, Lossless};
-use common::{Numbers, TestBackend, config, fixture, load, random_model, write_checkpoint};
+use common::{Numbers, TestBackend, bits, config, fixture, greedy, load, random_model, write_checkpoint};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -78,15 +78,6 @@ impl Made {
         let big = load_with(self.big.path(), precision);
         SharedEncoder::load_with(big, &Checkpoint::open(self.draft.path()).unwrap(), &options(precision)).unwrap()
     }
-}
-
-fn bits(rows: &[Row]) -> Vec<u32> {
-    rows.iter().flat_map(|row| row.logits.as_ref().unwrap().iter().map(|x| x.to_bits())).collect()
-}
-
-fn greedy(model: &T5<TestBackend>, source: &Source, settings: &Settings) -> Vec<Token> {
-    let alone = Generator::new((NoDraft, model.clone()), Lossless::default()).unwrap();
-    alone.with_settings(settings.clone()).generate(source).unwrap().tokens
 }
 
 /// Both roles beside sessions of whole models, whatever was drafted, verified and taken back before, in two sessions at once.
@@ -426,7 +417,8 @@ fn it_is_a_pair_as_any_other() {
         let alone = TextGenerator::new(tokenizer.clone(), (NoDraft, big), Lossless::default()).unwrap();
         texts.iter().map(|text| alone.generate(*text).unwrap().text).collect()
     };
-    let generator = TextGenerator::new(tokenizer, pair.boxed(), Lossless::default()).unwrap();
+    let unsure = Lossless::default().with_fallback(0.5).unwrap();
+    let generator = TextGenerator::new(tokenizer, pair.boxed(), unsure).unwrap();
     let mut found = Vec::new();
     let (mut accepted, mut judged) = (0, 0);
     generator.generate_many(texts, 2, |_, output| {
@@ -436,7 +428,7 @@ fn it_is_a_pair_as_any_other() {
         found.push(output.text);
     });
     assert_eq!(found, expected);
-    assert!(3 * accepted > judged && judged > 10, "{accepted} of {judged}");
+    assert!(2 * accepted > judged && judged > 10, "{accepted} of {judged}");
 }
 
 /// Made larger by the script, the two write and draft as before, through a layer that adds nothing too.

@@ -6,8 +6,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use bild_core::Token;
+use bild_core::{Generator, NoDraft, Row, Settings, Source, Token};
 use bild_models::{Checkpoint, T5};
+use bild_policies::Lossless;
 use burn::tensor::backend::Backend;
 use safetensors::{Dtype, tensor::TensorView};
 use serde_json::{Value, json};
@@ -148,6 +149,17 @@ pub fn random_model_on<B: Backend>(with: Value, seed: u64) -> T5<B> {
     let directory = tempfile::tempdir().unwrap();
     write_checkpoint(directory.path(), &config(with), seed, |_| {});
     load_on(directory.path())
+}
+
+/// What a model writes alone.
+pub fn greedy(model: &T5<TestBackend>, source: &Source, settings: &Settings) -> Vec<Token> {
+    let alone = Generator::new((NoDraft, model.clone()), Lossless::default()).unwrap();
+    alone.with_settings(settings.clone()).generate(source).unwrap().tokens
+}
+
+/// The logits of rows, to the last bit.
+pub fn bits(rows: &[Row]) -> Vec<u32> {
+    rows.iter().flat_map(|row| row.logits.as_ref().unwrap().iter().map(|x| x.to_bits())).collect()
 }
 
 /// Makes a test on each backend that is compiled in of functions that are generic over it.

@@ -73,8 +73,7 @@ impl<B: Backend> T5<B> {
         let mut maker = Maker { values, names: model.about.names.clone(), device };
         let adapter =
             Adapter { down: maker.make(down.into(), [rank, width])?, up: maker.make(up.into(), [width, rank])? };
-        let names = maker.names;
-        Arc::make_mut(&mut model.about).names = names;
+        Arc::make_mut(&mut model.about).names = maker.names;
         model.adapter = Some(adapter);
         Ok(model.with_frozen(Frozen { embedding: true, encoder: true, decoder: true, norm: false, head: true }))
     }
