@@ -83,7 +83,7 @@ pub struct Outputs {
 
 impl Outputs {
     /// Goes on with the file that is there, if it was begun under the same conditions, or begins one. A record that was cut off is
-    /// taken away.
+    /// taken away. Where no tokens are wanted beside the outputs (`best` is 0), a file that has some serves too.
     ///
     /// # Errors
     ///
@@ -98,10 +98,10 @@ impl Outputs {
         let mut reader = BufReader::new(&file);
         let mut first = Vec::new();
         reader.by_ref().take(1 << 20).read_until(b'\n', &mut first).map_err(failed)?;
-        let (mut end, mut done, mut places) = (first.len() as u64, 0, Vec::new());
+        let (mut best, mut end, mut done, mut places) = (best, first.len() as u64, 0, Vec::new());
         let is_new = length <= line.len() as u64 && line.as_bytes().starts_with(&first);
         if !is_new {
-            Self::check(&first, &header).map_err(|why| refused(path, &why))?;
+            best = Self::check(&first, &header).map_err(|why| refused(path, &why))?;
             while let Some((place, bytes)) = record(&mut reader, end, best, length).map_err(failed)? {
                 places.extend((place.target > 0).then_some(Place { number: done, ..place }));
                 (end, done) = (end + bytes, done + 1);
@@ -119,17 +119,18 @@ impl Outputs {
         Ok(outputs)
     }
 
-    fn check(first: &[u8], header: &Header) -> Result<(), String> {
+    /// How many tokens the file has for each position.
+    fn check(first: &[u8], header: &Header) -> Result<usize, String> {
         let found: Header = serde_json::from_slice(first).map_err(|_| "it is no file of outputs")?;
         if found.outputs_format != FORMAT {
             return Err("another version of this program wrote it".into());
         }
-        if found.best != header.best {
+        if header.best > 0 && found.best != header.best {
             return Err(format!("it holds {} tokens for each position, expected {}", found.best, header.best));
         }
         match header.conditions.difference(&found.conditions) {
             Some(difference) => Err(format!("it was begun under other conditions: {difference}")),
-            None => Ok(()),
+            None => Ok(found.best),
         }
     }
 
