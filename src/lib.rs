@@ -47,7 +47,9 @@ pub mod prelude {
         Row, Rows, SessionLimit, Settings, Source, Start, Token, Verdict, VerifierModel, VerifierSession, Vocabulary,
         Want, Wants,
     };
-    pub use bild_models::{Checkpoint, EarlyExit, LoadOptions, NgramLookup, Precision, SharedEncoder, T5, Threads};
+    pub use bild_models::{
+        Checkpoint, EarlyExit, Guess, LoadOptions, NgramLookup, Precision, SharedEncoder, T5, Threads,
+    };
     #[cfg(feature = "tokenizers")]
     pub use bild_models::{TextGenerator, TextOutput, TextRequest, Tokenizer};
     pub use bild_policies::{AnyPolicy, Bild, CostAware, GenerationConfig, Lossless, Sampling, processors};

@@ -12,6 +12,7 @@ mod pair;
 mod policy;
 mod prepared;
 mod progress;
+mod shortlist;
 #[cfg(feature = "train")]
 mod signal;
 mod stdin;
@@ -51,6 +52,7 @@ enum Command {
     Tune(Box<tune::Args>),
     Trace(Box<trace::Args>),
     Bench(Box<bench::Args>),
+    Shortlist(Box<shortlist::Args>),
     #[cfg(feature = "train")]
     Align(Box<align::Args>),
     #[cfg(feature = "train")]
@@ -79,6 +81,7 @@ impl Command {
             Self::Tune(args) => tune::run(args, out),
             Self::Trace(args) => trace::run(args, out),
             Self::Bench(args) => bench::run(args, out),
+            Self::Shortlist(args) => shortlist::run(args, out),
             #[cfg(feature = "train")]
             Self::Align(args) => align::run(args, out),
             #[cfg(feature = "train")]

@@ -3,9 +3,10 @@
 use std::{
     env, fs,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
-use bild::{Checkpoint, Flex, LoadOptions, Precision, T5, Threads};
+use bild::{Checkpoint, Flex, LoadOptions, Precision, T5, Threads, models::Shortlist};
 
 use crate::{Error, progress::spinner, streams::say};
 
@@ -14,6 +15,8 @@ use crate::{Error, progress::spinner, streams::say};
 pub(crate) struct Loading {
     pub(crate) big: Precision,
     pub(crate) little: Precision,
+    /// The file of the tokens that drafts are made of, if not of all.
+    pub(crate) shortlist: Option<PathBuf>,
     /// One a physical core, if none is said.
     pub(crate) threads: Option<usize>,
 }
@@ -22,7 +25,12 @@ impl Loading {
     /// The options of the big model and of the little one, which share their threads.
     pub(crate) fn options(&self) -> Result<[LoadOptions; 2], Error> {
         let threads = self.threads.map(Threads::new).transpose()?.unwrap_or_default();
-        let options = |precision| LoadOptions::default().with_precision(precision).with_threads(threads.clone());
+        let list = self.shortlist.as_ref().map(Shortlist::open).transpose()?.map(Arc::new);
+        let options = |precision| {
+            let options = LoadOptions::default().with_precision(precision).with_threads(threads.clone());
+            // The big model verifies with all tokens, and may draft by an early exit.
+            list.clone().into_iter().fold(options, LoadOptions::with_shortlist)
+        };
         Ok([options(self.big), options(self.little)])
     }
 

@@ -1,6 +1,6 @@
 //! A pair: two models, or one that drafts by look-up, by early exit or by a draft decoder, or one alone.
 
-use std::{mem, path::PathBuf};
+use std::{fs, mem, path::PathBuf};
 
 use bild::{
     Checkpoint, Settings,
@@ -8,7 +8,7 @@ use bild::{
     models::{EarlyExit, LookIn, NgramLookup, SharedEncoder, Tokenizer},
     policies::{AnyPolicy, BigAlone, GenerationConfig},
 };
-use bild_eval::{Conditions, digest_of_folder};
+use bild_eval::{Conditions, digest_of_folder, digest_of_texts, text};
 
 use crate::{
     Error,
@@ -232,7 +232,7 @@ impl Loaded {
 
     /// What the models are and how they compute: what a result of theirs depends on, and how long it takes.
     pub(crate) fn conditions(&self) -> Result<Conditions, Error> {
-        let Loading { big, little, .. } = self.options.loading;
+        let Loading { big, little, ref shortlist, .. } = self.options.loading;
         let mut conditions = Conditions::default()
             .with("the number of threads", self.options.loading.threads())?
             .with("the version of bild", env!("CARGO_PKG_VERSION"))?
@@ -247,6 +247,10 @@ impl Loaded {
                     .with(name, digest_of_folder(folder)?)?
                     .with(&format!("{name}'s precision"), format!("{precision:?}"))?;
             }
+        }
+        if let Some(list) = shortlist {
+            let list = fs::read_to_string(list).map_err(|error| text::unreadable(list, &error))?;
+            conditions = conditions.with("the tokens of drafts", digest_of_texts([&*list]))?;
         }
         let drafting = match &self.options.drafting {
             _ if self.is_alone => "nothing".into(),

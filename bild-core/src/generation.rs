@@ -82,6 +82,9 @@ impl Generation {
         let begun = Instant::now();
         let interrupt = Interrupt { begun, deadline: settings.deadline, cancel: settings.cancel.clone() };
         let read = source.limited(settings, &vocabulary.end)?;
+        for (at, &token) in read.guess().iter().enumerate() {
+            vocabulary.check(token, || format!("at position {at} of the guess"))?;
+        }
         let max_new_tokens = settings.max_new_tokens;
         let policy_state = policy.begin(&Start { source: &read, seed: settings.seed, max_new_tokens });
         Ok(Self {
@@ -202,7 +205,14 @@ impl Generation {
     /// The policy keeps one token or falls back.
     fn draft_one(&mut self, mut row: Row) -> Result<()> {
         let at = self.generated();
-        self.reader.read(&mut row, Role::Draft, &self.tokens, self.tokens.len(), self.wants.draft)?;
+        match self.reader.read(&mut row, Role::Draft, &self.tokens, self.tokens.len(), self.wants.draft) {
+            // What the draft model can say is forbidden here; the verifier may know more tokens.
+            Err(Error::Forbidden { .. }) => {
+                self.speaker = Role::Verifier;
+                return Ok(());
+            }
+            read => read?,
+        }
         let (token, last) = match self.policy.drafted(&context!(self), &row) {
             Draft::Keep(token) => (token, false),
             Draft::KeepLast(token) => (token, true),

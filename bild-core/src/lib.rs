@@ -30,6 +30,7 @@ mod generator;
 mod limit;
 mod many;
 mod model;
+mod or;
 mod output;
 mod pair;
 mod pass;
@@ -60,6 +61,7 @@ pub use generator::{Generator, caught};
 pub use limit::SessionLimit;
 pub use many::in_order;
 pub use model::{DraftModel, DraftSession, Model, NoDraft, VerifierModel, VerifierSession};
+pub use or::{Or, OrSession};
 pub use output::{Finish, Output};
 pub use pair::{Pair, PairSession};
 pub use pass::Pass;
@@ -74,6 +76,12 @@ pub use statistics::Statistics;
 pub use stream::EventStream;
 pub use vocabulary::{Pieces, Vocabulary};
 pub use words::plain_words;
+
+/// What the other crates of bild reach into. Not part of the interface: it may change at any time.
+#[doc(hidden)]
+pub mod internals {
+    pub use crate::softmax::exp;
+}
 
 /// The number of a piece of text in a vocabulary.
 pub type Token = u32;

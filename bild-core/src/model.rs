@@ -1,4 +1,4 @@
-use crate::{Pass, Result, Rows, SessionLimit, Source, Vocabulary};
+use crate::{Or, Pass, Result, Rows, SessionLimit, Source, Vocabulary};
 
 /// What a [`DraftModel`] and a [`VerifierModel`] have in common.
 ///
@@ -68,6 +68,33 @@ pub trait DraftModel: Model<Session: DraftSession> {
     /// The tokens it speaks, for the pair to be checked; `None` if it copies tokens without knowing them.
     fn speaks(&self) -> Option<&Vocabulary> {
         None
+    }
+
+    /// Whether it speaks the tokens of a verifier.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::PairMismatch`](crate::Error::PairMismatch) if it does not.
+    fn check(&self, verifier: &Vocabulary) -> Result<()> {
+        self.speaks().map_or(Ok(()), |draft| draft.check_same(verifier))
+    }
+
+    /// Lets `second` draft where this model has nothing to propose: another draft model, or a pair that drafts by itself.
+    ///
+    /// ```
+    /// use bild::{Checkpoint, Flex, T5, decode::DraftModel, models::NgramLookup};
+    ///
+    /// # fn pair() -> Result<(), Box<dyn std::error::Error>> {
+    /// let load = |path| T5::<Flex>::load(&Checkpoint::open(path)?, &Default::default());
+    /// let pair = (NgramLookup::default().or(load("little")?), load("big")?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    fn or<S>(self, second: S) -> Or<Self, S>
+    where
+        Self: Sized,
+    {
+        Or::new(self, second)
     }
 }
 

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use crate::{
-    BoxedPair, DraftModel, DraftSession, Error, Pass, Result, Role, Rows, SessionLimit, Source, Token, VerifierModel,
+    BoxedPair, DraftModel, DraftSession, Pass, Result, Role, Rows, SessionLimit, Source, VerifierModel,
     VerifierSession, Vocabulary, boxed::Boxed,
 };
 
@@ -71,41 +71,7 @@ impl<D: DraftModel, V: VerifierModel> Pair for (D, V) {
     }
 
     fn check(&self) -> Result<()> {
-        let Some(draft) = self.0.speaks() else { return Ok(()) };
-        let verifier = self.1.vocabulary();
-        let mismatch = |what: &str, draft: String, verifier: String| {
-            Err(Error::PairMismatch { what: what.to_owned(), draft, verifier })
-        };
-        if draft.size != verifier.size {
-            return mismatch("the vocabulary size", draft.size.to_string(), verifier.size.to_string());
-        }
-        if draft.start != verifier.start {
-            return mismatch("the decoder's start token", draft.start.to_string(), verifier.start.to_string());
-        }
-        let sorted = |tokens: &[Token]| {
-            let mut tokens = tokens.to_vec();
-            tokens.sort_unstable();
-            tokens.dedup();
-            tokens
-        };
-        if sorted(&draft.end) != sorted(&verifier.end) {
-            let text = |tokens: &[Token]| format!("{tokens:?}");
-            return mismatch("the end-of-sequence tokens", text(&draft.end), text(&verifier.end));
-        }
-        if let (Some(ours), Some(theirs)) = (&draft.pieces, &verifier.pieces)
-            && ours != theirs
-            && let Some((token, pieces)) = ours.first_difference(theirs, verifier.size)
-        {
-            let [draft, verifier] = pieces.map(|piece| {
-                piece.map_or("none, as the tokenizer ends before it".into(), |piece| format!("{piece:?}"))
-            });
-            return mismatch(
-                &format!("the tokenizer's piece for token {token}, the first that differs,"),
-                draft,
-                verifier,
-            );
-        }
-        Ok(())
+        self.0.check(self.1.vocabulary())
     }
 
     fn begin(&self, source: &Source, limit: &SessionLimit) -> Result<Self::Session> {

@@ -25,6 +25,10 @@ macro_rules! shared {
             fn speaks(&self) -> Option<&Vocabulary> {
                 (**self).speaks()
             }
+
+            fn check(&self, verifier: &Vocabulary) -> Result<()> {
+                (**self).check(verifier)
+            }
         }
 
         impl<T: VerifierModel + ?Sized> VerifierModel for $pointer {

@@ -39,7 +39,8 @@ fn sum(logits: &[f32], term: impl Fn(f32) -> f32) -> f32 {
 
 /// exp(x) for x ≤ 0 within 2 units in the last place, 0 below −87, NaN for NaN: 2^n · e^r with |r| ≤ ½ ln 2, e^r by its
 /// Taylor polynomial of degree 7.
-fn exp(x: f32) -> f32 {
+#[inline]
+pub fn exp(x: f32) -> f32 {
     const SHIFT: f32 = 12_582_912.0; // 1.5 · 2^23: adding it rounds to an integer, left in the low bits
     const LN_2_HIGH: f32 = 0.693_359_4; // ln 2 in two parts, the first exact when multiplied by an integer below 2^12
     const LN_2_LOW: f32 = -2.121_944_4e-4;

@@ -7,12 +7,26 @@ use crate::{Error, Overflow, Result, Settings, Token};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
     tokens: Arc<[Token]>,
+    guess: Arc<[Token]>,
 }
 
 impl Source {
     /// A source of these tokens, verbatim: nothing is appended.
     pub fn new(tokens: impl Into<Arc<[Token]>>) -> Self {
-        Self { tokens: tokens.into() }
+        Self { tokens: tokens.into(), guess: Arc::default() }
+    }
+
+    /// Says what will probably be written for it, for a draft model that proposes that (`Guess` in bild-models): the last output for
+    /// a text that is being typed, that for a similar text in a translation memory, the text before it is edited. It changes what is
+    /// drafted, never what a lossless policy writes.
+    pub fn with_guess(mut self, tokens: impl Into<Arc<[Token]>>) -> Self {
+        self.guess = tokens.into();
+        self
+    }
+
+    /// What will probably be written; nothing if nobody has said.
+    pub fn guess(&self) -> &[Token] {
+        &self.guess
     }
 
     /// The tokens.
@@ -35,6 +49,6 @@ impl Source {
         if end.contains(last) {
             kept[limit - 1] = *last;
         }
-        Ok(Self::new(kept))
+        Ok(Self { tokens: kept.into(), guess: self.guess.clone() })
     }
 }

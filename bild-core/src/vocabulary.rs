@@ -39,6 +39,43 @@ impl Vocabulary {
         }
         Err(Error::TokenOutOfRange { token, place: place(), size: self.size })
     }
+
+    /// Refuses the vocabulary of a verifier that is not the same as this of a draft model.
+    pub(crate) fn check_same(&self, verifier: &Self) -> Result<()> {
+        let mismatch = |what: &str, draft: String, verifier: String| {
+            Err(Error::PairMismatch { what: what.to_owned(), draft, verifier })
+        };
+        if self.size != verifier.size {
+            return mismatch("the vocabulary size", self.size.to_string(), verifier.size.to_string());
+        }
+        if self.start != verifier.start {
+            return mismatch("the decoder's start token", self.start.to_string(), verifier.start.to_string());
+        }
+        let sorted = |tokens: &[Token]| {
+            let mut tokens = tokens.to_vec();
+            tokens.sort_unstable();
+            tokens.dedup();
+            tokens
+        };
+        if sorted(&self.end) != sorted(&verifier.end) {
+            let text = |tokens: &[Token]| format!("{tokens:?}");
+            return mismatch("the end-of-sequence tokens", text(&self.end), text(&verifier.end));
+        }
+        if let (Some(ours), Some(theirs)) = (&self.pieces, &verifier.pieces)
+            && ours != theirs
+            && let Some((token, pieces)) = ours.first_difference(theirs, verifier.size)
+        {
+            let [draft, verifier] = pieces.map(|piece| {
+                piece.map_or("none, as the tokenizer ends before it".into(), |piece| format!("{piece:?}"))
+            });
+            return mismatch(
+                &format!("the tokenizer's piece for token {token}, the first that differs,"),
+                draft,
+                verifier,
+            );
+        }
+        Ok(())
+    }
 }
 
 /// The text behind every token of a tokenizer. Two of them are equal if their fingerprints are. Cheap to clone.

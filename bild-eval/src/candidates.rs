@@ -6,9 +6,9 @@ use bild::{
     Bild, Lossless,
     decode::{Result, Role},
     policies::{
-        AdaptiveLength, AnyFallback, AnyPolicy, AnyRollback, Atypical, BigAlone, CostAware, HighCrossEntropy,
-        HighDivergence, HighEntropy, LittleAlone, LowAccumulated, LowProbability, LowRank, Prices, RandomFallback,
-        SmallMargin, TargetRollback, Variant,
+        AdaptiveLength, AnyFallback, AnyPolicy, AnyRollback, Atypical, BigAlone, CostAware, Deferral, HighCrossEntropy,
+        HighDivergence, HighEntropy, LittleAlone, LowAcceptance, LowAccumulated, LowProbability, LowRank, Prices,
+        RandomFallback, SmallMargin, TargetRollback, Variant,
     },
 };
 
@@ -16,6 +16,8 @@ use crate::Costs;
 
 const FALLBACKS: [f32; 10] = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95];
 const ROLLBACKS: [f32; 8] = [0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 7.0, 10.0];
+/// What a deferral costs in a cascade.
+const DEFERRALS: [f32; 4] = [0.0, 0.25, 0.5, 1.0];
 
 /// The rollback threshold of the policies that vary something else.
 const ROLLBACK: f32 = 2.0;
@@ -96,6 +98,11 @@ pub fn for_tuning(costs: &Costs) -> Result<Vec<Candidate>> {
             add("accumulated", label, AnyPolicy::Bild(bild(rule, cross_entropy(rollback)?)));
         }
     }
+    for alpha in DEFERRALS {
+        let rule = AnyRollback::Deferral(Deferral::new(alpha)?);
+        let policy = bild(probability(0.0)?, rule).with_max_draft(NonZeroUsize::new(20));
+        add("cost-aware", format!("deferral {alpha}"), aware(AnyPolicy::Bild(policy)));
+    }
     Ok(some)
 }
 
@@ -153,6 +160,14 @@ pub fn all(costs: &Costs, has_little: bool) -> Result<Vec<Candidate>> {
     for (epsilon, delta) in [(0.05, 0.1), (0.09, 0.3), (0.2, 0.5), (0.5, 0.8)] {
         let rule = AnyRollback::Typical(Atypical::new(epsilon, delta)?);
         add("typical", format!("{epsilon}, {delta}"), AnyPolicy::Bild(bild(probability(FALLBACK)?, rule)));
+    }
+    for acceptance in [0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8] {
+        let rule = AnyFallback::Acceptance(LowAcceptance::new(acceptance)?);
+        add("acceptance", format!("below {acceptance}"), AnyPolicy::Bild(bild(rule, cross_entropy(ROLLBACK)?)));
+    }
+    for alpha in DEFERRALS {
+        let rule = AnyRollback::Deferral(Deferral::new(alpha)?);
+        add("cascade", format!("deferral {alpha}"), AnyPolicy::Bild(bild(probability(FALLBACK)?, rule)));
     }
     for rate in [0.1, 0.2, 0.3, 0.4, 0.5, 0.7] {
         let of = Bild::with_rules(LowProbability::new(FALLBACK)?, cross_entropy(ROLLBACK)?);

@@ -47,6 +47,7 @@ mod page;
 mod plot;
 mod race;
 mod sentences;
+pub mod shortlist;
 mod sweep;
 pub mod text;
 mod tune;

@@ -79,6 +79,16 @@ pub enum LoadError {
         /// What is wrong.
         problem: String,
     },
+    /// A short list of tokens is for another vocabulary.
+    #[error(
+        "the short list of tokens names the token {token}, of a vocabulary of {vocabulary}: it was made for another model"
+    )]
+    Shortlist {
+        /// The token.
+        token: bild_core::Token,
+        /// How many tokens the model has.
+        vocabulary: usize,
+    },
     /// CUDA is asked for and cannot run here.
     #[error("CUDA cannot be used here: {missing}")]
     Cuda {

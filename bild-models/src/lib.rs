@@ -23,6 +23,7 @@ mod decode;
 mod error;
 mod files;
 mod nn;
+mod shortlist;
 mod t5;
 mod text;
 
@@ -49,10 +50,12 @@ pub use backend::{LoadOptions, Precision, Progress, Threads};
 pub use checkpoint::Hub;
 pub use checkpoint::{Checkpoint, Digest};
 pub use decode::{
-    EarlyExit, EarlyExitSession, LookIn, NgramLookup, NgramLookupSession, SharedEncoder, SharedEncoderSession,
+    EarlyExit, EarlyExitSession, Guess, GuessSession, LookIn, NgramLookup, NgramLookupSession, SharedEncoder,
+    SharedEncoderSession,
 };
 pub use error::LoadError;
 pub use nn::Activation;
+pub use shortlist::Shortlist;
 pub use t5::{Head, T5, T5Config, T5Session, T5Tensors};
 #[cfg(feature = "tokenizers")]
 pub use text::{TextGenerator, TextOutput, TextRequest, TextStream, Tokenizer};

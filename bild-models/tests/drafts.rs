@@ -1,13 +1,14 @@
-//! Drafts by look-up and by a model that may never be asked: lossless each, for random models.
+//! Drafts by look-up, from a guess, one after the other, and by a model that may never be asked: lossless each, for random models.
 
 mod common;
 
 use std::num::NonZeroUsize;
 
 use bild_core::{
-    DraftSession, Generator, Model, Pass, Request, SessionLimit, Settings, Source, Token, VerifierSession, Want,
+    BoxedPair, DraftModel, DraftSession, Generator, Model, Pair, Pass, Request, SessionLimit, Settings, Source, Token,
+    VerifierSession, Want,
 };
-use bild_models::{LookIn, NgramLookup, T5};
+use bild_models::{EarlyExit, Guess, LookIn, NgramLookup, SharedEncoder, T5};
 use bild_policies::{BigAlone, Lossless, Sampling};
 use common::{Numbers, TestBackend, fixture, greedy, load, random_model};
 use serde_json::json;
@@ -90,4 +91,90 @@ fn sampling_has_the_distribution_of_the_model() {
         exact.iter().zip(&counts).map(|((_, p), count)| (count - p * draws as f64).powi(2) / (p * draws as f64)).sum();
     assert!(chi < 26.12, "chi-square of 8 degrees of freedom is {chi}"); // passed with the probability 0.001
     assert!(exact.iter().all(|(_, p)| p * draws as f64 >= 5.0));
+}
+
+/// What the big model writes, as it is or changed, cut, doubled or with something else in it.
+#[test]
+fn a_guess_is_lossless_and_is_drafted_as_far_as_it_stands() {
+    let (mut tokens, mut calls) = (0, 0);
+    for seed in 0..40 {
+        let (model, mut numbers) = (model(seed), Numbers(seed));
+        let source = Source::new(numbers.tokens(8, 37));
+        let settings = Settings::default().with_max_new_tokens(40).with_end_tokens([]);
+        let expected = greedy(&model, &source, &settings);
+        let generator = Generator::new((Guess, model), Lossless::without_limit()).unwrap().with_settings(settings);
+        let generate = |guess: Vec<Token>| {
+            let output = generator.generate(source.clone().with_guess(guess)).unwrap();
+            assert_eq!(output.tokens, expected, "{seed}");
+            output.statistics
+        };
+        assert_eq!(generate(expected.clone()).verifier_calls, 1, "all of it stands");
+        assert_eq!(generate(Vec::new()).judged, 0);
+        assert!(generate(expected[..20].to_vec()).accepted >= 20);
+        generate(numbers.tokens(40, 37));
+        for change in 0..3 {
+            let at = 5 + numbers.below(30);
+            let mut guess = expected.clone();
+            match change {
+                0 => guess[at] = (guess[at] + 1) % 37,
+                1 => guess.insert(at, (guess[at] + 1) % 37),
+                _ => _ = guess.remove(at),
+            }
+            let found = generate(guess);
+            (tokens, calls) = (tokens + expected.len(), calls + found.verifier_calls);
+        }
+    }
+    // A change costs a pass or three; without a guess there are as many as tokens.
+    assert!(calls * 8 < tokens, "{calls} passes for {tokens} tokens");
+}
+
+#[test]
+fn a_guess_of_another_vocabulary_is_refused() {
+    let generator = Generator::new((Guess, model(1)), Lossless::default()).unwrap();
+    let error = generator.generate(Source::new([5, 1]).with_guess([3, 99])).unwrap_err().to_string();
+    assert!(error.contains("99") && error.contains("at position 1 of the guess"), "{error}");
+}
+
+/// Random drafts of several kinds, in any order, and pairs that draft by themselves.
+#[test]
+fn drafts_one_after_the_other_are_lossless() {
+    let lookup = NgramLookup::default();
+    let (mut by_all, mut by_lookup) = (0, 0);
+    for seed in 0..30 {
+        let (big, little) = (model(seed), model(seed + 1000));
+        let mut numbers = Numbers(seed);
+        let source = Source::new(numbers.tokens(10, 37)).with_guess(numbers.tokens(6, 37));
+        let settings = Settings::default().with_max_new_tokens(40).with_end_tokens([]);
+        let expected = greedy(&big, &source, &settings);
+        let run = |pair: BoxedPair| {
+            let policy = Lossless::default().with_fallback(0.0).unwrap();
+            let generator = Generator::new(pair, policy).unwrap().with_settings(settings.clone());
+            let output = generator.generate(&source).unwrap();
+            assert_eq!(output.tokens, expected, "{seed}");
+            output.statistics.judged
+        };
+        by_lookup += run((lookup, big.clone()).boxed());
+        by_all += run((lookup.or(little.clone()), big.clone()).boxed());
+        run((little.clone().or(lookup), big.clone()).boxed());
+        run((Guess.or(lookup).or(little.clone()), big.clone()).boxed());
+        run(Guess.or(lookup.or((little, big.clone()))).boxed());
+        run(lookup.or(EarlyExit::new(big.clone(), 2).unwrap()).boxed());
+        run(lookup.or(SharedEncoder::of_layers(big, &[0, 3]).unwrap()).boxed());
+    }
+    assert!(by_all > by_lookup + 1000, "the model drafts where nothing is found: {by_all} and {by_lookup}");
+}
+
+#[test]
+fn every_drafter_of_several_must_speak_the_tokens_of_the_verifier() {
+    let (big, other) = (model(1), random_model(json!({ "vocab_size": 38 }), 1));
+    assert!((big.clone().or(big.clone()), big.clone()).check().is_ok());
+    for pair in [
+        (big.clone().or(other.clone()), big.clone()).boxed(),
+        (other.clone().or(big.clone()), big.clone()).boxed(),
+        (NgramLookup::default().or(other.clone()), big.clone()).boxed(),
+        other.clone().or((big.clone(), big.clone())).boxed(),
+        NgramLookup::default().or((other, big.clone())).boxed(),
+    ] {
+        assert!(pair.check().unwrap_err().to_string().contains("vocabulary size"));
+    }
 }

@@ -58,8 +58,8 @@ impl Line {
     }
 }
 
-/// Confidences are told apart by tenths.
-const BINS: usize = 10;
+/// Confidences are told apart by tenths, and certainty, which a look-up has, from what is nearly certain.
+const BINS: usize = 11;
 /// The share of the time that is spent on finding out whether drafting pays by now.
 const TRIALS: f64 = 0.02;
 
@@ -86,7 +86,7 @@ pub(crate) struct Costs {
 impl Default for Costs {
     fn default() -> Self {
         // As if drafts stood as often as their confidence says.
-        let stood = std::array::from_fn(|bin| Recent::of((bin as f64 + 0.5) / BINS as f64, 2.0));
+        let stood = std::array::from_fn(|bin| Recent::of((bin as f64 + 0.5) / 10.0, 2.0));
         let (first, any) = (Recent::of(0.7, 4.0), Recent::of(0.7, 4.0));
         let none = Recent::default();
         let (tokens, seconds) = (none, none);
@@ -106,7 +106,7 @@ impl Default for Costs {
 }
 
 fn bin(confidence: f64) -> usize {
-    ((confidence * BINS as f64) as usize).min(BINS - 1)
+    ((confidence * 10.0) as usize).min(BINS - 1)
 }
 
 impl Costs {

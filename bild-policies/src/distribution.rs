@@ -2,12 +2,12 @@
 
 use std::num::NonZeroUsize;
 
-use bild_core::Token;
+use bild_core::{Token, internals::exp};
 
-/// The softmax of logits, in f64.
+/// The softmax of logits, to the precision of f32, summed in f64.
 pub(crate) fn softmax(logits: &[f32]) -> Vec<f64> {
     let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    normalized(logits.iter().map(|&logit| f64::from(logit - max).exp()).collect())
+    normalized(logits.iter().map(|&logit| f64::from(exp(logit - max))).collect())
 }
 
 /// Weights scaled to the sum 1.
@@ -18,90 +18,120 @@ fn normalized(mut weights: Vec<f64>) -> Vec<f64> {
 }
 
 /// A distribution to sample from.
-pub(crate) enum Distribution {
-    /// All the probability lies on one token.
-    Point(Token),
-    /// The probability of each token.
-    Table(Vec<f64>),
+pub(crate) struct Distribution {
+    /// The tokens that have a probability, ascending; all of the vocabulary if they are not named.
+    tokens: Option<Vec<Token>>,
+    probabilities: Vec<f64>,
 }
 
 impl Distribution {
+    /// All the probability lies on one token.
+    pub(crate) fn point(token: Token) -> Self {
+        Self { tokens: Some(vec![token]), probabilities: vec![1.0] }
+    }
+
     /// Of logits over `temperature` (above 0), of which the `top_k` largest are kept (and equals of the last of them), and of
     /// those the fewest that have `top_p` of the probability.
     pub(crate) fn of(logits: &[f32], temperature: f32, top_k: Option<NonZeroUsize>, top_p: f32) -> Self {
-        // Less the largest first: however low the temperature, nothing overflows.
         let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let mut logits: Vec<f32> = logits.iter().map(|logit| (logit - max) / temperature).collect();
-        if let Some(k) = top_k.filter(|k| k.get() < logits.len()) {
-            let mut sorted = logits.clone();
-            let (_, &mut least, _) = sorted.select_nth_unstable_by(k.get() - 1, |a, b| b.total_cmp(a));
-            logits.iter_mut().filter(|logit| **logit < least).for_each(|logit| *logit = f32::NEG_INFINITY);
-        }
-        let table = softmax(&logits);
-        Self::Table(if top_p < 1.0 { nucleus(table, f64::from(top_p)) } else { table })
+        // Less the largest first: however low the temperature, nothing overflows.
+        let weight = |logit: f32| f64::from(exp((logit - max) / temperature));
+        let all = match top_k.filter(|k| k.get() < logits.len()) {
+            Some(k) => {
+                let tokens = largest(logits, k.get());
+                let weights = tokens.iter().map(|&token| weight(logits[token as usize])).collect();
+                Self { tokens: Some(tokens), probabilities: normalized(weights) }
+            }
+            None => {
+                let weights = logits.iter().map(|&logit| weight(logit)).collect();
+                Self { tokens: None, probabilities: normalized(weights) }
+            }
+        };
+        if top_p < 1.0 { all.nucleus(f64::from(top_p)) } else { all }
     }
 
     pub(crate) fn probability(&self, token: Token) -> f64 {
-        match self {
-            Self::Point(point) => f64::from(u8::from(*point == token)),
-            Self::Table(table) => table.get(token as usize).copied().unwrap_or(0.0),
-        }
+        let place = match &self.tokens {
+            Some(tokens) => tokens.binary_search(&token).ok(),
+            None => Some(token as usize),
+        };
+        place.and_then(|place| self.probabilities.get(place)).copied().unwrap_or(0.0)
+    }
+
+    /// The token at a place among the probabilities.
+    fn token(&self, place: usize) -> Token {
+        self.tokens.as_ref().map_or(place as Token, |tokens| tokens[place])
     }
 
     /// The token at which the sum of the probabilities passes `uniform`, in [0, 1).
     pub(crate) fn at(&self, uniform: f64) -> Token {
-        match self {
-            Self::Point(token) => *token,
-            Self::Table(table) => {
-                let mut sum = 0.0;
-                let passed = table.iter().position(|p| {
-                    sum += p;
-                    uniform < sum
-                });
-                // Rounding may leave the sum of all just below 1.
-                let last = || table.iter().rposition(|&p| p > 0.0).unwrap_or(0);
-                passed.unwrap_or_else(last) as Token
-            }
-        }
+        let mut sum = 0.0;
+        let passed = self.probabilities.iter().position(|p| {
+            sum += p;
+            uniform < sum
+        });
+        // Rounding may leave the sum of all just below 1.
+        let last = || self.probabilities.iter().rposition(|&p| p > 0.0).unwrap_or(0);
+        self.token(passed.unwrap_or_else(last))
     }
 
     /// What is left of this distribution where `taken` had its say: max(0, p − q), scaled to the sum 1; this one itself if nothing
     /// is left, which only rounding can bring about.
     pub(crate) fn without(&self, taken: &Self) -> Self {
-        let Self::Table(table) = self else { return Self::Point(self.at(0.0)) };
-        let left = |(token, p): (usize, &f64)| (p - taken.probability(token as Token)).max(0.0);
-        let rest: Vec<f64> = table.iter().enumerate().map(left).collect();
+        let left = |(place, p): (usize, &f64)| (p - taken.probability(self.token(place))).max(0.0);
+        let rest: Vec<f64> = self.probabilities.iter().enumerate().map(left).collect();
         let nothing = rest.iter().all(|&p| p <= 0.0);
-        Self::Table(if nothing { table.clone() } else { normalized(rest) })
+        let probabilities = if nothing { self.probabilities.clone() } else { normalized(rest) };
+        Self { tokens: self.tokens.clone(), probabilities }
+    }
+
+    /// Keeps the fewest tokens that have `top_p` of the probability (one at least; of equals the lower token).
+    fn nucleus(&self, top_p: f64) -> Self {
+        // They are few as a rule: only what is likely enough is sorted.
+        let mut least = 1e-3;
+        let kept = loop {
+            let likely = self.probabilities.iter().enumerate().filter(|(_, p)| **p >= least);
+            let mut likely: Vec<(usize, f64)> = likely.map(|(place, &p)| (place, p)).collect();
+            likely.sort_unstable_by(|(x, p), (y, q)| q.total_cmp(p).then(x.cmp(y)));
+            let mut sum = 0.0;
+            let enough = likely.iter().position(|(_, p)| {
+                sum += p;
+                sum >= top_p
+            });
+            match enough {
+                Some(last) => {
+                    likely.truncate(last + 1);
+                    break likely;
+                }
+                None if least == 0.0 => break likely,
+                None => least = if least > 1e-9 { least / 30.0 } else { 0.0 },
+            }
+        };
+        let mut kept: Vec<(Token, f64)> = kept.into_iter().map(|(place, p)| (self.token(place), p)).collect();
+        kept.sort_unstable_by_key(|(token, _)| *token);
+        let (tokens, probabilities) = kept.into_iter().unzip();
+        Self { tokens: Some(tokens), probabilities: normalized(probabilities) }
     }
 }
 
-/// Keeps the fewest tokens that have `top_p` of the probability (one at least; of equals the lower token) and scales them to
-/// the sum 1.
-fn nucleus(mut table: Vec<f64>, top_p: f64) -> Vec<f64> {
-    let mut tokens: Vec<usize> = (0..table.len()).collect();
-    let order = |a: &usize, b: &usize| table[*b].total_cmp(&table[*a]).then(a.cmp(b));
-    // The nucleus is small as a rule: sort no more than it takes.
-    let mut sorted = 64;
-    let kept = loop {
-        if sorted < tokens.len() {
-            tokens.select_nth_unstable_by(sorted - 1, order);
+/// The tokens of the `k` largest logits and of equals of the last of them, ascending.
+fn largest(logits: &[f32], k: usize) -> Vec<Token> {
+    let descending = |a: &f32, b: &f32| b.total_cmp(a);
+    // Of the largest so far more are kept than needed, so that they are seldom sorted out.
+    let most = 4 * k + 256;
+    let (mut some, mut least) = (Vec::with_capacity(most), f32::NEG_INFINITY);
+    for &logit in logits {
+        if logit >= least {
+            some.push(logit);
+            if some.len() == most {
+                some.select_nth_unstable_by(k - 1, descending);
+                some.truncate(k);
+                least = some[k - 1];
+            }
         }
-        let first = sorted.min(tokens.len());
-        tokens[..first].sort_unstable_by(order);
-        let mut sum = 0.0;
-        let enough = tokens[..first].iter().position(|&token| {
-            sum += table[token];
-            sum >= top_p
-        });
-        match enough {
-            Some(last) => break last + 1,
-            None if first == tokens.len() => break first,
-            None => sorted *= 16,
-        }
-    };
-    tokens[kept..].iter().for_each(|&token| table[token] = 0.0);
-    normalized(table)
+    }
+    least = *some.select_nth_unstable_by(k - 1, descending).1;
+    (0..).zip(logits).filter(|(_, logit)| **logit >= least).map(|(token, _)| token).collect()
 }
 
 #[cfg(test)]
@@ -109,8 +139,10 @@ mod tests {
     use super::*;
 
     fn table(distribution: Distribution) -> Vec<f64> {
-        let Distribution::Table(table) = distribution else { panic!("a table") };
-        table
+        let most = distribution.tokens.as_ref().map_or(distribution.probabilities.len(), |tokens| {
+            1 + tokens.iter().copied().max().unwrap_or_default() as usize
+        });
+        (0..most.max(4)).map(|token| distribution.probability(token as Token)).collect()
     }
 
     #[test]
@@ -144,9 +176,36 @@ mod tests {
             })
             .unwrap();
         assert!(count > 1024);
-        let kept: Vec<usize> = (0..3000).filter(|&i| found[i] > 0.0).collect();
+        let kept: Vec<usize> = (0..found.len()).filter(|&i| found[i] > 0.0).collect();
         assert_eq!(kept.len(), count);
         assert!(kept.iter().all(|&i| all[i] >= sorted[count - 1]));
         assert!((found.iter().sum::<f64>() - 1.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn the_largest_are_those_of_a_sort_with_equals_of_the_last() {
+        for (count, distinct) in [(1, 1), (5, 3), (300, 300), (3000, 40), (20_000, 19_997)] {
+            let logits: Vec<f32> = (0..count).map(|i| (i * 7919 % distinct) as f32 - 20.0).collect();
+            let mut sorted = logits.clone();
+            sorted.sort_by(|a, b| b.total_cmp(a));
+            for k in [1, 2, 50, 999].into_iter().filter(|&k| k <= count) {
+                let expected = (0..count as Token).filter(|&token| logits[token as usize] >= sorted[k - 1]);
+                assert!(largest(&logits, k).into_iter().eq(expected), "{k} of {count}");
+            }
+        }
+        assert_eq!(largest(&[f32::NEG_INFINITY, 1.0, f32::NEG_INFINITY, 0.0], 2), [1, 3]);
+    }
+
+    #[test]
+    fn what_is_left_lies_where_the_verifier_has_more() {
+        let [p, q] = [[0.5f32, 0.3, 0.2, 0.0], [0.1, 0.6, 0.0, 0.3]].map(|p| p.map(f32::ln));
+        let all = |logits: &[f32]| Distribution::of(logits, 1.0, None, 1.0);
+        for p in [all(&p), Distribution::of(&p, 1.0, NonZeroUsize::new(3), 1.0)] {
+            let left = table(p.without(&all(&q)));
+            assert!(left.iter().zip([2.0 / 3.0, 0.0, 1.0 / 3.0, 0.0]).all(|(a, b)| (a - b).abs() < 1e-6), "{left:?}");
+            let left = table(p.without(&Distribution::point(0)));
+            assert!(left.iter().zip([0.0, 0.6, 0.4, 0.0]).all(|(a, b)| (a - b).abs() < 1e-6), "{left:?}");
+        }
+        assert_eq!(Distribution::point(3).without(&all(&q)).at(0.5), 3);
     }
 }

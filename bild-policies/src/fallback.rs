@@ -108,6 +108,23 @@ impl FallbackRule for LowAccumulated {
 }
 
 threshold! {
+    /// Falls back where a draft would be accepted with less than this probability, strictly, by a bound that the entropy H of the draft
+    /// model's distribution gives: 1 − √(0.2 · H), or 0 where that is negative (AdaEDL, Agrawal et al. 2024, arXiv 2410.18351). It is
+    /// [`HighEntropy`] in other numbers, which mean the same whatever the vocabulary.
+    LowAcceptance, "the acceptance of a fallback", (0.0..=1.0), "a probability in [0, 1]"
+}
+
+impl FallbackRule for LowAcceptance {
+    fn want(&self) -> Want {
+        Want::default().with_entropy()
+    }
+
+    fn falls_back(&self, _at: &Context<'_>, row: &Row) -> bool {
+        row.entropy.is_some_and(|entropy| (1.0 - (0.2 * entropy).sqrt()).max(0.0) < self.0)
+    }
+}
+
+threshold! {
     /// Falls back at random, with this probability at each position: the paper's control for what a fallback is worth that
     /// looks at nothing. The same seed, source and position decide the same.
     RandomFallback, "the probability of a random fallback", (0.0..=1.0), "a probability in [0, 1]"
@@ -132,6 +149,8 @@ pub enum AnyFallback {
     Margin(SmallMargin),
     /// By the probability of the draft as a whole.
     Accumulated(LowAccumulated),
+    /// By a bound on acceptance.
+    Acceptance(LowAcceptance),
     /// At random.
     Random(RandomFallback),
 }
@@ -173,6 +192,7 @@ impl AnyFallback {
             Self::Entropy(rule) => rule,
             Self::Margin(rule) => rule,
             Self::Accumulated(rule) => rule,
+            Self::Acceptance(rule) => rule,
             Self::Random(rule) => rule,
         }
     }

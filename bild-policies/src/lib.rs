@@ -38,12 +38,12 @@ pub use any::AnyPolicy;
 pub use bild::{Bild, Variant};
 pub use cost_aware::{CostAware, Prices};
 pub use fallback::{
-    AnyFallback, FallbackRule, HighEntropy, LowAccumulated, LowProbability, RandomFallback, SmallMargin,
+    AnyFallback, FallbackRule, HighEntropy, LowAcceptance, LowAccumulated, LowProbability, RandomFallback, SmallMargin,
 };
 pub use generation_config::GenerationConfig;
 pub use lossless::Lossless;
 pub use rollback::{
-    AnyRollback, Atypical, HighCrossEntropy, HighDivergence, LowRank, LowVerifierProbability, RollbackRule,
+    AnyRollback, Atypical, Deferral, HighCrossEntropy, HighDivergence, LowRank, LowVerifierProbability, RollbackRule,
 };
 pub use sampling::Sampling;
 pub use target_rollback::TargetRollback;

@@ -181,6 +181,34 @@ impl RollbackRule for HighDivergence {
     }
 }
 
+threshold! {
+    /// Refuses a draft that is not the verifier's most likely token where the verifier is surer of its own than the draft model is of its:
+    /// max q < max p − alpha · ½ Σ |p − q|, strictly, the optimal deferral of a speculative cascade (Narasimhan et al., ICLR 2025, arXiv
+    /// 2405.19261, "OPT"). The larger alpha is, the fewer drafts are refused. A draft without a distribution stands only where it is the
+    /// verifier's most likely token. It needs whole rows of logits of both models.
+    Deferral, "the cost of deferral of a rollback", (0.0..=f32::MAX), "a number, at least 0"
+}
+
+impl RollbackRule for Deferral {
+    fn want(&self) -> Want {
+        Want::default().with_logits()
+    }
+
+    fn want_of_draft(&self) -> Want {
+        Want::default().with_logits()
+    }
+
+    fn refuses(&self, draft: &Drafted, row: &Row) -> bool {
+        if draft.token == row.argmax {
+            return false;
+        }
+        let (Some(q), Some(p)) = (&draft.row.logits, &row.logits) else { return true };
+        let (q, p) = (softmax(q), softmax(p));
+        let variation = 0.5 * q.iter().zip(&p).map(|(q, p)| (q - p).abs()).sum::<f64>();
+        f64::from(draft.row.probability) < f64::from(row.probability) - f64::from(self.0) * variation
+    }
+}
+
 /// Refuses a draft that is not typical of the verifier: its probability is below `min(epsilon, delta · e^−H)`, where H is
 /// the entropy of the verifier's distribution, so that more is let through where the verifier hesitates itself (typical
 /// acceptance of Medusa, Cai et al. 2024, arXiv 2401.10774, section 2.3.1).
@@ -254,6 +282,8 @@ pub enum AnyRollback {
     Divergence(HighDivergence),
     /// By typical acceptance.
     Typical(Atypical),
+    /// As a speculative cascade defers.
+    Deferral(Deferral),
 }
 
 impl Default for AnyRollback {
@@ -294,6 +324,7 @@ impl AnyRollback {
             Self::Rank(rule) => rule,
             Self::Divergence(rule) => rule,
             Self::Typical(rule) => rule,
+            Self::Deferral(rule) => rule,
         }
     }
 }

@@ -145,7 +145,7 @@ impl Sampling {
             Some(logits) if self.temperature > 0.0 => {
                 Distribution::of(logits, self.temperature, self.top_k, self.top_p)
             }
-            _ => Distribution::Point(row.argmax),
+            _ => Distribution::point(row.argmax),
         }
     }
 }
@@ -188,7 +188,8 @@ impl PolicyState for State {
         let lenience = f64::from(self.policy.lenience);
         let mut distributions = std::mem::take(&mut self.drafts).into_iter();
         for (accepted, (draft, row)) in drafts.iter().zip(rows).enumerate() {
-            let (p, q) = (self.policy.shape(row), distributions.next().unwrap_or(Distribution::Point(draft.token)));
+            let (p, q) =
+                (self.policy.shape(row), distributions.next().unwrap_or_else(|| Distribution::point(draft.token)));
             let least = self.random.uniform() * lenience * q.probability(draft.token);
             if least >= p.probability(draft.token) {
                 let next = p.without(&q).at(self.random.uniform());

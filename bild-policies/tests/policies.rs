@@ -9,10 +9,10 @@ use bild_core::{
     Token, Want,
 };
 use bild_policies::{
-    AdaptiveLength, AnyFallback, AnyPolicy, AnyRollback, Atypical, BigAlone, Bild, CostAware, FallbackRule,
-    GenerationConfig, HighCrossEntropy, HighDivergence, HighEntropy, LittleAlone, Lossless, LowAccumulated,
-    LowProbability, LowRank, LowVerifierProbability, RandomFallback, RollbackRule, Sampling, SmallMargin,
-    TargetRollback, Variant, processors,
+    AdaptiveLength, AnyFallback, AnyPolicy, AnyRollback, Atypical, BigAlone, Bild, CostAware, Deferral, FallbackRule,
+    GenerationConfig, HighCrossEntropy, HighDivergence, HighEntropy, LittleAlone, Lossless, LowAcceptance,
+    LowAccumulated, LowProbability, LowRank, LowVerifierProbability, RandomFallback, RollbackRule, Sampling,
+    SmallMargin, TargetRollback, Variant, processors,
 };
 use serde_json::json;
 use toy::{Call, END, Logits, Toy, VOCABULARY, blend, decode, random, scripted};
@@ -162,6 +162,9 @@ fn fallback_rules_are_their_definitions() {
     assert_eq!(fallbacks(LowProbability::new(0.6).unwrap(), &script), [1, 4]);
     assert_eq!(fallbacks(HighEntropy::new(1.7).unwrap(), &script), [4]);
     assert_eq!(fallbacks(HighEntropy::new(0.6).unwrap(), &script), [1, 4]);
+    // 1 − √(0.2 · H): 0.677, 0.423, 0.677, 0.677, 0.359.
+    assert_eq!(fallbacks(LowAcceptance::new(0.42).unwrap(), &script), [4]);
+    assert_eq!(fallbacks(LowAcceptance::new(0.5).unwrap(), &script), [1, 4]);
     // The second best has what is left, over 7: margins of 0.886, 0.429 and 0.086.
     assert_eq!(fallbacks(SmallMargin::new(0.43).unwrap(), &script), [1, 4]);
     assert_eq!(fallbacks(SmallMargin::new(0.42).unwrap(), &script), [4]);
@@ -191,6 +194,14 @@ fn rollback_rules_are_their_definitions() {
     // KL(flat ‖ p) = Σ 0.25 ln(0.25 / p) = 0.122, whatever the token.
     assert_eq!(refused(&HighDivergence::new(0.121).unwrap(), &flat), [0, 1, 2, 3]);
     assert!(refused(&HighDivergence::new(0.123).unwrap(), &flat).is_empty());
+    // Their best have 0.25 and 0.4, and they share 0.8.
+    assert_eq!(refused(&Deferral::new(0.7).unwrap(), &flat), [0, 2, 3]);
+    assert!(refused(&Deferral::new(0.8).unwrap(), &flat).is_empty());
+    assert!(refused(&Deferral::new(0.0).unwrap(), &[0.5, 0.2, 0.2, 0.1]).is_empty(), "the draft model is surer");
+    let certain = |token| Drafted::new(token, Row::certain(token));
+    let verifier = row(&p, Deferral::new(9.0).unwrap().want(), 0);
+    assert!(Deferral::new(9.0).unwrap().refuses(&certain(0), &verifier), "a look-up is sure of anything");
+    assert!(!Deferral::new(0.0).unwrap().refuses(&certain(1), &verifier));
     // e^−H of p is 0.278.
     assert_eq!(refused(&Atypical::new(1.0, 0.5).unwrap(), &flat), [0]);
     assert_eq!(refused(&Atypical::new(1.0, 1.0).unwrap(), &flat), [0, 3]);

@@ -17,21 +17,23 @@ const SHORTEST: [(&str, &str); 8] = [
     (r#"{"policy":"little"}"#, "the little model alone"),
 ];
 
-const FALLBACKS: [(&str, &str); 5] = [
+const FALLBACKS: [(&str, &str); 6] = [
     ("0.5", "below this probability of the draft model (the paper's)"),
     (r#"{"entropy":2.0}"#, "above this entropy, in nats"),
     (r#"{"margin":0.25}"#, "below this distance of the two most likely tokens"),
     (r#"{"accumulated":0.25}"#, "where the drafts so far have this probability together"),
+    (r#"{"acceptance":0.5}"#, "where entropy bounds the acceptance of the draft below this"),
     (r#"{"random":0.25}"#, "at random, with this probability"),
 ];
 
-const ROLLBACKS: [(&str, &str); 6] = [
+const ROLLBACKS: [(&str, &str); 7] = [
     ("2.0", "above this cross-entropy under the big model (the paper's)"),
     (r#""inf""#, "never"),
     (r#"{"probability":0.125}"#, "below this probability under the big model"),
     (r#"{"rank":3}"#, "beyond this rank under the big model"),
     (r#"{"divergence":0.5}"#, "where the two distributions are this far apart"),
     (r#"{"typical":{"epsilon":0.25,"delta":0.5}}"#, "what is not typical of the big model"),
+    (r#"{"deferral":0.5}"#, "what a speculative cascade defers for"),
 ];
 
 fn policy(json: &str) -> AnyPolicy {

@@ -51,7 +51,7 @@ impl CostsArgs {
     pub(crate) fn pair(&self, threads: Option<usize>) -> Option<PairOptions> {
         let big = Some(self.cost_big.clone()?);
         let precision = self.cost_precision.unwrap_or(PrecisionArg::F32).into();
-        let loading = Loading { big: precision, little: precision, threads };
+        let loading = Loading { big: precision, little: precision, shortlist: None, threads };
         let little = self.cost_little.clone();
         let drafting = self.cost_shared_encoder.clone().map_or(Drafting::Little, Drafting::SharedEncoder);
         Some(PairOptions { big, little, drafting, loading, ignore_generation_config: true })

@@ -72,6 +72,9 @@ pub(crate) struct PairArgs {
     /// How those of the little model or of the draft decoder are [default: as the other's]
     #[arg(long, value_enum, help_heading = "Models")]
     pub(crate) little_precision: Option<PrecisionArg>,
+    /// Score only some tokens in drafts: those of a list that `bild shortlist` wrote
+    #[arg(long, value_name = "FILE", help_heading = "Models")]
+    pub(crate) shortlist: Option<PathBuf>,
     /// Threads to compute with [default: one a physical core]
     #[arg(long, value_name = "N", value_parser = whole(1..=1024), help_heading = "Models")]
     pub(crate) threads: Option<usize>,
@@ -94,6 +97,7 @@ impl PairArgs {
         let loading = Loading {
             big: self.precision.into(),
             little: self.little_precision.unwrap_or(self.precision).into(),
+            shortlist: self.shortlist.clone(),
             threads: self.threads,
         };
         let ignore_generation_config = self.ignore_generation_config;
@@ -138,6 +142,8 @@ impl PairArgs {
             ("--early-exit", self.early_exit.is_some() && needs != Needs::Both, true),
             ("--shared-encoder", self.shared_encoder.is_some() && needs != Needs::Both, true),
             ("--little-precision", self.little_precision.is_some() && big, true),
+            ("--shortlist", self.shortlist.is_some() && needs != Needs::Both, true),
+            ("--shortlist", self.shortlist.is_some() && needs == Needs::Both && self.lookup.is_some(), false),
             ("--little-precision", self.little_precision.is_some() && !big && no_weights_draft, false),
         ];
         let sentence = |(option, _, alone): (&str, bool, bool)| {

@@ -1,6 +1,7 @@
 use std::{fmt, sync::Arc};
 
 use super::{Precision, Threads};
+use crate::{LoadError, Shortlist};
 
 /// How a model is loaded.
 ///
@@ -14,6 +15,7 @@ use super::{Precision, Threads};
 pub struct LoadOptions {
     pub(crate) precision: Precision,
     pub(crate) threads: Threads,
+    pub(crate) shortlist: Option<Arc<Shortlist>>,
     pub(crate) self_test: bool,
     pub(crate) progress: Option<Arc<dyn Fn(Progress) + Send + Sync>>,
 }
@@ -30,7 +32,8 @@ pub struct Progress {
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        Self { precision: Precision::default(), threads: Threads::default(), self_test: true, progress: None }
+        let (precision, threads) = (Precision::default(), Threads::default());
+        Self { precision, threads, shortlist: None, self_test: true, progress: None }
     }
 }
 
@@ -47,12 +50,23 @@ impl LoadOptions {
         self
     }
 
+    /// The tokens that the model scores when it drafts; all of them unless a list is given. Where it verifies it scores all the same.
+    pub fn with_shortlist(mut self, list: impl Into<Arc<Shortlist>>) -> Self {
+        self.shortlist = Some(list.into());
+        self
+    }
+
     /// Whether a model on another backend than `Flex` is tried when it is loaded, which is so unless it is turned off: a pass of
     /// three tokens must be what three passes of one are. It costs some milliseconds, beside the compiling of kernels that the
     /// first generation would wait for.
     pub fn with_self_test(mut self, is_on: bool) -> Self {
         self.self_test = is_on;
         self
+    }
+
+    /// Refuses a list that is not for a vocabulary of so many tokens.
+    pub(crate) fn check_shortlist(&self, vocabulary: usize) -> Result<(), LoadError> {
+        self.shortlist.as_ref().map_or(Ok(()), |list| list.check(vocabulary))
     }
 
     /// Calls `progress` after each tensor that was read, from any thread.
@@ -64,10 +78,11 @@ impl LoadOptions {
 
 impl fmt::Debug for LoadOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { precision, threads, self_test, progress } = self;
+        let Self { precision, threads, shortlist, self_test, progress } = self;
         f.debug_struct("LoadOptions")
             .field("precision", precision)
             .field("threads", threads)
+            .field("shortlist", &shortlist.is_some())
             .field("self_test", self_test)
             .field("progress", &progress.is_some())
             .finish()

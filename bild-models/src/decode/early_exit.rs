@@ -3,7 +3,7 @@ use std::{fmt, ops::Range, sync::Arc};
 use bild_core::{Error, Pair, PairSession, Pass, Result, Role, Rows, SessionLimit, Source, Token, Vocabulary};
 use burn::tensor::Tensor;
 
-use super::{Decoder, DecoderModel, Part, check_pass, embed, following, in_output, late::Late, run};
+use super::{Decoder, DecoderModel, Part, check_pass, drafts, embed, following, in_output, late::Late, run};
 use crate::{
     LoadError,
     nn::{Exit, reduce},
@@ -164,14 +164,11 @@ impl<D: Decoder> PairSession for EarlyExitSession<D> {
         let Pass { keep, new, want, .. } = *pass;
         let end = keep + new.len();
         if pass.role == Role::Draft {
-            let exit = self.exit.clone();
+            let (exit, short) = (self.exit.clone(), [self.late.short_head()]);
             let of_last = move |decoder: &D, rows: &Tensor<D::Backend, 2>| {
                 let last = rows.clone().narrow(0, rows.dims()[0] - 1, 1);
-                let logits = match exit {
-                    Some(exit) => decoder.head(exit.forward(last)),
-                    None => decoder.logits(last),
-                };
-                reduce::rows(logits, want, &[None])
+                let normed = exit.map_or_else(|| decoder.norm(last.clone()), |exit| exit.forward(last.clone()));
+                drafts(decoder, normed, &short, want)
             };
             if let Some(rows) = self.take_in(new, keep, of_last.clone())? {
                 return rows.map(Rows::from);

@@ -1,8 +1,9 @@
-use std::{mem, sync::Arc};
+use std::{cell::OnceCell, mem, sync::Arc};
 
 use bild_core::{Error, Result, SessionLimit, Source};
 
 use super::{Decoder, check_memory};
+use crate::nn::ShortHead;
 
 /// What a session has of its decoder: the state is made when the first pass asks for it, because a policy may never do so.
 pub(super) struct Late<D: Decoder> {
@@ -10,6 +11,8 @@ pub(super) struct Late<D: Decoder> {
     pub(super) limit: SessionLimit,
     source: Source,
     state: State<D::State>,
+    /// What it drafts with, once it does.
+    short: OnceCell<Option<Arc<ShortHead<D::Backend>>>>,
 }
 
 enum State<S> {
@@ -23,7 +26,8 @@ enum State<S> {
 impl<D: Decoder> Late<D> {
     pub(super) fn begin(decoder: &Arc<D>, source: &Source, limit: &SessionLimit) -> Result<Self> {
         decoder.check()?;
-        Ok(Self { decoder: decoder.clone(), limit: limit.clone(), source: source.clone(), state: State::Unread })
+        let (decoder, limit, source) = (decoder.clone(), limit.clone(), source.clone());
+        Ok(Self { decoder, limit, source, state: State::Unread, short: OnceCell::new() })
     }
 
     /// Reads the source, if that is not done yet.
@@ -46,6 +50,11 @@ impl<D: Decoder> Late<D> {
             self.state = State::Ready(limit.reading(read)?);
         }
         Ok(())
+    }
+
+    /// The part of the head that drafts are made with, if it is not all of it. The source must have been read.
+    pub(super) fn short_head(&self) -> Option<Arc<ShortHead<D::Backend>>> {
+        self.short.get_or_init(|| self.decoder.short_head(&self.source)).clone()
     }
 
     /// The state, for a pass that puts it [`back`](Self::put_back).

@@ -2,6 +2,7 @@
 //! family brings a [`Decoder`].
 
 mod early_exit;
+mod guess;
 mod late;
 mod lookup;
 mod self_test;
@@ -14,7 +15,7 @@ mod toy;
 
 use std::{ops::Range, sync::Arc};
 
-use bild_core::{Error, Result, SessionLimit, Source, Token, Vocabulary};
+use bild_core::{Error, Result, Row, SessionLimit, Source, Token, Vocabulary, Want};
 use burn::tensor::{
     Tensor,
     backend::{Backend, BackendTypes},
@@ -23,9 +24,11 @@ use burn::tensor::{
 use crate::{
     Threads,
     backend::{self, memory},
+    nn::{ShortHead, reduce},
 };
 
 pub use early_exit::{EarlyExit, EarlyExitSession};
+pub use guess::{Guess, GuessSession};
 pub use lookup::{LookIn, NgramLookup, NgramLookupSession};
 pub(crate) use self_test::{check_floats, probe, self_test};
 pub(crate) use session::Session;
@@ -97,12 +100,22 @@ pub trait Decoder: Send + Sync + Sized + 'static {
     /// The norm of rows, `[rows, width]`, that come out of the last layer.
     fn norm(&self, rows: Tensor<Self::Backend, 2>) -> Tensor<Self::Backend, 2>;
 
-    /// The logits, `[rows, vocab]`, of rows after the norm.
-    fn head(&self, rows: Tensor<Self::Backend, 2>) -> Tensor<Self::Backend, 2>;
+    /// The part of the head that drafts for a source are made with, if it is not all of it.
+    fn short_head(&self, source: &Source) -> Option<Arc<ShortHead<Self::Backend>>> {
+        let _ = source;
+        None
+    }
+
+    /// The logits of rows after the norm: `[rows, vocab]`, or those of the tokens of a short head.
+    fn head(
+        &self,
+        rows: Tensor<Self::Backend, 2>,
+        short: Option<&ShortHead<Self::Backend>>,
+    ) -> Tensor<Self::Backend, 2>;
 
     /// The logits, `[rows, vocab]`, of rows that come out of a layer.
     fn logits(&self, rows: Tensor<Self::Backend, 2>) -> Tensor<Self::Backend, 2> {
-        self.head(self.norm(rows))
+        self.head(self.norm(rows), None)
     }
 }
 
@@ -186,6 +199,27 @@ pub(crate) fn embed<D: Decoder>(
         decoder.vocabulary().check(token, || place(at))?;
     }
     Ok(decoder.embed(tokens))
+}
+
+/// The rows of drafts, each of a session, after the norm; `short` are the short heads of these.
+fn drafts<D: Decoder>(
+    decoder: &D,
+    normed: Tensor<D::Backend, 2>,
+    short: &[Option<Arc<ShortHead<D::Backend>>>],
+    want: Want,
+) -> Result<Vec<Row>> {
+    if short.iter().all(Option::is_none) {
+        return reduce::rows(decoder.head(normed, None), want, &[]);
+    }
+    let mut rows = Vec::with_capacity(short.len());
+    for (i, short) in short.iter().enumerate() {
+        let logits = decoder.head(normed.clone().narrow(0, i, 1), short.as_deref());
+        rows.append(&mut match short {
+            Some(short) => short.reduce(logits, want)?,
+            None => reduce::rows(logits, want, &[])?,
+        });
+    }
+    Ok(rows)
 }
 
 /// Where the tokens of a pass stand, of which the first is at position `first`.

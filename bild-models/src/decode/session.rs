@@ -3,7 +3,7 @@ use std::{fmt, sync::Arc};
 use bild_core::{DraftSession, Pass, Result, Row, Rows, SessionLimit, Source, Token, VerifierSession, Want};
 use burn::tensor::{Tensor, backend::Backend};
 
-use super::{Decoder, Part, check_pass, embed, following, in_output, late::Late, run};
+use super::{Decoder, Part, check_pass, drafts, embed, following, in_output, late::Late, run};
 use crate::nn::reduce;
 
 /// One generation's state of a model: what the decoder made of the source, once, and a self-attention cache laid out once for
@@ -46,9 +46,10 @@ impl<D: Decoder> Session<D> {
         for (session, _) in &mut *passes {
             states.push((session.late.take()?, session.length));
         }
-        let next: Vec<Option<Token>> = match of {
-            Of::Last => vec![None; passes.len()],
-            Of::All => passes.iter().flat_map(|(_, new)| following(new)).collect(),
+        let next: Vec<Option<Token>> = passes.iter().flat_map(|(_, new)| following(new)).collect();
+        let short: Vec<_> = match of {
+            Of::Last => passes.iter().map(|(session, _)| session.late.short_head()).collect(),
+            Of::All => Vec::new(),
         };
         let Some((first, _)) = passes.first() else { return Ok(Vec::new()) };
         let (rows, counted) = (counts.iter().sum(), counts.clone());
@@ -56,8 +57,11 @@ impl<D: Decoder> Session<D> {
             let mut parts: Vec<_> =
                 states.iter_mut().zip(&counts).map(|((state, at), &rows)| Part { state, at: *at, rows }).collect();
             let hidden = decoder.forward(joined(embedded), &mut parts, 0..decoder.layers());
-            let hidden = if of == Of::Last { last_rows(hidden, &counts) } else { hidden };
-            (states, reduce::rows(decoder.logits(hidden), want, &next))
+            let found = match of {
+                Of::Last => drafts(decoder, decoder.norm(last_rows(hidden, &counts)), &short, want),
+                Of::All => reduce::rows(decoder.logits(hidden), want, &next),
+            };
+            (states, found)
         });
         for ((session, _), (state, _)) in passes.iter_mut().zip(states) {
             session.late.put_back(state);

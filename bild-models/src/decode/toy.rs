@@ -145,8 +145,8 @@ impl<B: Backend> Decoder for ToyWeights<B> {
         self.norm.forward(rows)
     }
 
-    fn head(&self, rows: Tensor<B, 2>) -> Tensor<B, 2> {
-        self.embedding.forward(rows)
+    fn head(&self, rows: Tensor<B, 2>, short: Option<&ShortHead<B>>) -> Tensor<B, 2> {
+        short.map_or_else(|| self.embedding.forward(rows.clone()), |short| short.forward(rows.clone()))
     }
 }
 

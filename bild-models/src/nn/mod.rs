@@ -10,6 +10,7 @@ mod norm;
 mod position;
 mod projection;
 pub(crate) mod reduce;
+mod short_head;
 
 pub(crate) use attention::{Attending, Attention, Heads};
 pub(crate) use cache::Cache;
@@ -20,3 +21,4 @@ pub(crate) use loader::Loader;
 pub(crate) use norm::RmsNorm;
 pub(crate) use position::{Bias, BiasTable, Buckets, PositionBias};
 pub(crate) use projection::Projection;
+pub(crate) use short_head::ShortHead;

@@ -67,20 +67,33 @@ impl<B: Backend> Projection<B> {
         from_fn(|i| y.clone().narrow(1, i * part, part))
     }
 
+    /// The product with the rows at `tokens` alone, to the same bits.
+    pub(crate) fn select(&self, tokens: &[Token], device: &B::Device) -> Self {
+        match self {
+            Self::Plain(weight) => Self::Plain(selected(weight, tokens, device)),
+            #[cfg(feature = "flex")]
+            Self::Panels(panels) => Self::Panels(panels.select(tokens)),
+            #[cfg(feature = "flex")]
+            Self::Int8(panels) => Self::Int8(panels.select(tokens)),
+        }
+    }
+
     /// The rows of the matrix itself at `tokens`, `[tokens, in]`: what an embedding is for. All are below `out`.
     pub(crate) fn rows(&self, tokens: &[Token], device: &B::Device) -> Tensor<B, 2> {
         match self {
-            Self::Plain(weight) => {
-                let indices: Vec<i32> = tokens.iter().map(|&token| token as i32).collect();
-                let indices = TensorData::new(indices, [tokens.len()]);
-                weight.clone().select(0, Tensor::<B, 1, Int>::from_data(indices, device))
-            }
+            Self::Plain(weight) => selected(weight, tokens, device),
             #[cfg(feature = "flex")]
             Self::Panels(panels) => matrix(tokens, |token| panels.row(token), device),
             #[cfg(feature = "flex")]
             Self::Int8(panels) => matrix(tokens, |token| panels.row(token), device),
         }
     }
+}
+
+/// Some rows of a matrix, `[tokens, in]`.
+fn selected<B: Backend>(matrix: &Tensor<B, 2>, tokens: &[Token], device: &B::Device) -> Tensor<B, 2> {
+    let indices: Vec<i32> = tokens.iter().map(|&token| token as i32).collect();
+    matrix.clone().select(0, Tensor::<B, 1, Int>::from_data(TensorData::new(indices, [tokens.len()]), device))
 }
 
 /// The rows of some tokens, `[tokens, in]`.

@@ -13,11 +13,11 @@ use bild_core::{Error, Result, SessionLimit, Source, Token, Vocabulary};
 use burn::tensor::{Tensor, backend::Backend};
 
 use crate::{
-    Checkpoint, Digest, LoadError, LoadOptions, Threads,
+    Checkpoint, Digest, LoadError, LoadOptions, Shortlist, Threads,
     backend::is_flex,
     checkpoint::Tensors,
     decode::{self, Decoder, Part, Session, drafts_and_verifies},
-    nn::{self, Cache, Loader, Projection},
+    nn::{self, Cache, Loader, Projection, ShortHead},
 };
 pub use config::{Head, T5Config};
 use stack::{DecoderStack, DecoderState, EncoderStack};
@@ -55,6 +55,14 @@ pub struct T5Weights<B: Backend> {
     decoder: DecoderStack<B>,
     /// `[vocab, d_model]`, unless it is the embedding.
     head: Option<Arc<Projection<B>>>,
+    /// The tokens it drafts with, if not with all.
+    shortlist: Option<Arc<Shortlist>>,
+}
+
+impl<B: Backend> T5Weights<B> {
+    fn head_matrix(&self) -> &Projection<B> {
+        self.head.as_ref().unwrap_or(&self.embedding)
+    }
 }
 
 impl<B: Backend> fmt::Debug for T5Weights<B> {
@@ -95,6 +103,7 @@ impl<B: Backend> T5<B> {
         crate::backend::cuda::check::<B>()?;
         decode::check_floats::<B>(device)?;
         let config = T5Config::of(checkpoint)?;
+        options.check_shortlist(config.vocab_size)?;
         let tensors = Tensors::of(checkpoint, names::FAMILY)?;
         let warnings = warnings(checkpoint, &tensors);
         let span = tracing::info_span!("load", layers = config.encoder_layers + config.decoder_layers);
@@ -129,6 +138,7 @@ impl<B: Backend> T5<B> {
             encoder: Arc::new(encoder),
             decoder,
             head: head.map(Arc::new),
+            shortlist: options.shortlist.clone(),
         });
         if options.self_test && !is_flex::<B>() {
             // What stands for the encoder's states does not matter; the embedding of a few tokens is there already.
@@ -253,11 +263,22 @@ impl<B: Backend> Decoder for T5Weights<B> {
         self.decoder.norm.forward(rows)
     }
 
-    fn head(&self, rows: Tensor<B, 2>) -> Tensor<B, 2> {
+    fn short_head(&self, source: &Source) -> Option<Arc<ShortHead<B>>> {
+        let mut tokens = self.shortlist.as_ref()?.tokens(source.tokens());
+        tokens.extend(&self.vocabulary.end);
+        tokens.sort_unstable();
+        tokens.dedup();
+        Some(ShortHead::of(self.head_matrix(), tokens, self.config.vocab_size, &self.device))
+    }
+
+    fn head(&self, rows: Tensor<B, 2>, short: Option<&ShortHead<B>>) -> Tensor<B, 2> {
         let _span = tracing::trace_span!("head").entered();
         let scaled =
             if self.config.scaled_head { rows.mul_scalar((self.config.d_model as f32).powf(-0.5)) } else { rows };
-        self.head.as_ref().unwrap_or(&self.embedding).forward(scaled)
+        match short {
+            Some(short) => short.forward(scaled),
+            None => self.head_matrix().forward(scaled),
+        }
     }
 }
 

@@ -27,6 +27,7 @@ impl<B: Backend> SharedEncoder<T5<B>> {
     /// As [`load`](Self::load).
     pub fn load_with(big: T5<B>, checkpoint: &Checkpoint, options: &LoadOptions) -> Result<Self> {
         let config = T5Config::of_draft(checkpoint, big.config(), big.weights.digest)?;
+        options.check_shortlist(config.vocab_size)?;
         let tensors = Tensors::of(checkpoint, names::DRAFT_FAMILY)?;
         let warnings = warnings(checkpoint, &tensors);
         let span = tracing::info_span!("load", layers = config.decoder_layers);
@@ -35,8 +36,12 @@ impl<B: Backend> SharedEncoder<T5<B>> {
         let is_used = |name: &&str| name.starts_with("decoder.") && !EMBEDDINGS.contains(name);
         let loader = Loader::new(&tensors, tensors.read_names().filter(is_used), &big.weights.device, options)?;
         let decoder = DecoderStack::load(&loader, &config)?;
-        let draft =
-            T5Weights { threads: options.threads.clone(), warnings, ..big.weights.with_decoder(config, decoder) };
+        let draft = T5Weights {
+            threads: options.threads.clone(),
+            shortlist: options.shortlist.clone(),
+            warnings,
+            ..big.weights.with_decoder(config, decoder)
+        };
         Ok(Self::of(big, T5 { weights: Arc::new(draft) }))
     }
 
@@ -71,6 +76,7 @@ impl<B: Backend> T5Weights<B> {
             embedding: self.embedding.clone(),
             encoder: self.encoder.clone(),
             head: self.head.clone(),
+            shortlist: self.shortlist.clone(),
         }
     }
 }

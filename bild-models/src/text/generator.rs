@@ -144,6 +144,10 @@ impl<P: Pair> TextGenerator<P> {
 
     fn begin(&self, request: TextRequest<'_>, number: usize) -> Result<TextStream<P::Session>> {
         let source = self.source_after(request.prefix.as_ref().unwrap_or(&self.prefix), &request.text)?;
+        let source = match &request.guess {
+            Some(guess) => source.with_guess(self.tokenizer.encode(guess)?),
+            None => source,
+        };
         let events = self.generator.begin(&request.request.with_source(source), number)?;
         let (text, stops) =
             (PartialText::new(self.tokenizer.clone()), request.stops.unwrap_or_else(|| self.stops.clone()));

@@ -25,6 +25,7 @@ pub struct TextRequest<'t> {
     pub(crate) text: Cow<'t, str>,
     pub(crate) prefix: Option<Arc<str>>,
     pub(crate) stops: Option<Stops>,
+    pub(crate) guess: Option<Cow<'t, str>>,
     /// Its source is put in when the text is encoded.
     pub(crate) request: Request,
 }
@@ -32,7 +33,8 @@ pub struct TextRequest<'t> {
 impl<'t> TextRequest<'t> {
     /// A request for what the generator makes of this text.
     pub fn new(text: impl Into<Cow<'t, str>>) -> Self {
-        Self { text: text.into(), prefix: None, stops: None, request: Request::new(Source::new([])) }
+        let request = Request::new(Source::new([]));
+        Self { text: text.into(), prefix: None, stops: None, guess: None, request }
     }
 
     /// Sets what stands before the text, in place of the generator's prefix.
@@ -44,6 +46,12 @@ impl<'t> TextRequest<'t> {
     /// Sets the stop strings, in place of the generator's.
     pub fn with_stop_strings<S: Into<String>>(mut self, strings: impl IntoIterator<Item = S>) -> Self {
         self.stops = Some(Stops::new(strings.into_iter().map(Into::into)));
+        self
+    }
+
+    /// Says what will probably be written, for a [`Guess`](crate::Guess) to draft: as [`Source::with_guess`].
+    pub fn with_guess(mut self, text: impl Into<Cow<'t, str>>) -> Self {
+        self.guess = Some(text.into());
         self
     }
 

@@ -16,7 +16,10 @@ use bild::{
     models::{EarlyExit, SharedEncoder},
     policies::{AnyPolicy, BigAlone},
 };
-use bild_eval::{Bench, Conditions, Observer, digest_of_folder, digest_of_texts};
+use bild_eval::{
+    Bench, Conditions, Observer, digest_of_folder, digest_of_texts,
+    shortlist::{self, Coverage},
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -48,6 +51,11 @@ pub enum Drafter {
         /// The rank of the adapter.
         rank: usize,
     },
+}
+
+/// The sources with what was written for them.
+fn pairs(outputs: &Outputs) -> Result<Vec<shortlist::Pair>> {
+    (0..outputs.len()).map(|i| outputs.example(i).map(|example| (example.source, example.target))).collect()
 }
 
 /// How a little model is aligned with a big one.
@@ -96,6 +104,8 @@ pub struct Aligned {
     pub before: Measured,
     /// The draft model as it is.
     pub after: Measured,
+    /// What the tokens that `shortlist.json` names cover of the big model's outputs.
+    pub coverage: Coverage,
     /// The fastest policy that loses at most a point of BLEU, if one is sure to.
     pub policy: Option<AnyPolicy>,
 }
@@ -145,7 +155,7 @@ impl Alignment {
         };
         let aside: Vec<String> = held_out.iter().map(|example| example.source.clone()).collect();
         let (outputs, aside) = (outputs(&sources, "outputs.bin")?, outputs(&aside, "held-out.bin")?);
-        drop(writer);
+        let vocabulary = Pair::vocabulary(&(NoDraft, writer)).clone();
         let Some(model) = self.run.run(model, &outputs, &aside, work, stop, observer)? else { return Ok(None) };
         let after = work.join("after");
         self.save(&model, big, &after)?;
@@ -158,15 +168,17 @@ impl Alignment {
             measure(&bench, self.rounds, observer)
         };
         let ((before, _), (after_measured, policy)) = (measured(&before)?, measured(&after)?);
+        let list = shortlist::learn(&pairs(&outputs)?, (vocabulary.size / 10).min(1500), 8);
         let aligned = Aligned {
             sources: sources.len(),
             steps: self.run.steps,
             held_out: held_out.len(),
             before,
             after: after_measured,
+            coverage: Coverage::measure(&list, &pairs(&aside)?, &vocabulary.end),
             policy,
         };
-        self.publish(&aligned, &after, work, out)?;
+        self.publish(&aligned, &list, &after, work, out)?;
         Ok(Some(aligned))
     }
 

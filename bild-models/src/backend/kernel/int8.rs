@@ -77,6 +77,23 @@ impl Int8Panels {
         weights.take(self.width).map(move |&weight| f32::from((weight ^ 128) as i8) * scale)
     }
 
+    /// The matrix of some of its rows, as they were rounded.
+    pub fn select(&self, rows: &[u32]) -> Self {
+        let count = self.steps_of_panel();
+        let panels = rows.len().div_ceil(PANEL);
+        let (mut steps, mut scales) = (vec![[128; PANEL * WORD]; panels * count], vec![[0.0; PANEL]; panels]);
+        for ((to, to_scales), rows) in steps.chunks_exact_mut(count).zip(&mut scales).zip(rows.chunks(PANEL)) {
+            for (to_lane, &row) in rows.iter().enumerate() {
+                let (panel, lane) = (row as usize / PANEL, row as usize % PANEL);
+                to_scales[to_lane] = self.scales[panel][lane];
+                for (to, from) in to.iter_mut().zip(&self.steps[panel * count..]) {
+                    to[to_lane * WORD..][..WORD].copy_from_slice(&from[lane * WORD..][..WORD]);
+                }
+            }
+        }
+        Self { steps, scales, width: self.width, outputs: rows.len(), threads: self.threads.clone() }
+    }
+
     /// `x` (`[rows, width]`) times the transpose of the matrix: `[rows, outputs]`.
     pub fn product(&self, x: &[f32]) -> Vec<f32> {
         self.product_by(Kind::all().next().expect("the portable kind is always there"), x)
@@ -211,6 +228,10 @@ mod tests {
             for (i, row) in weight.chunks_exact(width).enumerate() {
                 assert!(panels.row(i).eq(row.iter().copied()), "row {i} of {outputs}");
             }
+            let (x, some) = (values(2 * width, 1), (0..outputs as u32).step_by(3).collect::<Vec<_>>());
+            let (all, found) = (panels.product(&x), panels.select(&some).product(&x));
+            let picked = all.chunks(outputs).flat_map(|all| some.iter().map(|&i| all[i as usize]));
+            assert!(found.iter().map(|x| x.to_bits()).eq(picked.map(f32::to_bits)), "some of {outputs}");
         }
     }
 

@@ -66,6 +66,18 @@ impl Panels {
         panel[row % PANEL..].iter().step_by(PANEL).copied()
     }
 
+    /// The matrix of some of its rows.
+    pub fn select(&self, rows: &[u32]) -> Self {
+        let panel = PANEL * self.width;
+        let mut weights = vec![0.0; rows.len().div_ceil(PANEL) * panel];
+        for (to, rows) in weights.chunks_exact_mut(panel).zip(rows.chunks(PANEL)) {
+            for (lane, &row) in rows.iter().enumerate() {
+                to[lane..].iter_mut().step_by(PANEL).zip(self.row(row as usize)).for_each(|(to, x)| *to = x);
+            }
+        }
+        Self { weights, width: self.width, outputs: rows.len(), threads: self.threads.clone() }
+    }
+
     /// `x` (`[rows, width]`) times the transpose of the matrix: `[rows, outputs]`.
     pub fn product(&self, x: &[f32]) -> Vec<f32> {
         let rows = x.len() / self.width;
@@ -254,6 +266,10 @@ mod tests {
             for (i, row) in weight.chunks_exact(width).enumerate() {
                 assert!(panels.row(i).eq(row.iter().copied()), "row {i} of {outputs}");
             }
+            let (x, some) = (values(2 * width, 1), (0..outputs as u32).step_by(3).collect::<Vec<_>>());
+            let (all, found) = (panels.product(&x), panels.select(&some).product(&x));
+            let picked = all.chunks(outputs).flat_map(|all| some.iter().map(|&i| all[i as usize]));
+            assert!(found.iter().map(|x| x.to_bits()).eq(picked.map(f32::to_bits)), "some of {outputs}");
         }
     }
 
