@@ -22,7 +22,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             println!("{typed} → {last}");
         }
     }
-    let [guessed, alone] = [guessed, alone].map(|statistics| statistics.block_efficiency());
+    let [guessed, alone] = [guessed, alone].map(|statistics| statistics.block_efficiency().unwrap_or_default());
     println!("{guessed:.2} tokens a pass of the big model, {alone:.2} without a guess");
     Ok(())
 }

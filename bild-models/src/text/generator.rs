@@ -145,8 +145,8 @@ impl<P: Pair> TextGenerator<P> {
     fn begin(&self, request: TextRequest<'_>, number: usize) -> Result<TextStream<P::Session>> {
         let source = self.source_after(request.prefix.as_ref().unwrap_or(&self.prefix), &request.text)?;
         let source = match &request.guess {
-            Some(guess) => source.with_guess(self.tokenizer.encode(guess)?),
-            None => source,
+            Some(guess) if !guess.trim().is_empty() => source.with_guess(self.tokenizer.encode(guess)?),
+            _ => source,
         };
         let events = self.generator.begin(&request.request.with_source(source), number)?;
         let (text, stops) =
