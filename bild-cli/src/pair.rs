@@ -4,7 +4,7 @@ use std::{fs, mem, path::PathBuf};
 
 use bild::{
     Checkpoint, Settings,
-    decode::{BoxedPair, Generator, NoDraft, Overflow, Pair},
+    decode::{BoxedPair, DraftModel, Generator, NoDraft, Overflow, Pair},
     models::{EarlyExit, LookIn, NgramLookup, SharedEncoder, Tokenizer},
     policies::{AnyPolicy, BigAlone, GenerationConfig},
 };
@@ -23,8 +23,8 @@ pub(crate) enum Drafting {
     /// A second model.
     #[default]
     Little,
-    /// Copies of what followed the last tokens where they stood before.
-    Lookup(LookIn),
+    /// Nothing but look-up.
+    Lookup,
     /// The first decoder layers of the big model.
     EarlyExit(Exit),
     /// A draft decoder on the big model's encoder, from its folder.
@@ -45,6 +45,8 @@ pub(crate) enum Exit {
 pub(crate) struct PairOptions {
     pub(crate) big: Option<PathBuf>,
     pub(crate) little: Option<PathBuf>,
+    /// Where what followed the last tokens before is looked up to be copied, before anything else drafts.
+    pub(crate) lookup: Option<LookIn>,
     pub(crate) drafting: Drafting,
     pub(crate) loading: Loading,
     /// Whether what the checkpoint says about generating is left out.
@@ -89,7 +91,7 @@ impl PairOptions {
             Drafting::Little => little.map(|little| ("--little", little)),
             Drafting::SharedEncoder(folder) => Some(("--shared-encoder", folder.clone())),
             Drafting::EarlyExit(Exit::Folder(folder)) => Some(("--early-exit", folder.clone())),
-            Drafting::Lookup(_) | Drafting::EarlyExit(Exit::Layers(_)) => None,
+            Drafting::Lookup | Drafting::EarlyExit(Exit::Layers(_)) => None,
         };
         Ok([("--big", big)].into_iter().chain(draft).collect())
     }
@@ -127,9 +129,6 @@ impl PairOptions {
             (needs, drafting) => {
                 let (big, model) = load_big()?;
                 let pair = match drafting {
-                    Drafting::Lookup(place) if needs == Needs::Both => {
-                        (NgramLookup::default().with_look_in(*place), model).boxed()
-                    }
                     Drafting::EarlyExit(Exit::Layers(layers)) if needs == Needs::Both => {
                         EarlyExit::new(model, *layers)?.boxed()
                     }
@@ -150,6 +149,10 @@ impl PairOptions {
                 };
                 (Some(big), None, pair)
             }
+        };
+        let pair = match self.lookup.filter(|_| needs == Needs::Both) {
+            Some(place) => NgramLookup::default().with_look_in(place).or(pair).boxed(),
+            None => pair,
         };
         let first = big.as_ref().or(little.as_ref()).filter(|_| !self.ignore_generation_config);
         let generation = first.map(Checkpoint::generation_config::<GenerationConfig>).transpose()?.unwrap_or_default();
@@ -254,17 +257,22 @@ impl Loaded {
         }
         let drafting = match &self.options.drafting {
             _ if self.is_alone => "nothing".into(),
+            Drafting::Lookup => "look-up".into(),
             Drafting::Little => "a model".into(),
             Drafting::SharedEncoder(_) => "a draft decoder".into(),
             Drafting::EarlyExit(Exit::Folder(_)) => "a trained exit".into(),
             drafting => format!("{drafting:?}"),
         };
+        if let Some(place) = self.options.lookup.filter(|_| !self.is_alone) {
+            conditions = conditions.with("where drafts are looked up", place)?;
+        }
         Ok(conditions.with("what drafts", drafting)?)
     }
 
     /// Whether it drafts in the way of another pair, so that what passes of that cost says what passes of this do.
     pub(crate) fn drafts_as(&self, other: &PairOptions) -> bool {
-        !self.is_alone && mem::discriminant(&self.options.drafting) == mem::discriminant(&other.drafting)
+        let same = mem::discriminant(&self.options.drafting) == mem::discriminant(&other.drafting);
+        !self.is_alone && same && self.options.lookup.is_some() == other.lookup.is_some()
     }
 
     /// Whether a little model drafts.

@@ -7,7 +7,7 @@ use serde::{
 };
 
 use crate::{
-    distribution::softmax,
+    distribution::{Distribution, softmax},
     threshold::{NamedRule, RuleVisitor, threshold},
 };
 
@@ -203,9 +203,15 @@ impl RollbackRule for Deferral {
             return false;
         }
         let (Some(q), Some(p)) = (&draft.row.logits, &row.logits) else { return true };
-        let (q, p) = (softmax(q), softmax(p));
-        let variation = 0.5 * q.iter().zip(&p).map(|(q, p)| (q - p).abs()).sum::<f64>();
-        f64::from(draft.row.probability) < f64::from(row.probability) - f64::from(self.0) * variation
+        let [q, p] = [q, p].map(|logits| Distribution::of(logits, 1.0, None, 1.0));
+        self.defers(&q, &p)
+    }
+}
+
+impl Deferral {
+    /// Whether the verifier of the distribution `p` is asked, not the draft model of `q`.
+    pub(crate) fn defers(self, q: &Distribution, p: &Distribution) -> bool {
+        q.best() < p.best() - f64::from(self.0) * p.variation(q)
     }
 }
 

@@ -4,7 +4,7 @@ use bild_core::{Context, Draft, Drafted, Error, Policy, PolicyState, Result, Row
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    FallbackRule, LowProbability,
+    Deferral, FallbackRule, LowProbability,
     distribution::Distribution,
     random::{Generator, of_source},
 };
@@ -32,6 +32,10 @@ pub struct Sampling {
     top_k: Option<NonZeroUsize>,
     top_p: f32,
     lenience: f32,
+    /// **Lossy if there is one**: what is written is distributed as by a speculative cascade (Narasimhan et al., ICLR 2025), as the draft
+    /// model writes where the verifier is not surer by that rule, and as the verifier elsewhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deferral: Option<Deferral>,
     /// When the draft model hands over early. It looks at a distribution before a token is drawn from it, so what is
     /// written keeps its distribution.
     pub fallback: Option<LowProbability>,
@@ -47,14 +51,15 @@ struct Fields {
     top_k: Option<NonZeroUsize>,
     top_p: f32,
     lenience: f32,
+    deferral: Option<Deferral>,
     fallback: Option<LowProbability>,
     max_draft: Option<NonZeroUsize>,
 }
 
 impl Default for Fields {
     fn default() -> Self {
-        let Sampling { temperature, top_k, top_p, lenience, fallback, max_draft } = Sampling::default();
-        Self { temperature, top_k, top_p, lenience, fallback, max_draft }
+        let Sampling { temperature, top_k, top_p, lenience, deferral, fallback, max_draft } = Sampling::default();
+        Self { temperature, top_k, top_p, lenience, deferral, fallback, max_draft }
     }
 }
 
@@ -63,7 +68,8 @@ impl TryFrom<Fields> for Sampling {
 
     fn try_from(fields: Fields) -> Result<Self> {
         let policy = Self::new(fields.temperature)?.with_top_p(fields.top_p)?.with_lenience(fields.lenience)?;
-        Ok(Self { top_k: fields.top_k, fallback: fields.fallback, max_draft: fields.max_draft, ..policy })
+        let Fields { top_k, deferral, fallback, max_draft, .. } = fields;
+        Ok(Self { top_k, deferral, fallback, max_draft, ..policy })
     }
 }
 
@@ -71,7 +77,7 @@ impl TryFrom<Fields> for Sampling {
 impl Default for Sampling {
     fn default() -> Self {
         let max_draft = NonZeroUsize::new(5);
-        Self { temperature: 1.0, top_k: None, top_p: 1.0, lenience: 1.0, fallback: None, max_draft }
+        Self { temperature: 1.0, top_k: None, top_p: 1.0, lenience: 1.0, deferral: None, fallback: None, max_draft }
     }
 }
 
@@ -121,6 +127,12 @@ impl Sampling {
     pub fn with_lenience(mut self, lenience: f32) -> Result<Self> {
         self.lenience = checked("lenience", lenience, lenience > 0.0 && lenience <= 1.0, "a number in (0, 1]")?;
         Ok(self)
+    }
+
+    /// **Lossy**: sets by which rule the draft model writes instead of the verifier.
+    pub fn with_deferral(mut self, rule: impl Into<Option<Deferral>>) -> Self {
+        self.deferral = rule.into();
+        self
     }
 
     /// Sets the probability of the most likely token below which the draft model hands over, in [0, 1].
@@ -190,6 +202,10 @@ impl PolicyState for State {
         for (accepted, (draft, row)) in drafts.iter().zip(rows).enumerate() {
             let (p, q) =
                 (self.policy.shape(row), distributions.next().unwrap_or_else(|| Distribution::point(draft.token)));
+            let deferral = self.policy.deferral.filter(|_| draft.row.logits.is_some());
+            if deferral.is_some_and(|rule| !rule.defers(&q, &p)) {
+                continue; // it is drawn from what is to be written
+            }
             let least = self.random.uniform() * lenience * q.probability(draft.token);
             if least >= p.probability(draft.token) {
                 let next = p.without(&q).at(self.random.uniform());

@@ -10,7 +10,7 @@ use bild_core::{
     Row, Rows, SessionLimit, Settings, Source, Start, Then, Token, Verdict, VerifierModel, VerifierSession, Vocabulary,
     Want, Wants,
 };
-use bild_policies::{AdaptiveLength, CostAware, Lossless, Prices, Sampling};
+use bild_policies::{AdaptiveLength, CostAware, Deferral, Lossless, Prices, Sampling};
 use toy::{decode, mix, random};
 
 const DRAWS: u64 = 200_000;
@@ -356,4 +356,32 @@ fn the_seed_decides() {
     };
     assert_eq!(tokens(1), tokens(1));
     assert_ne!(tokens(1), tokens(2));
+}
+
+/// The first token is the draft model's where the verifier does not defer, else the verifier's: chi-square of 5 degrees of freedom.
+#[test]
+fn a_cascade_is_distributed_as_the_model_that_its_rule_picks() {
+    let draws = 20_000;
+    let mut deferred = 0;
+    for seed in 0..8 {
+        let [little, big] = [seed, seed + 100].map(|seed| Table::new(6, logits(6, seed, 3.0)));
+        let [q, p] = [&little, &big].map(|table| shaped(&(table.logits)(&[]), 1.0, 6, 1.0));
+        let variation: f64 = q.iter().zip(&p).map(|(q, p)| (q - p).abs()).sum::<f64>() / 2.0;
+        let best = |table: &[f64]| table.iter().copied().fold(0.0, f64::max);
+        let defers = best(&q) < best(&p) - 0.5 * variation;
+        deferred += usize::from(defers);
+        let expected = if defers { p } else { q };
+        let policy = PLAIN.policy(1).with_deferral(Deferral::new(0.5).unwrap());
+        let generator = Generator::new((little, big), policy).unwrap();
+        let mut counts = [0.0; 6];
+        for seed in 0..draws {
+            let settings = Settings::default().with_max_new_tokens(1).with_seed(seed);
+            let output = generator.generate(Request::new(Source::new([1])).with_settings(settings)).unwrap();
+            counts[output.tokens[0] as usize] += 1.0;
+        }
+        let chi: f64 =
+            counts.iter().zip(expected.iter().map(|p| p * draws as f64)).map(|(n, e)| (n - e) * (n - e) / e).sum();
+        assert!(chi < 25.0, "{seed}: chi-square is {chi}, deferred: {defers}");
+    }
+    assert!((1..8).contains(&deferred), "{deferred}");
 }

@@ -2,6 +2,7 @@
 
 mod measure;
 mod profile;
+mod rows;
 
 use std::{fmt::Write, path::PathBuf, time::Instant};
 
@@ -40,6 +41,9 @@ pub(crate) struct Args {
     /// Tokens to write
     #[arg(long, value_name = "N", default_value = "64", value_parser = whole(1..=MOST_TOKENS))]
     new_tokens: usize,
+    /// Time single passes over so many rows each, after 64 tokens, and a step of what drafts, in place of generations
+    #[arg(long, value_name = "N,N", value_delimiter = ',', value_parser = whole(1..=1024), conflicts_with_all = ["profile", "at_once"])]
+    rows: Vec<usize>,
     /// Also time so many generations at once, beside as many one after the other
     #[arg(long, value_name = "N", value_parser = whole(2..=1024))]
     at_once: Option<usize>,
@@ -70,6 +74,11 @@ pub(crate) fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
     let most = loaded.pair.vocabulary().size.min(32_000).saturating_sub(3).max(1);
     let source: Vec<Token> = (0..args.source_len).map(|i| (3 + i * 7919 % most) as Token).collect();
     let source = Source::new(source);
+    if !args.rows.is_empty() {
+        let passes = rows::Passes::measure(&loaded.pair, &source, &args.rows, 64, args.runs)?;
+        out.line(if args.json { passes.json() } else { passes.text() }.trim_end())?;
+        return Ok(true);
+    }
     let limits = Limits {
         max_new_tokens: Some(args.new_tokens),
         max_source_tokens: args.source_len,

@@ -54,7 +54,7 @@ impl CostsArgs {
         let loading = Loading { big: precision, little: precision, shortlist: None, threads };
         let little = self.cost_little.clone();
         let drafting = self.cost_shared_encoder.clone().map_or(Drafting::Little, Drafting::SharedEncoder);
-        Some(PairOptions { big, little, drafting, loading, ignore_generation_config: true })
+        Some(PairOptions { big, little, lookup: None, drafting, loading, ignore_generation_config: true })
     }
 
     /// The folders of those.

@@ -57,8 +57,8 @@ pub(crate) struct PairArgs {
     /// The folder of the little model
     #[arg(long, value_name = "DIR", help_heading = "Models")]
     pub(crate) little: Option<PathBuf>,
-    /// Draft by copying what followed the last tokens where they stood before, in place of a little model
-    #[arg(long, value_enum, value_name = "WHERE", conflicts_with_all = ["little", "early_exit", "shared_encoder"], help_heading = "Models")]
+    /// Draft by copying what followed the last tokens where they stood before: in place of a little model, or before what is named to draft
+    #[arg(long, value_enum, value_name = "WHERE", help_heading = "Models")]
     pub(crate) lookup: Option<Lookup>,
     /// Draft with the first K decoder layers of the big model, in place of a little model; or with what was trained for them: its folder
     #[arg(long, value_name = "K|DIR", conflicts_with_all = ["little", "shared_encoder"], value_parser = exit, help_heading = "Models")]
@@ -86,13 +86,16 @@ pub(crate) struct PairArgs {
 
 impl PairArgs {
     pub(crate) fn options(&self) -> PairOptions {
-        let drafting = match (self.lookup, &self.early_exit, &self.shared_encoder) {
-            (Some(Lookup::Source), ..) => Drafting::Lookup(LookIn::Source),
-            (Some(Lookup::Output), ..) => Drafting::Lookup(LookIn::Output),
-            (Some(Lookup::Both), ..) => Drafting::Lookup(LookIn::Both),
-            (None, Some(exit), _) => Drafting::EarlyExit(exit.clone()),
-            (None, None, Some(folder)) => Drafting::SharedEncoder(folder.clone()),
-            (None, None, None) => Drafting::Little,
+        let lookup = self.lookup.map(|place| match place {
+            Lookup::Source => LookIn::Source,
+            Lookup::Output => LookIn::Output,
+            Lookup::Both => LookIn::Both,
+        });
+        let drafting = match (&self.early_exit, &self.shared_encoder) {
+            (Some(exit), _) => Drafting::EarlyExit(exit.clone()),
+            (None, Some(folder)) => Drafting::SharedEncoder(folder.clone()),
+            (None, None) if lookup.is_some() && self.little.is_none() => Drafting::Lookup,
+            (None, None) => Drafting::Little,
         };
         let loading = Loading {
             big: self.precision.into(),
@@ -101,7 +104,8 @@ impl PairArgs {
             threads: self.threads,
         };
         let ignore_generation_config = self.ignore_generation_config;
-        PairOptions { big: self.big.clone(), little: self.little.clone(), drafting, loading, ignore_generation_config }
+        let (big, little) = (self.big.clone(), self.little.clone());
+        PairOptions { big, little, lookup, drafting, loading, ignore_generation_config }
     }
 
     /// Whether there is anything that drafts: it was named, or is that of the default pair.
@@ -134,7 +138,8 @@ impl PairArgs {
     pub(crate) fn warnings(&self, needs: Needs) -> Vec<String> {
         let big = needs == Needs::Big;
         let one = if big { "the big model" } else { "the little model" };
-        let no_weights_draft = self.lookup.is_some() || self.early_exit.is_some();
+        let drafting = self.options().drafting;
+        let no_weights_draft = matches!(drafting, Drafting::Lookup | Drafting::EarlyExit(_));
         let ignored = [
             ("--big", self.big.is_some() && needs == Needs::Little, true),
             ("--little", self.little.is_some() && big, true),
@@ -143,7 +148,7 @@ impl PairArgs {
             ("--shared-encoder", self.shared_encoder.is_some() && needs != Needs::Both, true),
             ("--little-precision", self.little_precision.is_some() && big, true),
             ("--shortlist", self.shortlist.is_some() && needs != Needs::Both, true),
-            ("--shortlist", self.shortlist.is_some() && needs == Needs::Both && self.lookup.is_some(), false),
+            ("--shortlist", self.shortlist.is_some() && needs == Needs::Both && drafting == Drafting::Lookup, false),
             ("--little-precision", self.little_precision.is_some() && !big && no_weights_draft, false),
         ];
         let sentence = |(option, _, alone): (&str, bool, bool)| {

@@ -2,6 +2,7 @@
 
 #[cfg(feature = "train")]
 mod align;
+mod drafts;
 mod findings;
 mod options;
 mod outputs;

@@ -78,7 +78,7 @@ fn what_does_not_go_with_it_is_said() {
     let place = Place::new();
     let (draft, big, text) = (draft(&place), pair("big"), "Ich bin müde.");
     let with = |args: &[&str]| place.run("translate", &[&["--shared-encoder", &draft], args, &[text]].concat());
-    for other in [["--little", &big], ["--lookup", "both"], ["--early-exit", "1"]] {
+    for other in [["--little", &big], ["--early-exit", "1"]] {
         with(&other).refused(2, "cannot be used with");
     }
     for (policy, model) in [("big", "the big model"), ("little", "the little model")] {
