@@ -17,7 +17,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             let output = generator.generate(TextRequest::new(typed).with_guess(&last))?;
             let without = generator.generate(typed)?;
             assert_eq!(output.text, without.text);
-            (guessed += &output.output.statistics, alone += &without.output.statistics);
+            guessed += &output.output.statistics;
+            alone += &without.output.statistics;
             last = output.text;
             println!("{typed} → {last}");
         }

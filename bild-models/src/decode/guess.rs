@@ -6,7 +6,7 @@ use bild_core::{DraftModel, DraftSession, Model, Pass, Result, Row, Rows, Sessio
 /// goes on in it where it stands again.
 ///
 /// After a token that the guess does not have it looks for the last tokens written, three to one of them, nearest to where it was;
-/// if they are nowhere it takes the token for one that stands in the place of another. Where the guess ends, or there is none, it
+/// if they are nowhere it takes the token for one that stands in the place of another, or before the last two. Where the guess ends, or there is none, it
 /// proposes nothing: [`or`](DraftModel::or) another drafts then. Its drafts have no distribution: a policy sees the probability 1.
 ///
 /// ```
@@ -43,6 +43,8 @@ pub struct GuessSession {
 
 /// The longest run of tokens that is looked for.
 const LONGEST: usize = 3;
+/// So many tokens at its end, a full stop and end-of-sequence, are kept for later when another stands there: a text grows at its end.
+const ENDING: usize = 2;
 
 impl GuessSession {
     /// Where the guess goes on after the last token, if it went on at `place` before it.
@@ -60,7 +62,7 @@ impl GuessSession {
                 return end;
             }
         }
-        place + 1
+        if guess.len().saturating_sub(place) <= ENDING { place } else { place + 1 }
     }
 }
 
