@@ -20,7 +20,7 @@ pub trait Pair: Send + Sync {
     ///
     /// # Errors
     ///
-    /// [`Error::PairMismatch`] if they do not.
+    /// [`Error::PairMismatch`](crate::Error::PairMismatch) if they do not.
     fn check(&self) -> Result<()> {
         Ok(())
     }
@@ -29,7 +29,7 @@ pub trait Pair: Send + Sync {
     ///
     /// # Errors
     ///
-    /// If the source cannot be read, or a model fails; [`Error::Interrupted`] if `limit` says so.
+    /// If the source cannot be read, or a model fails; [`Error::Interrupted`](crate::Error::Interrupted) if `limit` says so.
     fn begin(&self, source: &Source, limit: &SessionLimit) -> Result<Self::Session>;
 
     /// The most drafts that a pass of the draft model can return.
