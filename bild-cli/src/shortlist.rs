@@ -9,7 +9,7 @@ use bild::{
 };
 use bild_eval::{
     Observer, OutputFile,
-    shortlist::{Coverage, Pair, learn},
+    shortlist::{Coverage, Pair, frequent, learn},
     text,
 };
 use serde_json::json;
@@ -112,7 +112,7 @@ pub(crate) fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
     if held_out.is_empty() {
         return Err(format!("{} sources are too few to learn from: expected at least 10", pairs.len()).into());
     }
-    let frequent = args.frequent.unwrap_or((vocabulary.size / 10).min(1500));
+    let frequent = args.frequent.unwrap_or_else(|| frequent(vocabulary.size));
     let list = learn(&pairs, frequent, args.beside);
     let coverage = Coverage::measure(&list, &held_out, &vocabulary.end);
     file.write(&(serde_json::to_string(&list)? + "\n"))?;

@@ -97,7 +97,6 @@ impl<A: DraftSession, B> OrSession<A, B> {
         let mut asked = 0;
         if rows.is_empty() {
             rows = ask_second(second, &behind(seen[1]))?;
-            seen[1] = tokens.len();
             asked = 1;
         }
         // Of several drafts it has taken in all but the last.

@@ -8,6 +8,11 @@ use serde::{Deserialize, Serialize};
 /// A source with what a big model wrote for it, in tokens.
 pub type Pair = (Vec<Token>, Vec<Token>);
 
+/// How many tokens are called frequent where nobody says: a tenth of a vocabulary, at most 1,500.
+pub fn frequent(vocabulary: usize) -> usize {
+    (vocabulary / 10).min(1500)
+}
+
 /// Learns a [`Shortlist`] from outputs: the `frequent` most frequent of their tokens and, for each token of a source, at most `beside`
 /// others that it explains best. What explains what is found by the expectation of IBM's model 1 (Brown et al., 1993), over the
 /// tokens that are not frequent anyway. The same outputs give the same list.

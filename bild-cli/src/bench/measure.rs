@@ -37,6 +37,12 @@ impl Spread {
             max: values.iter().copied().fold(0.0, f64::max),
         }
     }
+
+    /// A line of a report, of milliseconds.
+    pub(crate) fn line(self, name: &str) -> String {
+        let Self { median, min, max } = self;
+        format!("{name:<16} {median:>9.3} ms ({min:.3} to {max:.3})\n")
+    }
 }
 
 pub(crate) fn measure<P: Pair>(args: &Args, generator: &Generator<P>, source: &Source) -> Result<Measured, Error> {

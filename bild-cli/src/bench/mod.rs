@@ -132,9 +132,8 @@ fn report(args: &Args, measured: &Measured, machine: Machine) -> String {
         return object.to_string();
     }
     let mut text = format!("{:<16} {load_ms:>9.0} ms\n", "loading");
-    for (name, Spread { median, min, max }) in [("encoder", encoder), ("a token", token)] {
-        let _ = writeln!(text, "{name:<16} {median:>9.3} ms ({min:.3} to {max:.3})");
-    }
+    text += &encoder.line("encoder");
+    text += &token.line("a token");
     if let (Some(count), Some(Spread { median, min, max })) = (args.at_once, measured.at_once) {
         let name = format!("{count} at once");
         let _ = writeln!(text, "{name:<16} {median:>9.2} times as fast as in turn ({min:.2} to {max:.2})");

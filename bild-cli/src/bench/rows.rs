@@ -59,12 +59,10 @@ impl Passes {
     }
 
     pub(crate) fn text(&self) -> String {
-        let rows =
-            |(rows, spread): (&usize, &Spread)| (format!("{rows} row{}", if *rows == 1 { "" } else { "s" }), *spread);
-        let draft = self.draft_ms.map(|spread| ("a draft".to_owned(), spread));
-        let lines = self.pass_ms.iter().map(rows).chain(draft);
-        let line =
-            |(name, Spread { median, min, max })| format!("{name:<16} {median:>9.3} ms ({min:.3} to {max:.3})\n");
-        lines.map(line).collect()
+        let rows = |(rows, spread): (&usize, &Spread)| {
+            spread.line(&format!("{rows} row{}", if *rows == 1 { "" } else { "s" }))
+        };
+        let draft = self.draft_ms.map(|spread| spread.line("a draft"));
+        self.pass_ms.iter().map(rows).chain(draft).collect()
     }
 }

@@ -167,7 +167,10 @@ impl<D: Decoder> PairSession for EarlyExitSession<D> {
             let (exit, short) = (self.exit.clone(), [self.late.short_head()]);
             let of_last = move |decoder: &D, rows: &Tensor<D::Backend, 2>| {
                 let last = rows.clone().narrow(0, rows.dims()[0] - 1, 1);
-                let normed = exit.map_or_else(|| decoder.norm(last.clone()), |exit| exit.forward(last.clone()));
+                let normed = match exit {
+                    Some(exit) => exit.forward(last),
+                    None => decoder.norm(last),
+                };
                 drafts(decoder, normed, &short, want)
             };
             if let Some(rows) = self.take_in(new, keep, of_last.clone())? {

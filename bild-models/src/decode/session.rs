@@ -46,11 +46,11 @@ impl<D: Decoder> Session<D> {
         for (session, _) in &mut *passes {
             states.push((session.late.take()?, session.length));
         }
-        let next: Vec<Option<Token>> = passes.iter().flat_map(|(_, new)| following(new)).collect();
-        let short: Vec<_> = match of {
-            Of::Last => passes.iter().map(|(session, _)| session.late.short_head()).collect(),
-            Of::All => Vec::new(),
-        };
+        let (mut next, mut short) = (Vec::new(), Vec::new());
+        match of {
+            Of::Last => short.extend(passes.iter().map(|(session, _)| session.late.short_head())),
+            Of::All => next.extend(passes.iter().flat_map(|(_, new)| following(new))),
+        }
         let Some((first, _)) = passes.first() else { return Ok(Vec::new()) };
         let (rows, counted) = (counts.iter().sum(), counts.clone());
         let (states, found) = run(&first.late.decoder, rows, move |decoder| {

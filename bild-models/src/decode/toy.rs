@@ -146,7 +146,10 @@ impl<B: Backend> Decoder for ToyWeights<B> {
     }
 
     fn head(&self, rows: Tensor<B, 2>, short: Option<&ShortHead<B>>) -> Tensor<B, 2> {
-        short.map_or_else(|| self.embedding.forward(rows.clone()), |short| short.forward(rows.clone()))
+        match short {
+            Some(short) => short.forward(rows),
+            None => self.embedding.forward(rows),
+        }
     }
 }
 

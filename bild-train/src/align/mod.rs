@@ -168,7 +168,7 @@ impl Alignment {
             measure(&bench, self.rounds, observer)
         };
         let ((before, _), (after_measured, policy)) = (measured(&before)?, measured(&after)?);
-        let list = shortlist::learn(&pairs(&outputs)?, (vocabulary.size / 10).min(1500), 8);
+        let list = shortlist::learn(&pairs(&outputs)?, shortlist::frequent(vocabulary.size), 8);
         let aligned = Aligned {
             sources: sources.len(),
             steps: self.run.steps,
