@@ -11,9 +11,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bild::Threads;
+use bild::{Precision, Threads};
 use bild_eval::sum;
-use bild_models::internals::{Int8Panels, PANEL, Panels, compute_in};
+use bild_models::internals::{Matrix, PANEL, compute_in};
 use criterion::{Bencher, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use rayon::prelude::*;
 
@@ -46,28 +46,25 @@ fn products(criterion: &mut Criterion) {
         group.bench_function("reading", |bencher| cycle(bencher, &buffers, |buffer| _ = black_box(read(buffer))));
         drop(buffers);
 
-        let mut panels = Panels::new(outputs, inputs, Threads::default());
-        weight.chunks(PANEL * inputs).for_each(|rows| panels.push(rows));
-        let matrices = Arc::new(vec![panels; CYCLE.div_ceil(bytes)]);
-        for rows in ROWS {
-            let x = numbers(rows * inputs);
-            group.bench_function(BenchmarkId::new("f32", rows), |bencher| {
-                let x = x.clone();
-                cycle(bencher, &matrices, move |matrix| drop(black_box(matrix.product(&x))));
-            });
-        }
-        drop(matrices);
-
-        group.throughput(Throughput::Bytes(bytes as u64 / 4));
-        let mut panels = Int8Panels::new(outputs, inputs, Threads::default());
-        weight.chunks(PANEL * inputs).for_each(|rows| panels.push(rows));
-        let matrices = Arc::new(vec![panels; CYCLE.div_ceil(bytes / 4)]);
-        for rows in ROWS {
-            let x = numbers(rows * inputs);
-            group.bench_function(BenchmarkId::new("int8", rows), |bencher| {
-                let x = x.clone();
-                cycle(bencher, &matrices, move |matrix| drop(black_box(matrix.product(&x))));
-            });
+        for (precision, name, bytes) in [
+            (Precision::F32, "f32", bytes),
+            (Precision::Int8, "int8", bytes / 4),
+            (Precision::Int4, "int4", bytes / 64 * 17 / 2),
+        ] {
+            group.throughput(Throughput::Bytes(bytes as u64));
+            let matrix = || {
+                let mut matrix = Matrix::new(precision, outputs, inputs, Threads::default());
+                weight.chunks(PANEL * inputs).for_each(|rows| matrix.push(rows));
+                matrix
+            };
+            let matrices: Arc<Vec<_>> = Arc::new((0..CYCLE.div_ceil(bytes)).map(|_| matrix()).collect());
+            for rows in ROWS {
+                let x = numbers(rows * inputs);
+                group.bench_function(BenchmarkId::new(name, rows), |bencher| {
+                    let x = x.clone();
+                    cycle(bencher, &matrices, move |matrix| drop(black_box(matrix.product(&x))));
+                });
+            }
         }
     }
 }

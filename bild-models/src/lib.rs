@@ -31,7 +31,7 @@ mod text;
 #[doc(hidden)]
 pub mod internals {
     #[cfg(feature = "flex")]
-    pub use crate::backend::kernel::{Int8Panels, PANEL, Panels, exp};
+    pub use crate::backend::kernel::{Matrix, PANEL, exp};
     pub use crate::t5::names::{EXIT_ADAPTER, EXIT_NORM};
 
     /// Computes something as a pass of a model is computed.

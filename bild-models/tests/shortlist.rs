@@ -77,6 +77,7 @@ fn is_as_the_head<B: Backend>(precision: Precision, tolerance: f32) {
 fn logits_of_a_short_head_are_those_of_the_head() {
     is_as_the_head::<TestBackend>(Precision::F32, 0.0);
     is_as_the_head::<TestBackend>(Precision::Int8, 0.0);
+    is_as_the_head::<TestBackend>(Precision::Int4, 0.0);
     is_as_the_head::<burn_ndarray::NdArray>(Precision::F32, 1e-4);
     is_as_the_head::<burn_ndarray::NdArray>(Precision::Int8, 1e-4);
 }

@@ -20,6 +20,8 @@ pub(crate) enum PrecisionArg {
     F32,
     /// A quarter of the memory, and up to four times as fast
     Int8,
+    /// Half of that again, with words changed here and there
+    Int4,
 }
 
 impl From<PrecisionArg> for Precision {
@@ -27,6 +29,7 @@ impl From<PrecisionArg> for Precision {
         match precision {
             PrecisionArg::F32 => Self::F32,
             PrecisionArg::Int8 => Self::Int8,
+            PrecisionArg::Int4 => Self::Int4,
         }
     }
 }

@@ -23,7 +23,7 @@ pub use gpu::Cuda;
 pub use gpu::Wgpu;
 pub use options::{LoadOptions, Progress};
 pub use precision::Precision;
-pub(crate) use precision::round_to_int8;
+pub(crate) use precision::{round_to_int4, round_to_int8};
 pub use threads::Threads;
 
 /// Whether tensors of `B` are flex's, which have kernels of their own.

@@ -46,6 +46,8 @@ impl<'a, B: Backend> Loader<'a, B> {
         let numbers = self.total.saturating_add(largest);
         let needed = match self.options.precision {
             Precision::Int8 if is_flex::<B>() => numbers,
+            // A factor of a byte to each 16.
+            Precision::Int4 if is_flex::<B>() => numbers / 32 * 17,
             _ => numbers.saturating_mul(size_of::<f32>() as u64),
         };
         memory::check(needed).map_err(|free| LoadError::Memory {

@@ -5,18 +5,20 @@ use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
 
 use super::loader::Loader;
 #[cfg(feature = "flex")]
-use crate::backend::kernel::{Int8Panels, Panels};
-use crate::{Precision, backend::round_to_int8, error::Result};
+use crate::backend::kernel::Matrix;
+use crate::{
+    Precision,
+    backend::{round_to_int4, round_to_int8},
+    error::Result,
+};
 
 /// A product with a weight matrix and nothing else (T5 has no biases), or with several of the same shape one below the
-/// other, so that they are one product. The one place that decides how weights lie in memory.
+/// other, so that they are one product.
 pub(crate) enum Projection<B: Backend> {
     /// `[out, in]`, as checkpoints store it.
     Plain(Tensor<B, 2>),
     #[cfg(feature = "flex")]
-    Panels(Panels),
-    #[cfg(feature = "flex")]
-    Int8(Int8Panels),
+    Matrix(Matrix),
 }
 
 impl<B: Backend> Projection<B> {
@@ -25,25 +27,18 @@ impl<B: Backend> Projection<B> {
         let [outputs, width] = [names.len() * shape[0], shape[1]];
         #[cfg(feature = "flex")]
         if crate::backend::is_flex::<B>() {
-            return Ok(match loader.precision() {
-                Precision::F32 => {
-                    let mut panels = Panels::new(outputs, width, loader.threads().clone());
-                    loader.panels(names, shape, |rows| panels.push(rows))?;
-                    Self::Panels(panels)
-                }
-                Precision::Int8 => {
-                    let mut panels = Int8Panels::new(outputs, width, loader.threads().clone());
-                    loader.panels(names, shape, |rows| panels.push(rows))?;
-                    Self::Int8(panels)
-                }
-            });
+            let mut matrix = Matrix::new(loader.precision(), outputs, width, loader.threads().clone());
+            loader.panels(names, shape, |rows| matrix.push(rows))?;
+            return Ok(Self::Matrix(matrix));
         }
         let mut weights = Vec::new();
         for name in names {
             weights.append(&mut loader.values(name, shape)?);
         }
-        if loader.precision() == Precision::Int8 {
-            round_to_int8(&mut weights, width);
+        match loader.precision() {
+            Precision::F32 => {}
+            Precision::Int8 => round_to_int8(&mut weights, width),
+            Precision::Int4 => round_to_int4(&mut weights, width),
         }
         Ok(Self::Plain(Tensor::from_data(TensorData::new(weights, [outputs, width]), loader.device())))
     }
@@ -54,9 +49,7 @@ impl<B: Backend> Projection<B> {
         match self {
             Self::Plain(weight) => x.matmul(weight.clone().transpose()),
             #[cfg(feature = "flex")]
-            Self::Panels(panels) => crate::backend::flex::product(&x, |x| panels.product(x)).expect(FLEX_ALONE),
-            #[cfg(feature = "flex")]
-            Self::Int8(panels) => crate::backend::flex::product(&x, |x| panels.product(x)).expect(FLEX_ALONE),
+            Self::Matrix(matrix) => crate::backend::flex::product(&x, |x| matrix.product(x)).expect(FLEX_ALONE),
         }
     }
 
@@ -72,9 +65,7 @@ impl<B: Backend> Projection<B> {
         match self {
             Self::Plain(weight) => Self::Plain(selected(weight, tokens, device)),
             #[cfg(feature = "flex")]
-            Self::Panels(panels) => Self::Panels(panels.select(tokens)),
-            #[cfg(feature = "flex")]
-            Self::Int8(panels) => Self::Int8(panels.select(tokens)),
+            Self::Matrix(matrix) => Self::Matrix(matrix.select(tokens)),
         }
     }
 
@@ -83,9 +74,11 @@ impl<B: Backend> Projection<B> {
         match self {
             Self::Plain(weight) => selected(weight, tokens, device),
             #[cfg(feature = "flex")]
-            Self::Panels(panels) => matrix(tokens, |token| panels.row(token), device),
-            #[cfg(feature = "flex")]
-            Self::Int8(panels) => matrix(tokens, |token| panels.row(token), device),
+            Self::Matrix(matrix) => {
+                let rows = matrix.rows(tokens);
+                let width = rows.len() / tokens.len();
+                Tensor::from_data(TensorData::new(rows, [tokens.len(), width]), device)
+            }
         }
     }
 }
@@ -94,18 +87,6 @@ impl<B: Backend> Projection<B> {
 fn selected<B: Backend>(matrix: &Tensor<B, 2>, tokens: &[Token], device: &B::Device) -> Tensor<B, 2> {
     let indices: Vec<i32> = tokens.iter().map(|&token| token as i32).collect();
     matrix.clone().select(0, Tensor::<B, 1, Int>::from_data(TensorData::new(indices, [tokens.len()]), device))
-}
-
-/// The rows of some tokens, `[tokens, in]`.
-#[cfg(feature = "flex")]
-fn matrix<B: Backend, R: Iterator<Item = f32>>(
-    tokens: &[Token],
-    row: impl Fn(usize) -> R,
-    device: &B::Device,
-) -> Tensor<B, 2> {
-    let rows: Vec<f32> = tokens.iter().flat_map(|&token| row(token as usize)).collect();
-    let width = rows.len() / tokens.len();
-    Tensor::from_data(TensorData::new(rows, [tokens.len(), width]), device)
 }
 
 #[cfg(feature = "flex")]

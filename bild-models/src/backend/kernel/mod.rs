@@ -8,9 +8,12 @@
 
 mod attention;
 mod elementwise;
+mod int4;
 mod int8;
 mod lanes;
+mod matrix;
 mod product;
+mod rounded;
 
 use pulp::Simd;
 
@@ -19,8 +22,8 @@ use crate::backend::Threads;
 pub(crate) use attention::{Bias, KeysValues};
 pub use elementwise::exp;
 pub(crate) use elementwise::{gated_gelu, rms_norm};
-pub use int8::Int8Panels;
-pub use product::{PANEL, Panels};
+pub use matrix::Matrix;
+pub use product::PANEL;
 
 /// From so many rows on, a product asks memory for the weights that come next: multiplying takes about as long as reading
 /// then, and both go on at once. With fewer rows the CPU asks early enough by itself, and is slower if it is told to.

@@ -23,7 +23,7 @@ const LINE: usize = 16;
 
 /// A weight matrix cut into panels: `[ceil(outputs / PANEL), width, PANEL]`, the last one filled up with zeros.
 #[derive(Clone)]
-pub struct Panels {
+pub(super) struct Panels {
     weights: Vec<f32>,
     width: usize,
     outputs: usize,
@@ -38,12 +38,12 @@ impl fmt::Debug for Panels {
 
 impl Panels {
     /// A matrix of `[outputs, width]` whose rows are yet to come, multiplied with by these threads.
-    pub fn new(outputs: usize, width: usize, threads: Threads) -> Self {
+    pub(super) fn new(outputs: usize, width: usize, threads: Threads) -> Self {
         Self { weights: Vec::new(), width, outputs, threads }
     }
 
     /// Adds the next `PANEL` rows, or the last ones, as checkpoints store them.
-    pub fn push(&mut self, rows: &[f32]) {
+    pub(super) fn push(&mut self, rows: &[f32]) {
         if self.weights.is_empty() {
             // Not before: that the file holds such a matrix is known now.
             self.weights.reserve_exact(self.outputs.div_ceil(PANEL) * PANEL * self.width);
@@ -61,13 +61,13 @@ impl Panels {
     }
 
     /// A row as it was added, `[width]`.
-    pub fn row(&self, row: usize) -> impl Iterator<Item = f32> {
+    pub(super) fn row(&self, row: usize) -> impl Iterator<Item = f32> {
         let panel = &self.weights[row / PANEL * PANEL * self.width..][..PANEL * self.width];
         panel[row % PANEL..].iter().step_by(PANEL).copied()
     }
 
     /// The matrix of some of its rows.
-    pub fn select(&self, rows: &[u32]) -> Self {
+    pub(super) fn select(&self, rows: &[u32]) -> Self {
         let panel = PANEL * self.width;
         let mut weights = vec![0.0; rows.len().div_ceil(PANEL) * panel];
         for (to, rows) in weights.chunks_exact_mut(panel).zip(rows.chunks(PANEL)) {
@@ -79,7 +79,7 @@ impl Panels {
     }
 
     /// `x` (`[rows, width]`) times the transpose of the matrix: `[rows, outputs]`.
-    pub fn product(&self, x: &[f32]) -> Vec<f32> {
+    pub(super) fn product(&self, x: &[f32]) -> Vec<f32> {
         let rows = x.len() / self.width;
         in_panels(rows, self.outputs, parts(&self.threads, rows, self.weights.len()), |first, results| {
             let weights = &self.weights[first * PANEL * self.width..];

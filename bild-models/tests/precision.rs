@@ -1,4 +1,4 @@
-//! Weights of 8 bits, and the threads that compute with them: near the reference, and as exact about rows as f32 is.
+//! Weights of 8 and 4 bits, and the threads that compute with them: near the reference, and as exact about rows as f32 is.
 
 mod common;
 
@@ -21,8 +21,8 @@ fn load_with<B: Backend>(directory: &Path, options: &LoadOptions) -> T5<B> {
     T5::load_with(&Checkpoint::open(directory).unwrap(), &Default::default(), options).unwrap()
 }
 
-fn int8() -> LoadOptions {
-    LoadOptions::default().with_precision(Precision::Int8)
+fn held(precision: Precision) -> LoadOptions {
+    LoadOptions::default().with_precision(precision)
 }
 
 /// The logits after each of `tokens`.
@@ -49,10 +49,17 @@ fn logits_are_near_those_of_f32_on_every_backend() {
         let vocab = exact.config().vocab_size;
         let (source, tokens) = (Source::new(numbers.tokens(20, vocab)), numbers.tokens(9, vocab));
         let expected = logits(&exact, &source, &tokens);
-        let found = difference(&logits(&load_with::<Flex>(&directory, &int8()), &source, &tokens), &expected);
-        assert!(found > 1e-4 && found < 0.12, "{name} on flex: {found}");
-        let found = difference(&logits(&load_with::<NdArray>(&directory, &int8()), &source, &tokens), &expected);
-        assert!(found > 1e-4 && found < 0.12, "{name} on ndarray: {found}");
+        for (precision, most) in [(Precision::Int8, 0.12), (Precision::Int4, 0.8)] {
+            let found = logits(&load_with::<Flex>(&directory, &held(precision)), &source, &tokens);
+            let rounded = logits(&load_with::<NdArray>(&directory, &held(precision)), &source, &tokens);
+            for (backend, found) in [("flex", &found), ("ndarray", &rounded)] {
+                let found = difference(found, &expected);
+                assert!(found > 1e-4 && found < most, "{name} on {backend}, {precision:?}: {found}");
+            }
+            // The same weights: what is left is the rounding of inputs.
+            let found = difference(&found, &rounded);
+            assert!(found < 0.12, "{name} on flex beside ndarray, {precision:?}: {found}");
+        }
     }
 }
 
@@ -69,7 +76,7 @@ fn sizes() -> Value {
 
 #[test]
 fn a_row_has_the_same_bits_alone_and_in_a_pass_that_threads_share() {
-    for precision in [Precision::F32, Precision::Int8] {
+    for precision in [Precision::F32, Precision::Int8, Precision::Int4] {
         let options = LoadOptions::default().with_precision(precision);
         let model = random_model(sizes(), 5, &options.clone().with_threads(Threads::new(3).unwrap()));
         let serial = random_model(sizes(), 5, &options.with_threads(Threads::new(1).unwrap()));
@@ -92,15 +99,14 @@ fn a_row_has_the_same_bits_alone_and_in_a_pass_that_threads_share() {
 fn lossless_equals_greedy_whatever_either_model_is_held_in() {
     let mut numbers = Numbers(21);
     for (round, (big, little)) in
-        [(Precision::Int8, Precision::Int8), (Precision::Int8, Precision::F32), (Precision::F32, Precision::Int8)]
+        [(Precision::Int8, Precision::Int8), (Precision::Int4, Precision::F32), (Precision::F32, Precision::Int4)]
             .into_iter()
             .enumerate()
     {
-        let options = |precision| LoadOptions::default().with_precision(precision);
         for seed in 0..4 {
-            let big = random_model(json!({}), 100 + seed, &options(big));
+            let big = random_model(json!({}), 100 + seed, &held(big));
             // The same weights, so that many drafts stand.
-            let little = random_model(json!({}), 100 + seed, &options(little));
+            let little = random_model(json!({}), 100 + seed, &held(little));
             let settings = Settings::default().with_max_new_tokens(40);
             let alone =
                 Generator::new((NoDraft, big.clone()), Lossless::default()).unwrap().with_settings(settings.clone());
@@ -116,7 +122,7 @@ fn lossless_equals_greedy_whatever_either_model_is_held_in() {
 
 #[test]
 fn generations_in_many_threads_write_what_one_writes() {
-    let model = random_model(sizes(), 9, &int8().with_threads(Threads::new(2).unwrap()));
+    let model = random_model(sizes(), 9, &held(Precision::Int8).with_threads(Threads::new(2).unwrap()));
     let settings = Settings::default().with_max_new_tokens(12);
     let generator = Generator::new((model.clone(), model), Lossless::default()).unwrap().with_settings(settings);
     let source = |i: usize| Source::new(Numbers(i as u64).tokens(10 + i, 6000));
@@ -141,6 +147,8 @@ fn threads_are_what_was_asked_for() {
 
 #[test]
 fn a_precision_has_the_name_of_its_kind() {
-    let named: Precision = serde_json::from_str("\"int8\"").unwrap();
-    assert_eq!((named, serde_json::to_string(&Precision::F32).unwrap().as_str()), (Precision::Int8, "\"f32\""));
+    for (precision, name) in [(Precision::F32, "f32"), (Precision::Int8, "int8"), (Precision::Int4, "int4")] {
+        assert_eq!(serde_json::from_value::<Precision>(json!(name)).unwrap(), precision);
+        assert_eq!(serde_json::to_value(precision).unwrap(), json!(name));
+    }
 }
