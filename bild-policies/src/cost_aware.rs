@@ -15,6 +15,9 @@ use crate::{Lossless, costs::Costs};
 /// for a renewal process: no other rule has a higher rate in the long run). Where the first token of a draft is not worth it,
 /// the verifier goes on alone, and a small share of the time is spent on trying again.
 ///
+/// Drafts that are certain, as those of a look-up, are priced apart from the steps of a model, so that copying goes on for what
+/// copies cost ([`DraftModel::or`](bild_core::DraftModel::or)).
+///
 /// The time in which the draft model reads the source is known only where it is part of a trial, and is counted there alone.
 ///
 /// What it learns it keeps for all generations of all its clones, so concurrent ones learn from each other in any order.
@@ -165,13 +168,14 @@ impl PolicyState for State {
             costs.prepared(at.statistics.encode_time.saturating_sub(self.seen.encode_time).as_secs_f64());
         }
         let time = at.statistics.draft_time.saturating_sub(self.seen.draft_time).as_secs_f64();
-        costs.drafted(self.prices.map_or(time, |prices| prices.draft));
+        let certainty = confidence(row, row.argmax);
+        costs.drafted(self.prices.map_or(time, |prices| prices.draft), certainty);
         self.seen = at.statistics.clone();
         self.steps += 1;
         match self.policy.drafted(at, row) {
             Draft::Keep(token) => {
                 self.chance *= costs.chance(confidence(row, token));
-                if costs.next_pays(self.chance) { Draft::Keep(token) } else { Draft::KeepLast(token) }
+                if costs.next_pays(self.chance, certainty) { Draft::Keep(token) } else { Draft::KeepLast(token) }
             }
             draft => draft,
         }

@@ -65,7 +65,11 @@ const TRIALS: f64 = 0.02;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Costs {
+    /// Of any draft step.
     draft: Recent,
+    /// Of those that were certain, which look-ups are, and of the others: where several draft, the one costs next to nothing and the
+    /// other a pass.
+    by_kind: [Recent; 2],
     verify: Line,
     prepare: Recent,
     /// How often drafts of each confidence stood.
@@ -92,6 +96,7 @@ impl Default for Costs {
         let (tokens, seconds) = (none, none);
         Self {
             draft: none,
+            by_kind: [none; 2],
             verify: Line::default(),
             prepare: none,
             stood,
@@ -109,15 +114,21 @@ fn bin(confidence: f64) -> usize {
     ((confidence * 10.0) as usize).min(BINS - 1)
 }
 
+/// Whether a draft of this confidence is certain, as what was looked up is.
+fn kind(confidence: f64) -> usize {
+    usize::from(bin(confidence) == BINS - 1)
+}
+
 impl Costs {
     /// The draft model read the source.
     pub(crate) fn prepared(&mut self, time: f64) {
         self.prepare.add(time);
     }
 
-    /// The draft model made a step.
-    pub(crate) fn drafted(&mut self, time: f64) {
+    /// The draft model made a step, of this confidence.
+    pub(crate) fn drafted(&mut self, time: f64, confidence: f64) {
         self.draft.add(time);
+        self.by_kind[kind(confidence)].add(time);
         self.drafting += time;
     }
 
@@ -145,15 +156,18 @@ impl Costs {
         self.stood[bin(confidence)].mean().unwrap_or(confidence)
     }
 
-    /// What one more draft costs, and the tokens a second of the verifier alone; nothing before both are known.
-    fn prices(&self) -> Option<(f64, f64)> {
+    /// What one more draft costs if draft steps are as these, and the tokens a second of the verifier alone; nothing before both are
+    /// known.
+    fn prices(&self, steps: &Recent) -> Option<(f64, f64)> {
         let (alone, slope) = self.verify.fit()?;
-        Some((self.draft.mean()? + slope, 1.0 / alone.max(1e-9)))
+        Some((steps.mean()? + slope, 1.0 / alone.max(1e-9)))
     }
 
-    /// Whether another draft pays after drafts that all stand with this chance.
-    pub(crate) fn next_pays(&self, chance: f64) -> bool {
-        let (Some((price, alone)), Some(any)) = (self.prices(), self.any.mean()) else { return true };
+    /// Whether another draft pays after drafts that all stand with this chance, the last of this confidence: the next is likely to be
+    /// made as that one was.
+    pub(crate) fn next_pays(&self, chance: f64, confidence: f64) -> bool {
+        let prices = self.prices(&self.by_kind[kind(confidence)]);
+        let (Some((price, alone)), Some(any)) = (prices, self.any.mean()) else { return true };
         let reached = match (self.tokens.mean(), self.seconds.mean()) {
             (Some(tokens), Some(seconds)) => tokens / seconds.max(1e-9),
             _ => alone,
@@ -164,7 +178,7 @@ impl Costs {
     /// Whether the draft model is to speak: because that pays, or because it is time for a trial. `is_prepared`: it has read
     /// the source already.
     pub(crate) fn begins_draft(&mut self, is_prepared: bool) -> bool {
-        let (Some((price, alone)), Some(first)) = (self.prices(), self.first.mean()) else { return true };
+        let (Some((price, alone)), Some(first)) = (self.prices(&self.draft), self.first.mean()) else { return true };
         if first > alone * price {
             return true;
         }
@@ -190,11 +204,11 @@ mod tests {
             let (mut steps, mut chance) = (0, 1.0);
             if costs.begins_draft(true) {
                 while steps < 30 {
-                    costs.drafted(draft);
+                    costs.drafted(draft, 0.85);
                     seconds += draft;
                     steps += 1;
                     chance *= costs.chance(0.85);
-                    if !costs.next_pays(chance) {
+                    if !costs.next_pays(chance, 0.85) {
                         break;
                     }
                 }
@@ -230,6 +244,20 @@ mod tests {
                 assert!(rate > 0.95 * best, "{stands} {draft}: {rate} of {best} with {length} drafts");
             }
         }
+    }
+
+    #[test]
+    fn a_draft_that_is_copied_goes_on_for_what_copies_cost() {
+        let mut costs = Costs::default();
+        for _ in 0..200 {
+            for (confidence, time) in [(1.0, 0.001), (0.85, 0.4)] {
+                costs.drafted(time, confidence);
+                costs.judged(confidence, true);
+                costs.verified(1.0, 1, 1, 1);
+            }
+        }
+        assert!(costs.next_pays(0.3, 1.0), "a copy costs nothing");
+        assert!(!costs.next_pays(0.3, 0.85), "a step of the model costs nearly half of a pass");
     }
 
     #[test]
