@@ -52,12 +52,9 @@ fn products(criterion: &mut Criterion) {
             (Precision::Int4, "int4", bytes / 64 * 17 / 2),
         ] {
             group.throughput(Throughput::Bytes(bytes as u64));
-            let matrix = || {
-                let mut matrix = Matrix::new(precision, outputs, inputs, Threads::default());
-                weight.chunks(PANEL * inputs).for_each(|rows| matrix.push(rows));
-                matrix
-            };
-            let matrices: Arc<Vec<_>> = Arc::new((0..CYCLE.div_ceil(bytes)).map(|_| matrix()).collect());
+            let mut matrix = Matrix::new(precision, outputs, inputs, Threads::default());
+            weight.chunks(PANEL * inputs).for_each(|rows| matrix.push(rows));
+            let matrices = Arc::new(vec![matrix; CYCLE.div_ceil(bytes)]);
             for rows in ROWS {
                 let x = numbers(rows * inputs);
                 group.bench_function(BenchmarkId::new(name, rows), |bencher| {

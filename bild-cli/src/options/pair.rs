@@ -20,7 +20,7 @@ pub(crate) enum PrecisionArg {
     F32,
     /// A quarter of the memory, and up to four times as fast
     Int8,
-    /// Half of that again, with words changed here and there
+    /// Half of that again for the layers of the decoder; changes more words
     Int4,
 }
 

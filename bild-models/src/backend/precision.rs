@@ -1,3 +1,5 @@
+use std::array::from_fn;
+
 use serde::{Deserialize, Serialize};
 
 /// How the weight matrices of a model are held. Norms and position biases are f32 always.
@@ -19,8 +21,12 @@ pub enum Precision {
     /// As 4-bit integers from −8 to 7, with one scale for each output and a factor from −127 to 127 for each 32 inputs of it (so that
     /// outliers cost their neighbours alone their precision), chosen for the least square error when a model is loaded.
     ///
-    /// On `Flex` weights take 4.25 bits each, about half of what they take as `Int8`; all else is as there. Text changes more: a
-    /// little model may well be held so, since what it writes is verified.
+    /// So are the matrices that a token of output goes through, but for the head. The head and the embedding, which cost the text most,
+    /// and what is computed once a source (the encoder, the keys and values of its states), where 4 bits save no time, are as with
+    /// `Int8`.
+    ///
+    /// On `Flex` a weight takes 4.25 bits; all else is as with `Int8`. Text changes more: a little model may well be held so, since
+    /// what it writes is verified.
     Int4,
 }
 
@@ -86,7 +92,9 @@ pub(crate) fn round_to_4_bits(row: &[f32], rounded: &mut [[i8; FACTOR_INPUTS]], 
             *factor = if step < 0.0 { -1 } else { 1 };
         }
         let inverse = 1.0 / (scale * f32::from(*factor));
-        *rounded = padded(values).map(|value| whole(value * inverse) as i8);
+        for (rounded, value) in rounded.iter_mut().zip(padded(values)) {
+            *rounded = whole(value * inverse) as i8;
+        }
     }
     scale
 }
@@ -96,14 +104,17 @@ pub(crate) fn round_to_4_bits(row: &[f32], rounded: &mut [[i8; FACTOR_INPUTS]], 
 fn whole(value: f32) -> f32 {
     // Adding and subtracting this rounds to a whole number.
     const ROUND: f32 = 12_582_912.0;
-    value.clamp(-8.0, 7.0) + ROUND - ROUND
+    value.max(-8.0).min(7.0) + ROUND - ROUND
 }
 
 /// The step whose multiples from −8 to 7 are nearest to some values, by the sum of squares: the best of some that make the
 /// largest value −6.5 to −8.6 steps, each then moved to where its own multiples fit best.
 fn best_step(values: &[f32; FACTOR_INPUTS]) -> f32 {
-    let largest =
-        values.iter().fold(0.0f32, |largest, &value| if value.abs() > largest.abs() { value } else { largest });
+    let (mut lowest, mut highest) = (0.0f32, 0.0f32);
+    for &value in values {
+        (lowest, highest) = (lowest.min(value), highest.max(value));
+    }
+    let largest = if highest > -lowest { highest } else { lowest };
     let (mut best, mut gain) = (0.0, 0.0);
     for most in [-8.0, -8.6, -7.3, -6.5] {
         let inverse = most / largest;
@@ -113,11 +124,10 @@ fn best_step(values: &[f32; FACTOR_INPUTS]) -> f32 {
         // In eight sums, so that vectors are used.
         let (mut products, mut squares) = ([0.0f32; 8], [0.0f32; 8]);
         for values in values.as_chunks::<8>().0 {
-            for i in 0..8 {
-                let (scaled, rounded) = (values[i] * inverse, whole(values[i] * inverse));
-                products[i] += scaled * rounded;
-                squares[i] += rounded * rounded;
-            }
+            let scaled: [f32; 8] = from_fn(|i| values[i] * inverse);
+            let rounded: [f32; 8] = from_fn(|i| whole(scaled[i]));
+            products = from_fn(|i| products[i] + scaled[i] * rounded[i]);
+            squares = from_fn(|i| squares[i] + rounded[i] * rounded[i]);
         }
         let (products, squares): (f32, f32) = (products.iter().sum(), squares.iter().sum());
         // The square error is what the squares of the values add up to less this, in squares of the largest of them.

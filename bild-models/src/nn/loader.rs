@@ -1,4 +1,7 @@
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use burn::tensor::{Tensor, TensorData, backend::Backend};
 
@@ -16,8 +19,9 @@ pub(crate) struct Loader<'a, B: Backend> {
     tensors: &'a Tensors<'a>,
     device: &'a B::Device,
     options: &'a LoadOptions,
+    precision: Precision,
     /// How many weights are read, and will be.
-    done: AtomicU64,
+    done: Arc<AtomicU64>,
     total: u64,
 }
 
@@ -33,7 +37,7 @@ impl<'a, B: Backend> Loader<'a, B> {
         let sizes = names.map(|name| tensors.elements(name));
         let (total, largest) =
             sizes.fold((0u64, 0), |(sum, largest), size| (sum.saturating_add(size), largest.max(size)));
-        let loader = Self { tensors, device, options, done: AtomicU64::new(0), total };
+        let loader = Self { tensors, device, options, precision: options.precision, done: Arc::default(), total };
         loader.check_memory(largest)?;
         Ok(loader)
     }
@@ -45,9 +49,8 @@ impl<'a, B: Backend> Loader<'a, B> {
         // The tensor under way may be held twice.
         let numbers = self.total.saturating_add(largest);
         let needed = match self.options.precision {
-            Precision::Int8 if is_flex::<B>() => numbers,
-            // A factor of a byte to each 16.
-            Precision::Int4 if is_flex::<B>() => numbers / 32 * 17,
+            // A byte at most.
+            Precision::Int8 | Precision::Int4 if is_flex::<B>() => numbers,
             _ => numbers.saturating_mul(size_of::<f32>() as u64),
         };
         memory::check(needed).map_err(|free| LoadError::Memory {
@@ -102,7 +105,14 @@ impl<'a, B: Backend> Loader<'a, B> {
     }
 
     pub(crate) fn precision(&self) -> Precision {
-        self.options.precision
+        self.precision
+    }
+
+    /// The same for matrices that 4 bits do not suit: those where they cost the text much, or where they save no time as a product
+    /// has many rows anyway. They are held in 8.
+    pub(crate) fn finer(&self) -> Self {
+        let precision = if self.precision == Precision::Int4 { Precision::Int8 } else { self.precision };
+        Self { precision, done: self.done.clone(), ..*self }
     }
 
     /// As [`tensor`](Self::tensor), left on the host.

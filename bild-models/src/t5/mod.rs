@@ -116,9 +116,10 @@ impl<B: Backend> T5<B> {
         let used = tensors.read_names().filter(|name| !is_unused(name));
         let loader = Loader::new(&tensors, used, device, options)?;
         let shape = [config.vocab_size, config.d_model];
-        let embedding = || Projection::load(&loader, &[embedding.into()], shape);
-        let head = || head.map(|name| Projection::load(&loader, &[name.into()], shape)).transpose();
-        let (encoder, decoder) = (|| EncoderStack::load(&loader, &config), || DecoderStack::load(&loader, &config));
+        let finer = loader.finer();
+        let embedding = || Projection::load(&finer, &[embedding.into()], shape);
+        let head = || head.map(|name| Projection::load(&finer, &[name.into()], shape)).transpose();
+        let (encoder, decoder) = (|| EncoderStack::load(&finer, &config), || DecoderStack::load(&loader, &config));
         let (first, second) =
             loader.both(|| Ok((embedding()?, encoder()?)), || Ok::<_, LoadError>((head()?, decoder()?)));
         let ((embedding, encoder), (head, decoder)) = (first?, second?);

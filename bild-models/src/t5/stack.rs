@@ -146,7 +146,7 @@ impl<B: Backend> DecoderStack<B> {
             Ok(Arc::new(DecoderLayer {
                 own: parts.attention(&own, "SelfAttention", &["q", "k", "v"])?,
                 cross: parts.attention(&cross, "EncDecAttention", &["q"])?,
-                source: Projection::load(loader, &keys_values, [config.heads().all(), config.d_model])?,
+                source: Projection::load(&loader.finer(), &keys_values, [config.heads().all(), config.d_model])?,
                 feed_forward: parts.feed_forward(&feed_forward)?,
             }))
         };

@@ -6,10 +6,10 @@ use super::{
 use crate::{Precision, Threads};
 
 /// A weight matrix, laid out for products with a few rows when it is loaded.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Matrix(Held);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Held {
     F32(Panels),
     Int8(RoundedPanels<Int8Block>),
