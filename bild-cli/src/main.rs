@@ -4,6 +4,7 @@
 #[cfg(feature = "train")]
 mod align;
 mod bench;
+mod drafts;
 mod evaluate;
 mod files;
 mod models;

@@ -11,7 +11,7 @@ use crate::{
     Error,
     files::Files,
     options::{self, CostsArgs, DatasetArgs, PairArgs, TextArgs},
-    pair::{Limits, Loaded},
+    pair::{Limits, Loaded, PairOptions},
     policy::Needs,
     progress::Terminal,
     streams::say,
@@ -54,12 +54,22 @@ impl PreparedArgs {
         Ok(())
     }
 
-    /// Loads the pair, and measures what its passes cost unless that is known.
-    pub(crate) fn prepare(&self, examples: Vec<Example>, terminal: &Terminal) -> Result<Prepared<'_>, Error> {
-        let data = dataset::conditions(&examples)?;
-        let loaded = self.pair.options().load(Needs::Both)?;
+    /// The sentences, with a pair to decode them.
+    pub(crate) fn bench(&self, loaded: &Loaded, examples: Vec<Example>) -> Result<Bench, Error> {
         let limits = self.texts.limits(self.dataset.max_source_tokens, true);
-        let bench = bench(&loaded, examples, &self.texts.prefix, &limits)?;
+        bench(loaded, examples, &self.texts.prefix, &limits)
+    }
+
+    /// Loads the pair, and measures what its passes cost unless that is known.
+    pub(crate) fn prepare(
+        &self,
+        pair: &PairOptions,
+        examples: Vec<Example>,
+        terminal: &Terminal,
+    ) -> Result<Prepared<'_>, Error> {
+        let data = dataset::conditions(&examples)?;
+        let loaded = pair.load(Needs::Both)?;
+        let bench = self.bench(&loaded, examples)?;
         let other = self.costs.pair(loaded.threads());
         if other.as_ref().is_some_and(|other| !loaded.drafts_as(other)) {
             return Err(

@@ -48,7 +48,8 @@ pub(crate) fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
     let svg = args.svg.as_deref().map(OutputFile::tried).transpose()?;
     warn(args);
     let terminal = Terminal::default();
-    let prepared = args.prepared.prepare(args.prepared.dataset.examples()?, &terminal)?;
+    let prepared =
+        args.prepared.prepare(&args.prepared.pair.options(), args.prepared.dataset.examples()?, &terminal)?;
     let (bench, costs) = (&prepared.bench, &prepared.costs);
     let candidates = if args.grid { candidates::grid()? } else { candidates::all(costs, prepared.has_little)? };
     let mut found = sweep(bench, &candidates, costs, &mut prepared.log("sweep", &terminal)?, &terminal)?;

@@ -7,9 +7,9 @@ use bild_eval::{Metric, OutputFile, TuneOptions, Tuned, tune};
 use serde_json::Value;
 
 use crate::{
-    Error,
+    Error, drafts,
     files::Files,
-    options::{self, MetricArg, number},
+    options::{self, MetricArg, PrecisionArg, number},
     policy::Needs,
     prepared::PreparedArgs,
     progress::Terminal,
@@ -23,6 +23,9 @@ use crate::{
 /// It is chosen on the first half of the sentences, by decoding few of them with most policies and more with those that may
 /// win, and judged on the second half. How fast a policy is goes by its counted passes and what passes cost; the one chosen is
 /// timed by the clock as well, on some sentences.
+///
+/// How drafts are made costs no quality where a policy is lossless: with --try-precisions and --try-shortlists that is chosen first,
+/// and said.
 ///
 /// If no policy is sure enough to lose no more than allowed, the exit status is 1 and nothing is written.
 #[derive(clap::Args, Debug)]
@@ -39,6 +42,12 @@ pub(crate) struct Args {
     /// The policy
     #[arg(long, value_name = "FILE", default_value = "policy.json")]
     out: PathBuf,
+    /// Choose also how the weights of the little model or of the draft decoder are held, from these: what is fastest losslessly
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "PRECISIONS", conflicts_with_all = ["little_precision", "resume", "cost_big"])]
+    try_precisions: Vec<PrecisionArg>,
+    /// Choose also the tokens of drafts, from all and these lists of `bild shortlist`: what is fastest losslessly
+    #[arg(long, value_delimiter = ',', value_name = "FILES", conflicts_with_all = ["shortlist", "resume", "cost_big"])]
+    try_shortlists: Vec<PathBuf>,
     /// Choose from the paper's grid by decoding everything with every policy, for comparison
     #[arg(long)]
     grid: bool,
@@ -58,7 +67,13 @@ pub(crate) fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
     let examples = args.prepared.dataset.examples()?;
     TuneOptions::check(examples.len())?;
     let terminal = Terminal::default();
-    let prepared = args.prepared.prepare(examples, &terminal)?;
+    let mut pair = args.prepared.pair.options();
+    let mut ways = drafts::ways(&pair.loading, &args.try_precisions, &args.try_shortlists);
+    if ways.len() > 1 {
+        drafts::measure(&args.prepared, &pair, &examples, &mut ways, &terminal)?;
+        pair.loading = ways[0].loading.clone();
+    }
+    let prepared = args.prepared.prepare(&pair, examples, &terminal)?;
     let metric = Metric::from(args.metric);
     let mut options = TuneOptions::default().with_loss(args.loss, metric);
     (options.grid, options.timed) = (args.grid, args.prepared.costs.timed());
@@ -71,9 +86,12 @@ pub(crate) fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
         let mut result: Value = serde_json::from_str(&serde_json::to_string(&tuned)?)?;
         let (source_tokens, truncated) = prepared.bench.read();
         (result["source_tokens"], result["truncated"]) = (source_tokens.into(), truncated.into());
+        if ways.len() > 1 {
+            result["drafts"] = ways.iter().map(drafts::Way::json).collect();
+        }
         out.line(result)
     } else {
-        out.line(words(metric, &tuned, &policy))
+        out.line(words(metric, &tuned, &policy) + &drafts::words(&ways))
     };
     if tuned.is_allowed {
         file.write(&(policy + "\n"))?;

@@ -63,6 +63,16 @@ pub fn grid() -> Result<Vec<Candidate>> {
     Ok(grid)
 }
 
+/// The lossless policy that drafts as much as pays at these costs: how fast a way to draft is goes by it.
+///
+/// # Errors
+///
+/// If the costs are no numbers.
+pub fn lossless(costs: &Costs) -> Result<AnyPolicy> {
+    let policy = Box::new(AnyPolicy::Lossless(Lossless::without_limit()));
+    Ok(AnyPolicy::CostAware(CostAware::new(policy).with_prices(prices(costs)?)))
+}
+
 /// What passes cost, for a policy that drafts as much as pays.
 fn prices(costs: &Costs) -> Result<Prices> {
     let verify = costs.pass(1);
@@ -180,7 +190,6 @@ pub fn all(costs: &Costs, has_little: bool) -> Result<Vec<Candidate>> {
     }
     let adaptive = AdaptiveLength::new(Box::new(lossless(0)));
     add("lossless, adaptive", "as acceptance".into(), AnyPolicy::AdaptiveLength(adaptive));
-    let aware = CostAware::new(Box::new(lossless(0))).with_prices(prices(costs)?);
-    add("lossless, adaptive", "as costs".into(), AnyPolicy::CostAware(aware));
+    add("lossless, adaptive", "as costs".into(), self::lossless(costs)?);
     Ok(all)
 }

@@ -191,3 +191,28 @@ fn a_tuned_policy_is_written_and_read() {
     assert_eq!(written["policy"], found["policy"]["policy"]);
     place.run("translate", &["--policy-file", "p.json", "Ich bin müde."]).ok();
 }
+
+#[test]
+fn how_drafts_are_made_is_chosen_too() {
+    let place = Place::new();
+    place.write("s.de", SOURCES.repeat(10));
+    place.write("s.en", REFERENCES.repeat(10));
+    // A list of what is never written drafts what never stands.
+    place.write("useless.json", r#"{"frequent": [3999]}"#);
+    let tune = |args: &[&str]| {
+        let data =
+            ["--source", "s.de", "--reference", "s.en", "--max-new-tokens", "8", "--timed", "2", "--out", "p.json"];
+        place.run("tune", &[&data[..], args].concat())
+    };
+    let choices = ["--try-precisions", "f32,int4", "--try-shortlists", "useless.json"];
+    let found: Value = serde_json::from_str(&tune(&[&choices[..], &["--json"]].concat()).ok().out).unwrap();
+    let ways = found["drafts"].as_array().unwrap();
+    assert_eq!(ways.len(), 4);
+    let speeds: Vec<f64> = ways.iter().map(|way| way["speedup"].as_f64().unwrap()).collect();
+    assert!(speeds.is_sorted_by(|a, b| a >= b) && speeds[3] > 0.0, "{found}");
+    assert!(ways[0]["shortlist"].is_null(), "{found}");
+    let out = tune(&choices[..2]).ok().out;
+    assert!(out.contains("fastest losslessly") && out.contains("--little-precision "), "{out}");
+    tune(&["--try-precisions", "int8", "--little-precision", "f32"]).refused(2, "cannot be used with");
+    tune(&["--try-shortlists", "nosuch.json"]).refused(1, "nosuch.json");
+}
