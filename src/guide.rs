@@ -25,6 +25,7 @@ pages! {
     policies: include_str!("../docs/policies.md");
     policy_json: include_str!("../docs/policy-json.md");
     embedding: include_str!("../docs/embedding.md");
+    corpora: include_str!("../docs/corpora.md");
     checkpoints: include_str!("../docs/checkpoints.md");
     backends: include_str!("../docs/backends.md");
     performance: include_str!("../docs/performance.md");

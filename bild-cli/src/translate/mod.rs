@@ -1,5 +1,6 @@
 //! Translates: a sentence, a file, or standard input, one source a line.
 
+mod corpus;
 mod input;
 mod json;
 mod report;
@@ -29,6 +30,8 @@ use crate::{
 };
 
 /// Translate a sentence, a file, or standard input, one source a line.
+///
+/// For a corpus give JSON objects with --jsonl: they are translated many at once, and gone on with where a run was cut off.
 ///
 /// A line may be a paragraph: its sentences are translated one by one and put back with their spacing.
 ///
@@ -64,6 +67,16 @@ pub(crate) struct Args {
     /// One JSON object a source on standard output
     #[arg(long, conflicts_with_all = ["trace", "time"])]
     json: bool,
+    /// Sources and results are JSON objects, one a line: {"id": …, "text": …} becomes {"id": …, "text": …, "tokens": n} or
+    /// {"id": …, "error": …}, in the same order
+    #[arg(long, conflicts_with_all = ["text", "ids", "json", "trace", "time"])]
+    jsonl: bool,
+    /// Where they go in place of standard output; what is there already of these sources is gone on with
+    #[arg(long, value_name = "FILE", requires = "jsonl")]
+    out: Option<PathBuf>,
+    /// Only a share of the lines, as 3/16: of each sixteen the third
+    #[arg(long, value_name = "I/N", requires = "jsonl", value_parser = corpus::shard)]
+    shard: Option<corpus::Shard>,
     /// Show on standard error who wrote each token, how sure it was, and what was taken back
     #[arg(long)]
     trace: bool,
@@ -77,6 +90,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
     let file = options::file(args.file.as_deref(), args.text.as_deref());
     let mut files = Files::default();
+    files.writes("--out", args.out.as_deref());
     files.reads("the text", file).reads("--policy-file", args.policy.file());
     files.reads_folders(args.pair.options().folders()?).check()?;
     let policy = args.policy.policy()?;
@@ -105,7 +119,11 @@ pub(crate) fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
         is_default_pair: args.pair.options().is_default(),
     };
     let mut report = report::Report::new(needs != Needs::Both);
-    let complete = program.translate(sources, out, &mut report)?;
+    let complete = if args.jsonl {
+        program.translate_corpus(sources, args.shard, args.out.as_deref(), out, &mut report)?
+    } else {
+        program.translate(sources, out, &mut report)?
+    };
     if !args.json && report.sources > 0 {
         say(format_args!("{report}"));
     }

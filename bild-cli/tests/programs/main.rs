@@ -2,6 +2,7 @@
 
 #[cfg(feature = "train")]
 mod align;
+mod corpus;
 mod drafts;
 mod findings;
 mod options;

@@ -1,0 +1,147 @@
+//! A corpus: one JSON object a line, many at once, gone on with where it was cut off, in shares for many machines.
+
+use std::{
+    cell::{Cell, RefCell},
+    fs::{self, OpenOptions},
+    io::Write,
+    path::Path,
+    thread,
+};
+
+use bild::decode::in_order;
+use serde_json::{Value, json};
+
+use super::{Program, Translation, input::Sources, report::Report};
+use crate::{Error, progress, streams::Stdout};
+
+/// Which of the lines are done here: of each `of` lines the one at `index`, from 0.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shard {
+    index: usize,
+    of: usize,
+}
+
+/// From `3/16`: the third of sixteen.
+pub(super) fn shard(given: &str) -> Result<Shard, String> {
+    let numbers = given.split_once('/').and_then(|(index, of)| Some((index.parse().ok()?, of.parse().ok()?)));
+    match numbers {
+        Some((index, of)) if (1..=of).contains(&index) => Ok(Shard { index: index - 1, of }),
+        _ => Err("expected two numbers, as 3/16 for the third share of sixteen".into()),
+    }
+}
+
+/// What is there already of a corpus that was cut off.
+struct Done {
+    ids: Vec<Value>,
+    file: fs::File,
+}
+
+impl Done {
+    /// Reads the lines of a file and takes away the last one if it was cut off.
+    fn open(path: &Path) -> Result<Self, Error> {
+        let name = path.display();
+        let error = |error: std::io::Error| format!("--out: {name} cannot be used: {error}");
+        let mut file = OpenOptions::new().append(true).create(true).open(path).map_err(error)?;
+        let bytes = fs::read(path).map_err(error)?;
+        let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
+        let mut ids = Vec::new();
+        for (number, line) in bytes[..whole].split_inclusive(|&byte| byte == b'\n').enumerate() {
+            let line: Value = serde_json::from_slice(line).unwrap_or_default();
+            let id = line.get("id").filter(|_| line.get("text").is_some() || line.get("error").is_some());
+            let id = id.ok_or_else(|| {
+                format!("--out: {name}, line {}, is none of an earlier run: name another file", number + 1)
+            })?;
+            ids.push(id.clone());
+        }
+        file.set_len(whole as u64).and_then(|()| file.flush()).map_err(error)?;
+        Ok(Self { ids, file })
+    }
+}
+
+/// The id and the text of a line; without them, what is wrong.
+fn entry(line: &str) -> (Value, Result<String, String>) {
+    let mut object: Value = match serde_json::from_str(line) {
+        Ok(object) => object,
+        Err(error) => return (Value::Null, Err(format!("the line is no JSON: {error}"))),
+    };
+    let id = object.get("id").cloned();
+    match (id, object.get_mut("text").map(Value::take)) {
+        (Some(id), Some(Value::String(text))) => (id, Ok(text)),
+        (id, Some(Value::String(_))) => (id.unwrap_or_default(), Err("the line has no \"id\"".into())),
+        (id, _) => (id.unwrap_or_default(), Err("the line has no \"text\" that is a string".into())),
+    }
+}
+
+impl Program<'_> {
+    /// Goes through the lines, many at once: for each of the share one line, in order. One that cannot be translated does not stop
+    /// the others. Whether there was none such.
+    pub(super) fn translate_corpus(
+        &self,
+        sources: Sources,
+        shard: Option<Shard>,
+        path: Option<&Path>,
+        out: &mut Stdout,
+        report: &mut Report,
+    ) -> Result<bool, Error> {
+        let Shard { index, of } = shard.unwrap_or(Shard { index: 0, of: 1 });
+        let mut lines = sources.lines.skip(index).step_by(of);
+        let mut done = path.map(Done::open).transpose()?;
+        for (number, id) in done.iter().flat_map(|done| &done.ids).enumerate() {
+            let found = lines.next().transpose()?.map(|line| entry(&line).0);
+            if found.as_ref() != Some(id) {
+                let path = path.unwrap_or(Path::new("")).display();
+                return Err(
+                    format!("--out: {path}, line {}, is not for these sources: name another file", number + 1).into()
+                );
+            }
+        }
+        let bar = match sources.count {
+            Some(count) => progress::bar(count.saturating_sub(index).div_ceil(of), "Translating"),
+            None => progress::spinner("Translating".into()),
+        };
+        bar.inc(done.as_ref().map_or(0, |done| done.ids.len() as u64));
+        // What ended it, if not the end of the lines.
+        let (failed, closed) = (RefCell::new(None), Cell::new(false));
+        let lines = lines.map_while(|line| match line {
+            Ok(line) if failed.borrow().is_none() && !closed.get() => Some(line),
+            Ok(_) => None,
+            Err(error) => {
+                failed.replace(Some(error));
+                None
+            }
+        });
+        let work = |line: String| {
+            let (id, text) = entry(&line);
+            let translated = text.and_then(|text| self.line(&text, false).map_err(|error| error.to_string()));
+            (id, translated)
+        };
+        let mut complete = true;
+        let at_once = thread::available_parallelism().map_or(1, usize::from);
+        in_order(lines, at_once, work, |_, (id, translated)| {
+            complete &= translated.is_ok();
+            let line = match &translated {
+                Ok(Translation { text, parts }) => {
+                    parts.iter().for_each(|(source, output)| report.add(output, source, false));
+                    let tokens: usize = parts.iter().map(|(_, output)| output.tokens.len()).sum();
+                    json!({ "id": id, "text": text, "tokens": tokens })
+                }
+                Err(error) => json!({ "id": id, "error": error }),
+            };
+            let written = match &mut done {
+                Some(done) => done.file.write_all(format!("{line}\n").as_bytes()).map_err(|error| {
+                    Error::from(format!(
+                        "--out: the file cannot be written: {error}; what is in it stays, and is gone on with"
+                    ))
+                }),
+                None => bar.suspend(|| out.line(line)),
+            };
+            if let Err(error) = written {
+                failed.borrow_mut().get_or_insert(error);
+            }
+            closed.set(out.is_closed());
+            bar.inc(1);
+        });
+        bar.finish_and_clear();
+        failed.into_inner().map_or(Ok(complete), Err)
+    }
+}

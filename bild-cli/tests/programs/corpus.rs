@@ -1,0 +1,106 @@
+//! Corpora: JSON objects, many at once, gone on with, in shares.
+
+use serde_json::{Value, json};
+
+use super::*;
+
+/// Sources with ids of several kinds, some of which are no sources.
+fn sources() -> (String, Vec<&'static str>) {
+    let texts: Vec<&str> = SOURCES.lines().cycle().take(21).collect();
+    let line = |(i, text): (usize, &&str)| match i {
+        4 => "{\"id\": 4".to_owned(),
+        5 => json!({ "id": 5 }).to_string(),
+        6 => json!({ "text": text }).to_string(),
+        7 => json!({ "id": 7, "text": "" }).to_string(),
+        8 => json!({ "id": { "page": 8 }, "text": format!("{text} {text}"), "more": 1 }).to_string(),
+        i if i % 2 == 0 => json!({ "id": i, "text": text }).to_string(),
+        i => json!({ "id": format!("x{i}"), "text": text }).to_string(),
+    };
+    (texts.iter().enumerate().map(line).collect::<Vec<_>>().join("\n") + "\n", texts)
+}
+
+fn objects(text: &str) -> Vec<Value> {
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn each_object_becomes_one_in_its_place() {
+    let place = Place::new();
+    let (lines, texts) = sources();
+    place.write("in.jsonl", &lines);
+    let ended = place.run("translate", &["--jsonl", "--file", "in.jsonl"]);
+    // Four lines could not be translated.
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let found = objects(&ended.out);
+    assert_eq!(found.len(), texts.len());
+    let plain: Vec<String> =
+        SOURCES.lines().map(|text| place.run("translate", &[text]).ok().out.trim_end().to_owned()).collect();
+    for (i, found) in found.iter().enumerate() {
+        match i {
+            4 => assert!(found["id"].is_null() && found["error"].as_str().unwrap().contains("no JSON"), "{found}"),
+            5 => assert!(found["id"] == 5 && found["error"].as_str().unwrap().contains("\"text\""), "{found}"),
+            6 => assert!(found["id"].is_null() && found["error"].as_str().unwrap().contains("\"id\""), "{found}"),
+            7 => assert_eq!(*found, json!({ "id": 7, "text": "", "tokens": 0 })),
+            8 => assert_eq!((&found["id"]["page"], &found["text"]), (&json!(8), &json!(format!("{0} {0}", plain[0])))),
+            i => {
+                assert_eq!(found["text"], plain[i % 4], "{found}");
+                assert!(found["id"] == i || found["id"] == format!("x{i}"), "{found}");
+                assert!(found["tokens"].as_u64().unwrap() > 1);
+            }
+        }
+    }
+    // From standard input, to a file.
+    place.run_with("translate", &["--jsonl", "--file", "-", "--out", "out.jsonl"], lines.as_bytes());
+    assert_eq!(place.read("out.jsonl"), ended.out);
+}
+
+#[test]
+fn a_corpus_is_gone_on_with_and_never_mixed_up() {
+    let place = Place::new();
+    let (lines, _) = sources();
+    place.write("in.jsonl", &lines);
+    let run = |args: &[&str]| {
+        place.run("translate", &[&["--jsonl", "--file", "in.jsonl", "--out", "out.jsonl"], args].concat())
+    };
+    run(&[]);
+    let whole = place.read("out.jsonl");
+    for cut in [0, 1, whole.len() / 3, whole.len() / 2, whole.len() - 1, whole.len()] {
+        let cut = (cut..).find(|&cut| whole.is_char_boundary(cut)).unwrap();
+        place.write("out.jsonl", &whole[..cut]);
+        let ended = run(&[]);
+        assert!(ended.out.is_empty(), "{ended:?}");
+        assert_eq!(place.read("out.jsonl"), whole, "cut at {cut}");
+    }
+    // Of another corpus, or no corpus at all: nothing is written.
+    for (other, said) in
+        [("{\"id\": 99, \"text\": \"\"}\n", "line 1, is not for these sources"), ("a text\n", "line 1, is none of")]
+    {
+        place.write("out.jsonl", other);
+        run(&[]).refused(1, said);
+        assert_eq!(place.read("out.jsonl"), other);
+    }
+    place.write("out.jsonl", format!("{whole}{}", whole.lines().next().unwrap()) + "\n");
+    run(&[]).refused(1, "line 22, is not for these sources");
+    place.run("translate", &["--jsonl", "--file", "in.jsonl", "--out", "in.jsonl"]).refused(1, "is read as");
+}
+
+#[test]
+fn shares_make_up_the_whole() {
+    let place = Place::new();
+    let (lines, texts) = sources();
+    place.write("in.jsonl", &lines);
+    let run = |args: &[&str]| place.run("translate", &[&["--jsonl", "--file", "in.jsonl"], args].concat());
+    let whole = objects(&run(&[]).out);
+    let mut found = vec![Value::Null; texts.len()];
+    for shard in 0..4 {
+        let out = run(&["--shard", &format!("{}/4", shard + 1)]).out;
+        for (object, place) in objects(&out).into_iter().zip(found.iter_mut().skip(shard).step_by(4)) {
+            *place = object;
+        }
+    }
+    assert_eq!(found, whole);
+    for bad in ["0/4", "5/4", "1", "1/0", "a/b"] {
+        run(&["--shard", bad]).refused(2, "as 3/16");
+    }
+    place.run("translate", &["--shard", "1/2", "Ich bin müde."]).refused(2, "--jsonl");
+}
