@@ -72,10 +72,10 @@ pub(crate) struct Args {
     #[arg(long, conflicts_with_all = ["text", "ids", "json", "trace", "time"])]
     jsonl: bool,
     /// Where they go in place of standard output; what is there already of these sources is gone on with
-    #[arg(long, value_name = "FILE", requires = "jsonl")]
+    #[arg(long, value_name = "FILE", requires = "jsonl", conflicts_with = "text")]
     out: Option<PathBuf>,
     /// Only a share of the lines, as 3/16: of each sixteen the third
-    #[arg(long, value_name = "I/N", requires = "jsonl", value_parser = corpus::shard)]
+    #[arg(long, value_name = "I/N", requires = "jsonl", conflicts_with = "text", value_parser = corpus::shard)]
     shard: Option<corpus::Shard>,
     /// Show on standard error who wrote each token, how sure it was, and what was taken back
     #[arg(long)]

@@ -102,5 +102,6 @@ fn shares_make_up_the_whole() {
     for bad in ["0/4", "5/4", "1", "1/0", "a/b"] {
         run(&["--shard", bad]).refused(2, "as 3/16");
     }
-    place.run("translate", &["--shard", "1/2", "Ich bin müde."]).refused(2, "--jsonl");
+    place.run("translate", &["--shard", "1/2", "Ich bin müde."]).refused(2, "cannot be used with");
+    place.run("translate", &["--shard", "1/2", "--file", "in.jsonl"]).refused(2, "--jsonl");
 }
