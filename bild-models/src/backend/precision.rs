@@ -104,7 +104,7 @@ pub(crate) fn round_to_4_bits(row: &[f32], rounded: &mut [[i8; FACTOR_INPUTS]], 
 fn whole(value: f32) -> f32 {
     // Adding and subtracting this rounds to a whole number.
     const ROUND: f32 = 12_582_912.0;
-    value.max(-8.0).min(7.0) + ROUND - ROUND
+    value.clamp(-8.0, 7.0) + ROUND - ROUND
 }
 
 /// The step whose multiples from −8 to 7 are nearest to some values, by the sum of squares: the best of some that make the
