@@ -1,4 +1,4 @@
-//! Standard input, line by line.
+//! Standard input and long files, line by line.
 
 use std::io::{self, BufRead, IsTerminal, Read};
 
@@ -11,18 +11,23 @@ const LONGEST_LINE: u64 = 64 << 20;
 
 /// The lines of standard input as they come.
 pub(crate) fn lines() -> impl Iterator<Item = Result<String, Error>> {
+    lines_of(io::stdin().lock(), "standard input".into())
+}
+
+/// The lines of what has this name, one after the other.
+pub(crate) fn lines_of(mut reader: impl BufRead, name: String) -> impl Iterator<Item = Result<String, Error>> {
     let mut number = 0;
     let mut line = move || -> Result<Option<String>, Error> {
         number += 1;
         let mut bytes = Vec::new();
-        let read = io::stdin().lock().take(LONGEST_LINE + 1).read_until(b'\n', &mut bytes);
-        read.map_err(|error| format!("standard input cannot be read: {error}"))?;
+        let read = reader.by_ref().take(LONGEST_LINE + 1).read_until(b'\n', &mut bytes);
+        read.map_err(|error| format!("{name} cannot be read: {error}"))?;
         if bytes.is_empty() {
             return Ok(None);
         }
         if bytes.len() as u64 > LONGEST_LINE {
             let most = LONGEST_LINE >> 20;
-            return Err(format!("standard input, line {number}: it is longer than {most} MiB").into());
+            return Err(format!("{name}, line {number}: it is longer than {most} MiB").into());
         }
         let is_last = !bytes.ends_with(b"\n");
         if !is_last {
@@ -31,7 +36,7 @@ pub(crate) fn lines() -> impl Iterator<Item = Result<String, Error>> {
                 bytes.pop();
             }
         }
-        let line = decoded(bytes, "standard input", number)?;
+        let line = decoded(bytes, &name, number)?;
         // A mark at the end is no line.
         Ok(Some(line).filter(|line| !is_last || !line.is_empty()))
     };

@@ -2,8 +2,8 @@
 
 use std::{
     cell::{Cell, RefCell},
-    fs::{self, OpenOptions},
-    io::Write,
+    fs::{File, OpenOptions},
+    io::{self, BufRead, BufReader, Write},
     path::Path,
     thread,
 };
@@ -30,32 +30,39 @@ pub(super) fn shard(given: &str) -> Result<Shard, String> {
     }
 }
 
-/// What is there already of a corpus that was cut off.
-struct Done {
-    ids: Vec<Value>,
-    file: fs::File,
-}
-
-impl Done {
-    /// Reads the lines of a file and takes away the last one if it was cut off.
-    fn open(path: &Path) -> Result<Self, Error> {
-        let name = path.display();
-        let error = |error: std::io::Error| format!("--out: {name} cannot be used: {error}");
-        let mut file = OpenOptions::new().append(true).create(true).open(path).map_err(error)?;
-        let bytes = fs::read(path).map_err(error)?;
-        let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
-        let mut ids = Vec::new();
-        for (number, line) in bytes[..whole].split_inclusive(|&byte| byte == b'\n').enumerate() {
-            let line: Value = serde_json::from_slice(line).unwrap_or_default();
-            let id = line.get("id").filter(|_| line.get("text").is_some() || line.get("error").is_some());
-            let id = id.ok_or_else(|| {
-                format!("--out: {name}, line {}, is none of an earlier run: name another file", number + 1)
-            })?;
-            ids.push(id.clone());
+/// Opens a file to go on with it: each of its lines stands for the next of `sources`. A last line that was cut off is taken away.
+/// Returns how many there are, too.
+fn go_on(path: &Path, sources: &mut impl Iterator<Item = Result<String, Error>>) -> Result<(File, u64), Error> {
+    let name = path.display();
+    let error = |error: io::Error| format!("--out: {name} cannot be used: {error}");
+    let mut file = OpenOptions::new().append(true).create(true).open(path).map_err(error)?;
+    let mut reader = BufReader::new(File::open(path).map_err(error)?);
+    let (mut count, mut kept, mut line) = (0, 0, Vec::new());
+    while reader.read_until(b'\n', &mut line).map_err(error)? > 0 {
+        count += 1;
+        let object: Value = serde_json::from_slice(&line).unwrap_or_default();
+        let is_result = object.get("text").is_some() || object.get("error").is_some();
+        let Some(id) = object.get("id").filter(|_| is_result) else {
+            let begins =
+                [&b"{\"id\":"[..], b"{\"error\":"].iter().any(|own| own.starts_with(&line) || line.starts_with(own));
+            if begins && !line.ends_with(b"\n") {
+                count -= 1;
+                break; // it was cut off
+            }
+            return Err(format!("--out: {name}, line {count}, is none of an earlier run: name another file").into());
+        };
+        if sources.next().transpose()?.map(|source| entry(&source).0).as_ref() != Some(id) {
+            return Err(format!("--out: {name}, line {count}, is not for these sources: name another file").into());
         }
-        file.set_len(whole as u64).and_then(|()| file.flush()).map_err(error)?;
-        Ok(Self { ids, file })
+        kept += line.len() as u64;
+        if !line.ends_with(b"\n") {
+            file.write_all(b"\n").map_err(error)?;
+            kept += 1;
+        }
+        line.clear();
     }
+    file.set_len(kept).map_err(error)?;
+    Ok((file, count))
 }
 
 /// The id and the text of a line; without them, what is wrong.
@@ -85,21 +92,16 @@ impl Program<'_> {
     ) -> Result<bool, Error> {
         let Shard { index, of } = shard.unwrap_or(Shard { index: 0, of: 1 });
         let mut lines = sources.lines.skip(index).step_by(of);
-        let mut done = path.map(Done::open).transpose()?;
-        for (number, id) in done.iter().flat_map(|done| &done.ids).enumerate() {
-            let found = lines.next().transpose()?.map(|line| entry(&line).0);
-            if found.as_ref() != Some(id) {
-                let path = path.unwrap_or(Path::new("")).display();
-                return Err(
-                    format!("--out: {path}, line {}, is not for these sources: name another file", number + 1).into()
-                );
-            }
-        }
         let bar = match sources.count {
             Some(count) => progress::bar(count.saturating_sub(index).div_ceil(of), "Translating"),
             None => progress::spinner("Translating".into()),
         };
-        bar.inc(done.as_ref().map_or(0, |done| done.ids.len() as u64));
+        let mut file = None;
+        if let Some(path) = path {
+            let (found, count) = go_on(path, &mut lines)?;
+            bar.inc(count);
+            file = Some(found);
+        }
         // What ended it, if not the end of the lines.
         let (failed, closed) = (RefCell::new(None), Cell::new(false));
         let lines = lines.map_while(|line| match line {
@@ -127,8 +129,8 @@ impl Program<'_> {
                 }
                 Err(error) => json!({ "id": id, "error": error }),
             };
-            let written = match &mut done {
-                Some(done) => done.file.write_all(format!("{line}\n").as_bytes()).map_err(|error| {
+            let written = match &mut file {
+                Some(file) => file.write_all(format!("{line}\n").as_bytes()).map_err(|error| {
                     Error::from(format!(
                         "--out: the file cannot be written: {error}; what is in it stays, and is gone on with"
                     ))

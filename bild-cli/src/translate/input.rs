@@ -1,6 +1,6 @@
 //! Where sources come from.
 
-use std::path::Path;
+use std::{fs::File, io::BufReader, path::Path};
 
 use bild_eval::text;
 
@@ -24,6 +24,16 @@ impl Sources {
 pub(crate) fn of_text(argument: &str) -> Sources {
     let argument = text::without_marks(argument.into());
     Sources::of(if argument.is_empty() { "\n" } else { &argument }, true)
+}
+
+/// The lines of a corpus, which need not fit the memory.
+pub(crate) fn of_corpus(path: &Path) -> Result<Sources, Error> {
+    if text::is_stdin(path) {
+        return of_file(path);
+    }
+    let file = File::open(path).map_err(|error| text::unreadable(path, &error))?;
+    let lines = stdin::lines_of(BufReader::new(file), path.display().to_string());
+    Ok(Sources { count: None, is_argument: false, lines: Box::new(lines) })
 }
 
 /// The lines of a file, or of standard input as they come.

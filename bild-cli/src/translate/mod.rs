@@ -98,6 +98,7 @@ pub(crate) fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
     warn(args, needs);
     // Before the models are loaded: a file that cannot be read is said at once.
     let sources = match file {
+        Some(path) if args.jsonl => input::of_corpus(path)?,
         Some(path) => input::of_file(path)?,
         None => input::of_text(args.text.as_deref().unwrap_or_default()),
     };

@@ -72,9 +72,12 @@ fn a_corpus_is_gone_on_with_and_never_mixed_up() {
         assert_eq!(place.read("out.jsonl"), whole, "cut at {cut}");
     }
     // Of another corpus, or no corpus at all: nothing is written.
-    for (other, said) in
-        [("{\"id\": 99, \"text\": \"\"}\n", "line 1, is not for these sources"), ("a text\n", "line 1, is none of")]
-    {
+    for (other, said) in [
+        ("{\"id\": 99, \"text\": \"\"}\n", "line 1, is not for these sources"),
+        ("{\"id\": 99, \"text\": \"\"}", "line 1, is not for these sources"),
+        ("a text\n", "line 1, is none of"),
+        ("a text without an end", "line 1, is none of"),
+    ] {
         place.write("out.jsonl", other);
         run(&[]).refused(1, said);
         assert_eq!(place.read("out.jsonl"), other);
