@@ -10,21 +10,21 @@ fn what_is_not_there_is_named() {
     let big = pair("big");
     let data = ["--source", "s.de", "--reference", "s.en"];
     for (args, said) in [
-        (&["translate", "--big", "nosuch", "Hallo."][..], "--big: nosuch does not exist"),
+        (&["translate", "--big", "./nosuch", "Hallo."][..], "--big: ./nosuch does not exist"),
         (&["translate", "--big", "no/such/one", "Hallo."], "--big: no/such/one does not exist"),
-        (&["translate", "--big", &big, "--little", "nosuch", "Hallo."], "--little: nosuch does not exist"),
-        (&["translate", "--policy-file", "nosuch", "Hallo."], "--policy-file: nosuch does not exist"),
-        (&["translate", "--file", "nosuch"], "nosuch does not exist"),
-        (&["summarize", "--big", "nosuch", "Hallo."], "--big: nosuch does not exist"),
-        (&["trace", "--big", "nosuch", "Hallo."], "--big: nosuch does not exist"),
-        (&["bench", "--model", "nosuch"], "nosuch does not exist"),
-        (&["evaluate", "--data", "nosuch"], "--data: nosuch does not exist"),
-        (&["evaluate", "--source", "nosuch", "--reference", "s.en"], "--source: nosuch does not exist"),
-        (&["sweep", "--source", "s.de", "--reference", "nosuch"], "--reference: nosuch does not exist"),
-        (&["tune", "--big", "nosuch", data[0], data[1], data[2], data[3]], "--big: nosuch does not exist"),
+        (&["translate", "--big", &big, "--little", "./nosuch", "Hallo."], "--little: ./nosuch does not exist"),
+        (&["translate", "--policy-file", "./nosuch", "Hallo."], "--policy-file: ./nosuch does not exist"),
+        (&["translate", "--file", "./nosuch"], "./nosuch does not exist"),
+        (&["summarize", "--big", "./nosuch", "Hallo."], "--big: ./nosuch does not exist"),
+        (&["trace", "--big", "./nosuch", "Hallo."], "--big: ./nosuch does not exist"),
+        (&["bench", "--model", "./nosuch"], "./nosuch does not exist"),
+        (&["evaluate", "--data", "./nosuch"], "--data: ./nosuch does not exist"),
+        (&["evaluate", "--source", "./nosuch", "--reference", "s.en"], "--source: ./nosuch does not exist"),
+        (&["sweep", "--source", "s.de", "--reference", "./nosuch"], "--reference: ./nosuch does not exist"),
+        (&["tune", "--big", "./nosuch", data[0], data[1], data[2], data[3]], "--big: ./nosuch does not exist"),
         (
-            &["sweep", "--cost-big", "nosuch", "--cost-little", &big, data[0], data[1], data[2], data[3]],
-            "--cost-big: nosuch does not exist",
+            &["sweep", "--cost-big", "./nosuch", "--cost-little", &big, data[0], data[1], data[2], data[3]],
+            "--cost-big: ./nosuch does not exist",
         ),
     ] {
         place.run(args[0], &args[1..]).refused(1, said);

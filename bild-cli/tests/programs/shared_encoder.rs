@@ -88,7 +88,9 @@ fn what_does_not_go_with_it_is_said() {
     }
     with(&["--big", &pair("little")]).refused(1, "was made for another big model");
     place.run("translate", &["--shared-encoder", &big, text]).refused(1, "`bild_shared_encoder` is missing");
-    place.run("translate", &["--shared-encoder", "nosuch", text]).refused(1, "--shared-encoder: nosuch does not exist");
+    place
+        .run("translate", &["--shared-encoder", "./nosuch", text])
+        .refused(1, "--shared-encoder: ./nosuch does not exist");
     for as_model in [["--big", &draft, "--policy", "big"], ["--little", &draft, "--policy", "bild"]] {
         let args = [&as_model[..], &[text]].concat();
         place.run("translate", &args).refused(1, "describes a draft decoder that has no encoder of its own");
