@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use bild::models::Shortlist;
 use bild_eval::{Metric, OutputFile, TuneOptions, Tuned, tune};
 
 use serde_json::Value;
@@ -10,6 +11,7 @@ use crate::{
     Error, drafts,
     files::Files,
     options::{self, MetricArg, PrecisionArg, number},
+    pair::Drafting,
     policy::Needs,
     prepared::PreparedArgs,
     progress::Terminal,
@@ -43,10 +45,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE", default_value = "policy.json")]
     out: PathBuf,
     /// Choose also how the weights of the little model or of the draft decoder are held, from these: what is fastest losslessly
-    #[arg(long, value_enum, value_delimiter = ',', value_name = "PRECISIONS", conflicts_with_all = ["little_precision", "resume", "cost_big"])]
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "PRECISIONS", conflicts_with_all = ["little_precision", "resume", "cost_big", "costs", "early_exit"])]
     try_precisions: Vec<PrecisionArg>,
     /// Choose also the tokens of drafts, from all and these lists of `bild shortlist`: what is fastest losslessly
-    #[arg(long, value_delimiter = ',', value_name = "FILES", conflicts_with_all = ["shortlist", "resume", "cost_big"])]
+    #[arg(long, value_delimiter = ',', value_name = "FILES", conflicts_with_all = ["shortlist", "resume", "cost_big", "costs"])]
     try_shortlists: Vec<PathBuf>,
     /// Choose from the paper's grid by decoding everything with every policy, for comparison
     #[arg(long)]
@@ -61,6 +63,7 @@ pub(crate) fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
     let mut files = Files::default();
     files.writes("--out", Some(&args.out));
     args.prepared.name(&mut files)?;
+    args.try_shortlists.iter().for_each(|list| _ = files.reads("--try-shortlists", Some(list)));
     files.check()?;
     let file = OutputFile::tried(&args.out)?;
     options::warn(args.prepared.pair.warnings(Needs::Both));
@@ -68,11 +71,17 @@ pub(crate) fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
     TuneOptions::check(examples.len())?;
     let terminal = Terminal::default();
     let mut pair = args.prepared.pair.options();
+    if pair.drafting == Drafting::Lookup && !(args.try_precisions.is_empty() && args.try_shortlists.is_empty()) {
+        return Err("--try-precisions and --try-shortlists need a model that drafts: look-up has no weights".into());
+    }
+    for list in &args.try_shortlists {
+        Shortlist::open(list)?;
+    }
     let mut ways = drafts::ways(&pair.loading, &args.try_precisions, &args.try_shortlists);
     if ways.len() > 1 {
         drafts::measure(&args.prepared, &pair, &examples, &mut ways, &terminal)?;
-        pair.loading = ways[0].loading.clone();
     }
+    pair.loading = ways[0].loading.clone();
     let prepared = args.prepared.prepare(&pair, examples, &terminal)?;
     let metric = Metric::from(args.metric);
     let mut options = TuneOptions::default().with_loss(args.loss, metric);

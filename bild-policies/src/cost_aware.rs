@@ -16,7 +16,7 @@ use crate::{Lossless, costs::Costs};
 /// the verifier goes on alone, and a small share of the time is spent on trying again.
 ///
 /// Drafts that are certain, as those of a look-up, are priced apart from the steps of a model, so that copying goes on for what
-/// copies cost ([`DraftModel::or`](bild_core::DraftModel::or)).
+/// copies cost ([`DraftModel::or`](bild_core::DraftModel::or)); prices that are given count for both.
 ///
 /// The time in which the draft model reads the source is known only where it is part of a trial, and is counted there alone.
 ///

@@ -5,14 +5,13 @@ use std::{
     fs::{File, OpenOptions},
     io::{self, BufRead, BufReader, Write},
     path::Path,
-    thread,
 };
 
 use bild::decode::in_order;
 use serde_json::{Value, json};
 
 use super::{Program, Translation, input::Sources, report::Report};
-use crate::{Error, progress, streams::Stdout};
+use crate::{Error, progress, streams::Stdout, warnings};
 
 /// Which of the lines are done here: of each `of` lines the one at `index`, from 0.
 #[derive(Clone, Copy, Debug)]
@@ -31,26 +30,31 @@ pub(super) fn shard(given: &str) -> Result<Shard, String> {
 }
 
 /// Opens a file to go on with it: each of its lines stands for the next of `sources`. A last line that was cut off is taken away.
-/// Returns how many there are, too.
-fn go_on(path: &Path, sources: &mut impl Iterator<Item = Result<String, Error>>) -> Result<(File, u64), Error> {
+/// Returns, too, whether none of them is an error.
+fn go_on(path: &Path, sources: &mut impl Iterator<Item = Result<String, Error>>) -> Result<(File, bool), Error> {
     let name = path.display();
     let error = |error: io::Error| format!("--out: {name} cannot be used: {error}");
+    if path.exists() && !path.is_file() {
+        return Err(format!("--out: {name} cannot be used: it is not a file").into());
+    }
     let mut file = OpenOptions::new().append(true).create(true).open(path).map_err(error)?;
     let mut reader = BufReader::new(File::open(path).map_err(error)?);
-    let (mut count, mut kept, mut line) = (0, 0, Vec::new());
+    let (mut count, mut kept, mut complete, mut line) = (0, 0, true, Vec::new());
     while reader.read_until(b'\n', &mut line).map_err(error)? > 0 {
         count += 1;
-        let object: Value = serde_json::from_slice(&line).unwrap_or_default();
-        let is_result = object.get("text").is_some() || object.get("error").is_some();
+        let object = serde_json::from_slice::<Value>(&line);
+        let begins =
+            [&b"{\"id\":"[..], b"{\"error\":"].iter().any(|own| own.starts_with(&line) || line.starts_with(own));
+        if begins && object.as_ref().is_err_and(serde_json::Error::is_eof) && !line.ends_with(b"\n") {
+            break; // it was cut off
+        }
+        let object = object.unwrap_or_default();
+        let has = |key| object.get(key).is_some();
+        let is_result = has("error") || has("text") && has("tokens");
         let Some(id) = object.get("id").filter(|_| is_result) else {
-            let begins =
-                [&b"{\"id\":"[..], b"{\"error\":"].iter().any(|own| own.starts_with(&line) || line.starts_with(own));
-            if begins && !line.ends_with(b"\n") {
-                count -= 1;
-                break; // it was cut off
-            }
             return Err(format!("--out: {name}, line {count}, is none of an earlier run: name another file").into());
         };
+        complete &= !has("error");
         if sources.next().transpose()?.map(|source| entry(&source).0).as_ref() != Some(id) {
             return Err(format!("--out: {name}, line {count}, is not for these sources: name another file").into());
         }
@@ -62,7 +66,7 @@ fn go_on(path: &Path, sources: &mut impl Iterator<Item = Result<String, Error>>)
         line.clear();
     }
     file.set_len(kept).map_err(error)?;
-    Ok((file, count))
+    Ok((file, complete))
 }
 
 /// The id and the text of a line; without them, what is wrong.
@@ -91,16 +95,15 @@ impl Program<'_> {
         report: &mut Report,
     ) -> Result<bool, Error> {
         let Shard { index, of } = shard.unwrap_or(Shard { index: 0, of: 1 });
-        let mut lines = sources.lines.skip(index).step_by(of);
-        let bar = match sources.count {
-            Some(count) => progress::bar(count.saturating_sub(index).div_ceil(of), "Translating"),
-            None => progress::spinner("Translating".into()),
-        };
+        // A line that cannot be read ends every share: what comes after it is not known.
+        let numbered = sources.lines.enumerate();
+        let mut lines = numbered.filter(|(i, line)| line.is_err() || i % of == index).map(|(_, line)| line);
+        let bar = progress::spinner("Translating".into());
+        let mut complete = true;
         let mut file = None;
         if let Some(path) = path {
-            let (found, count) = go_on(path, &mut lines)?;
-            bar.inc(count);
-            file = Some(found);
+            let (found, without_error) = go_on(path, &mut lines)?;
+            (file, complete) = (Some(found), without_error);
         }
         // What ended it, if not the end of the lines.
         let (failed, closed) = (RefCell::new(None), Cell::new(false));
@@ -117,15 +120,21 @@ impl Program<'_> {
             let translated = text.and_then(|text| self.line(&text, false).map_err(|error| error.to_string()));
             (id, translated)
         };
-        let mut complete = true;
-        let at_once = thread::available_parallelism().map_or(1, usize::from);
+        let at_once = self.args.pair.options().loading.threads();
         in_order(lines, at_once, work, |_, (id, translated)| {
+            if closed.get() {
+                return; // a line that was cut off must stay the last
+            }
             complete &= translated.is_ok();
             let line = match &translated {
                 Ok(Translation { text, parts }) => {
                     parts.iter().for_each(|(source, output)| report.add(output, source, false));
                     let tokens: usize = parts.iter().map(|(_, output)| output.tokens.len()).sum();
-                    json!({ "id": id, "text": text, "tokens": tokens })
+                    let mut object = json!({ "id": id, "text": text, "tokens": tokens });
+                    if parts.iter().any(|(_, output)| output.truncated || warnings::time_up(output).is_some()) {
+                        object["truncated"] = true.into();
+                    }
+                    object
                 }
                 Err(error) => json!({ "id": id, "error": error }),
             };
@@ -137,10 +146,10 @@ impl Program<'_> {
                 }),
                 None => bar.suspend(|| out.line(line)),
             };
+            closed.set(written.is_err() || out.is_closed());
             if let Err(error) = written {
                 failed.borrow_mut().get_or_insert(error);
             }
-            closed.set(out.is_closed());
             bar.inc(1);
         });
         bar.finish_and_clear();

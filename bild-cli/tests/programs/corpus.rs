@@ -68,14 +68,18 @@ fn a_corpus_is_gone_on_with_and_never_mixed_up() {
         let cut = (cut..).find(|&cut| whole.is_char_boundary(cut)).unwrap();
         place.write("out.jsonl", &whole[..cut]);
         let ended = run(&[]);
-        assert!(ended.out.is_empty(), "{ended:?}");
+        // The lines with errors still count.
+        assert!(ended.out.is_empty() && ended.code == Some(1), "{ended:?}");
         assert_eq!(place.read("out.jsonl"), whole, "cut at {cut}");
     }
     // Of another corpus, or no corpus at all: nothing is written.
     for (other, said) in [
-        ("{\"id\": 99, \"text\": \"\"}\n", "line 1, is not for these sources"),
-        ("{\"id\": 99, \"text\": \"\"}", "line 1, is not for these sources"),
+        ("{\"id\": 99, \"text\": \"\", \"tokens\": 0}\n", "line 1, is not for these sources"),
+        ("{\"id\": 99, \"text\": \"\", \"tokens\": 0}", "line 1, is not for these sources"),
         ("a text\n", "line 1, is none of"),
+        ("{\"id\":0,\"name\":\"x\"}", "line 1, is none of"),
+        // As the sources themselves.
+        ("{\"id\":0,\"text\":\"x\"}\n", "line 1, is none of"),
         ("a text without an end", "line 1, is none of"),
     ] {
         place.write("out.jsonl", other);
@@ -102,6 +106,12 @@ fn shares_make_up_the_whole() {
         }
     }
     assert_eq!(found, whole);
+    // What cannot be read ends each share, and is no success.
+    place.write("broken.jsonl", b"{\"id\": 1, \"text\": \"Ja.\"}\n\xff\n{\"id\": 3, \"text\": \"Ja.\"}\n");
+    for shard in ["1/2", "2/2"] {
+        let broken = place.run("translate", &["--jsonl", "--file", "broken.jsonl", "--shard", shard]);
+        assert!(broken.code == Some(1) && broken.err.contains("line 2"), "{broken:?}");
+    }
     for bad in ["0/4", "5/4", "1", "1/0", "a/b"] {
         run(&["--shard", bad]).refused(2, "as 3/16");
     }

@@ -215,4 +215,6 @@ fn how_drafts_are_made_is_chosen_too() {
     assert!(out.contains("fastest losslessly") && out.contains("--little-precision "), "{out}");
     tune(&["--try-precisions", "int8", "--little-precision", "f32"]).refused(2, "cannot be used with");
     tune(&["--try-shortlists", "nosuch.json"]).refused(1, "nosuch.json");
+    let lookup = ["--big", &pair("big"), "--lookup", "both", "--try-precisions", "f32,int4"];
+    tune(&lookup).refused(1, "look-up has no weights");
 }

@@ -19,7 +19,7 @@ pub enum Precision {
     /// shows what int8 does to the output but saves nothing.
     Int8,
     /// As 4-bit integers from −8 to 7, with one scale for each output and a factor from −127 to 127 for each 32 inputs of it (so that
-    /// outliers cost their neighbours alone their precision), chosen for the least square error when a model is loaded.
+    /// outliers, up to a hundred times the others, cost their neighbours alone their precision), chosen for a small square error when a model is loaded.
     ///
     /// So are the matrices that a token of output goes through, but for the head. The head and the embedding, which cost the text most,
     /// and what is computed once a source (the encoder, the keys and values of its states), where 4 bits save no time, are as with
