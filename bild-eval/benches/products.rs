@@ -49,7 +49,7 @@ fn products(criterion: &mut Criterion) {
         for (precision, name, bytes) in [
             (Precision::F32, "f32", bytes),
             (Precision::Int8, "int8", bytes / 4),
-            (Precision::Int4, "int4", bytes / 64 * 17 / 2),
+            (Precision::Int4, "int4", bytes / 128 * 17),
         ] {
             group.throughput(Throughput::Bytes(bytes as u64));
             let mut matrix = Matrix::new(precision, outputs, inputs, Threads::default());

@@ -108,8 +108,7 @@ impl Program<'_> {
         // What ended it, if not the end of the lines.
         let (failed, closed) = (RefCell::new(None), Cell::new(false));
         let lines = lines.map_while(|line| match line {
-            Ok(line) if failed.borrow().is_none() && !closed.get() => Some(line),
-            Ok(_) => None,
+            Ok(line) => (!closed.get()).then_some(line),
             Err(error) => {
                 failed.replace(Some(error));
                 None

@@ -19,7 +19,8 @@ pub enum Precision {
     /// shows what int8 does to the output but saves nothing.
     Int8,
     /// As 4-bit integers from −8 to 7, with one scale for each output and a factor from −127 to 127 for each 32 inputs of it (so that
-    /// outliers, up to a hundred times the others, cost their neighbours alone their precision), chosen for a small square error when a model is loaded.
+    /// outliers, up to a hundred times the others, cost their neighbours alone their precision), chosen for a small square error when a
+    /// model is loaded.
     ///
     /// So are the matrices that a token of output goes through, but for the head. The head and the embedding, which cost the text most,
     /// and what is computed once a source (the encoder, the keys and values of its states), where 4 bits save no time, are as with
@@ -30,14 +31,21 @@ pub enum Precision {
     Int4,
 }
 
+/// Adding this rounds to a whole number, which is left in the lowest bits of the sum.
+const ROUND: f32 = 12_582_912.0;
+
+/// The largest magnitude; NaN above all.
+#[inline(always)]
+fn largest(values: &[f32]) -> f32 {
+    // Magnitudes are in the order of their bits.
+    f32::from_bits(values.iter().fold(0, |largest, value| largest.max(value.to_bits() & 0x7fff_ffff)))
+}
+
 /// Rounds values that share a scale to nearest, and returns the scale: a value is about `scale · rounded`. A NaN or ∞
 /// among them makes the scale one, so that it is not lost.
 #[inline(always)]
 pub(crate) fn round(values: &[f32], rounded: &mut [i8]) -> f32 {
-    // Adding this rounds to a whole number, which is left in the lowest bits of the sum.
-    const ROUND: f32 = 12_582_912.0;
-    // Magnitudes are in the order of their bits, NaN above all.
-    let largest = f32::from_bits(values.iter().fold(0, |largest, value| largest.max(value.to_bits() & 0x7fff_ffff)));
+    let largest = largest(values);
     let inverse = 127.0 / largest;
     if inverse == f32::INFINITY {
         // All are 0, or too small to divide by.
@@ -67,7 +75,7 @@ pub(crate) const FACTOR_INPUTS: usize = 32;
 /// Rounds the weights of an output to 4 bits, with a factor for each 32 of them, and returns the scale: a value is about
 /// `scale · factor · rounded`. A NaN or ∞ among them makes the scale one, so that it is not lost.
 pub(crate) fn round_to_4_bits(row: &[f32], rounded: &mut [[i8; FACTOR_INPUTS]], factors: &mut [i8]) -> f32 {
-    let largest = f32::from_bits(row.iter().fold(0, |largest, value| largest.max(value.to_bits() & 0x7fff_ffff)));
+    let largest = largest(row);
     if !largest.is_finite() {
         rounded.fill([1; FACTOR_INPUTS]);
         factors.fill(1);
@@ -102,8 +110,6 @@ pub(crate) fn round_to_4_bits(row: &[f32], rounded: &mut [[i8; FACTOR_INPUTS]], 
 /// The whole number from −8 to 7 that is nearest.
 #[inline(always)]
 fn whole(value: f32) -> f32 {
-    // Adding and subtracting this rounds to a whole number.
-    const ROUND: f32 = 12_582_912.0;
     value.clamp(-8.0, 7.0) + ROUND - ROUND
 }
 

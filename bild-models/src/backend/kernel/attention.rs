@@ -278,11 +278,7 @@ fn softmax(scores: &mut [f32]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::kernel::in_threads;
-
-    fn values(count: usize, seed: usize) -> Vec<f32> {
-        (0..count).map(|i| ((i * 7919 + seed * 104_729) % 1009) as f32 / 504.0 - 1.0).collect()
-    }
+    use crate::backend::kernel::{in_threads, values};
 
     fn attend(
         q: Rows<'_>,

@@ -66,6 +66,21 @@ fn dot<S: Simd>(simd: S, x: &[f32], y: &[f32]) -> f32 {
     sum
 }
 
+/// Numbers from −1 to 1, others for another seed.
+#[cfg(test)]
+fn values(count: usize, seed: usize) -> Vec<f32> {
+    (0..count).map(|i| ((i * 7919 + seed * 104_729) % 1009) as f32 / 504.0 - 1.0).collect()
+}
+
+/// Checks that the product with some outputs, every third, is to the bit what the product with all has there.
+#[cfg(test)]
+fn check_selection(outputs: usize, all: &[f32], select: impl FnOnce(&[u32]) -> Vec<f32>) {
+    let some: Vec<u32> = (0..outputs as u32).step_by(3).collect();
+    let found = select(&some);
+    let picked = all.chunks(outputs).flat_map(|all| some.iter().map(|&i| all[i as usize]));
+    assert!(found.iter().map(|x| x.to_bits()).eq(picked.map(f32::to_bits)), "some of {outputs}");
+}
+
 /// Runs a test with threads that large products are shared between.
 #[cfg(test)]
 fn in_threads(test: impl FnOnce(Threads) + Send + 'static) {

@@ -246,7 +246,7 @@ fn tile<S: Simd, const V: usize, const R: usize>(simd: S, x: &[f32], panel: &[f3
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::kernel::in_threads;
+    use crate::backend::kernel::{check_selection, in_threads, values};
 
     fn panels(weight: &[f32], width: usize) -> Panels {
         panels_for(weight, width, Threads::new(1).unwrap())
@@ -266,15 +266,9 @@ mod tests {
             for (i, row) in weight.chunks_exact(width).enumerate() {
                 assert!(panels.row(i).eq(row.iter().copied()), "row {i} of {outputs}");
             }
-            let (x, some) = (values(2 * width, 1), (0..outputs as u32).step_by(3).collect::<Vec<_>>());
-            let (all, found) = (panels.product(&x), panels.select(&some).product(&x));
-            let picked = all.chunks(outputs).flat_map(|all| some.iter().map(|&i| all[i as usize]));
-            assert!(found.iter().map(|x| x.to_bits()).eq(picked.map(f32::to_bits)), "some of {outputs}");
+            let x = values(2 * width, 1);
+            check_selection(outputs, &panels.product(&x), |some| panels.select(some).product(&x));
         }
-    }
-
-    fn values(count: usize, seed: usize) -> Vec<f32> {
-        (0..count).map(|i| ((i * 7919 + seed * 104_729) % 1009) as f32 / 504.0 - 1.0).collect()
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! a large input among them costs the others of its group alone their precision. Products are added up exactly within a group,
 //! and groups in order: the bits of a row depend neither on the other rows nor on the CPU.
 
-use std::{fmt, mem::size_of};
+use std::fmt;
 
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
@@ -221,15 +221,12 @@ mod tests {
     use super::*;
     use crate::backend::{
         kernel::{
-            in_threads,
+            check_selection, in_threads,
             lanes::{Int4Block, Int8Block},
+            values,
         },
         precision::{round_to_int4, round_to_int8},
     };
-
-    fn values(count: usize, seed: usize) -> Vec<f32> {
-        (0..count).map(|i| ((i * 7919 + seed * 104_729) % 1009) as f32 / 504.0 - 1.0).collect()
-    }
 
     fn panels<B: Rounded>(weight: &[f32], width: usize) -> RoundedPanels<B> {
         panels_for(weight, width, Threads::new(1).unwrap())
@@ -258,10 +255,8 @@ mod tests {
             for (i, row) in weight.chunks_exact(width).enumerate() {
                 assert!(panels.row(i).eq(row.iter().copied()), "row {i} of {outputs}");
             }
-            let (x, some) = (values(2 * width, 1), (0..outputs as u32).step_by(3).collect::<Vec<_>>());
-            let (all, found) = (panels.product(&x), panels.select(&some).product(&x));
-            let picked = all.chunks(outputs).flat_map(|all| some.iter().map(|&i| all[i as usize]));
-            assert!(found.iter().map(|x| x.to_bits()).eq(picked.map(f32::to_bits)), "some of {outputs}");
+            let x = values(2 * width, 1);
+            check_selection(outputs, &panels.product(&x), |some| panels.select(some).product(&x));
         }
     }
 
@@ -353,8 +348,7 @@ mod tests {
         let width = 256;
         // The largest sums there are, and half of each sign: what is taken back of what was added to the weights is largest, or 0.
         for (sign, split) in [(1.0, 1), (-1.0, 1), (1.0, 2), (-1.0, 2), (1.0, 16), (-1.0, 16)] {
-            let sign =
-                |i: usize| if i % (4 * split) < 2 * split { sign } else { if split == 1 { sign } else { -sign } };
+            let sign = |i: usize| if split == 1 || i % (4 * split) < 2 * split { sign } else { -sign };
             let row: Vec<f32> = (0..width).map(sign).collect();
             let panels = panels::<B>(&row.repeat(40), width);
             let expected: f32 = panels.row(0).map(f32::abs).sum();

@@ -85,7 +85,7 @@ pub(in crate::backend::kernel) struct Int4Block {
 
 impl Block for Int4Block {
     const WORDS: usize = 8;
-    const OFFSET_INPUTS: usize = 32;
+    const OFFSET_INPUTS: usize = Self::WORDS * WORD;
     const OFFSET: i32 = -8;
     const AVX2_ROWS: usize = 8;
 
@@ -114,9 +114,9 @@ impl Block for Int4Block {
                             prefetch(bytes, next + at);
                         }
                         let weights = L::load_nibbles(bytes.as_ptr().add(at));
-                        for (weights, words) in weights.into_iter().zip(words) {
+                        for half in 0..2 {
                             for r in 0..R {
-                                parts[r][v] = L::add_parts(parts[r][v], weights, words[r]);
+                                parts[r][v] = L::add_parts(parts[r][v], weights[half], words[half][r]);
                             }
                         }
                     }

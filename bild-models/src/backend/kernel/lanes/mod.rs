@@ -176,6 +176,7 @@ unsafe fn by_rows<L: Lanes, B: Block, const FEW: usize>(
 
 /// R rows through V vectors at a time.
 #[inline(always)]
+#[allow(clippy::needless_range_loop)] // several arrays go by the same index
 unsafe fn all<L: Lanes, B: Block, const V: usize, const R: usize>(
     tile: &Tile<'_>,
     panel: &[B],
@@ -200,10 +201,10 @@ unsafe fn all<L: Lanes, B: Block, const V: usize, const R: usize>(
                     }
                 }
             }
-            for (r, totals) in totals.into_iter().enumerate() {
-                for (v, totals) in totals.into_iter().enumerate() {
+            for r in 0..R {
+                for v in 0..V {
                     let at = first + v * L::COUNT;
-                    L::store(totals, scales.as_ptr().add(at), block.as_mut_ptr().add(r * PANEL + at));
+                    L::store(totals[r][v], scales.as_ptr().add(at), block.as_mut_ptr().add(r * PANEL + at));
                 }
             }
         }
