@@ -1,4 +1,4 @@
-//! Many texts, two at a time, in order; one that fails loses no other.
+//! Many texts at once, in order; one that fails loses no other.
 //!
 //! cargo run --release --example many
 
@@ -11,7 +11,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let generator = TextGenerator::new(big.tokenizer()?, pair, Bild::default())?;
 
     let texts = ["Guten Morgen!", "", "Wo ist der Bahnhof?", "Tom ist nicht zu Hause."];
-    generator.generate_many(texts, 2, |number, output| match output {
+    generator.generate_many(texts, |number, output| match output {
         Ok(output) => println!("{}: {}", number + 1, output.text),
         Err(error) => println!("{}: {error}", number + 1),
     });

@@ -207,7 +207,7 @@ fn many_texts_keep_their_order_and_a_bad_one_loses_no_other() {
     let generator = TextGenerator::new(tokenizer(), pair(), Bild::default()).unwrap();
     let texts = ["Guten Morgen!", "", "Wie geht es dir?", "Danke."];
     let mut found = Vec::new();
-    generator.generate_many(texts, 2, |i, result| found.push((i, result.map(|output| output.text).ok())));
+    generator.generate_many(texts, |i, result| found.push((i, result.map(|output| output.text).ok())));
     let alone = |text| Some(generator.generate(text).unwrap().text);
     let expected = [(0, alone(texts[0])), (1, None), (2, alone(texts[2])), (3, alone(texts[3]))];
     assert_eq!(found, expected);

@@ -92,9 +92,8 @@ pub(crate) fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
             let sources = sources.iter().filter(|line| !line.trim().is_empty()).map(encoded);
             let sources = sources.collect::<Result<Vec<Source>, Error>>()?;
             terminal.begins("Writing outputs", sources.len());
-            let at_once = available_parallelism().map_or(1, usize::from);
             let mut failed = None;
-            generator.generate_many(&sources, at_once, |i, output: bild::decode::Result<Output>| {
+            generator.generate_many(&sources, |i, output: bild::decode::Result<Output>| {
                 match output {
                     Ok(output) => pairs.push((sources[i].tokens().to_vec(), output.tokens)),
                     Err(error) => _ = failed.get_or_insert(error),

@@ -1,16 +1,30 @@
-use std::{fmt, sync::Arc};
+use std::{any::Any, fmt, sync::Arc};
 
-use crate::{Pair, PairSession, Result, SessionLimit, Source, Vocabulary};
+use crate::{Pair, PairSession, Pass, Result, Rows, SessionLimit, Source, Vocabulary};
 
 /// A pair of whatever type, so that a program has one type for all that it may be given; made by [`Pair::boxed`]. Cheap to
 /// clone.
-pub type BoxedPair = Arc<dyn Pair<Session = Box<dyn PairSession>>>;
+pub type BoxedPair = Arc<dyn Pair<Session = BoxedSession>>;
+
+/// One generation's state of a [`BoxedPair`].
+pub struct BoxedSession(Box<dyn AnySession>);
+
+/// A session that the pair which made it knows again.
+trait AnySession: PairSession + Any {}
+
+impl<S: PairSession + 'static> AnySession for S {}
+
+impl PairSession for BoxedSession {
+    fn pass(&mut self, pass: &Pass<'_>) -> Result<Rows> {
+        self.0.pass(pass)
+    }
+}
 
 /// A pair whose sessions have no type of their own.
 pub(crate) struct Boxed<P>(pub(crate) P);
 
 impl<P: Pair<Session: 'static>> Pair for Boxed<P> {
-    type Session = Box<dyn PairSession>;
+    type Session = BoxedSession;
 
     fn vocabulary(&self) -> &Vocabulary {
         self.0.vocabulary()
@@ -21,11 +35,23 @@ impl<P: Pair<Session: 'static>> Pair for Boxed<P> {
     }
 
     fn begin(&self, source: &Source, limit: &SessionLimit) -> Result<Self::Session> {
-        Ok(Box::new(self.0.begin(source, limit)?))
+        Ok(BoxedSession(Box::new(self.0.begin(source, limit)?)))
     }
 
     fn most_drafts(&self) -> usize {
         self.0.most_drafts()
+    }
+
+    fn pass_all(&self, passes: &mut [(&mut BoxedSession, Pass<'_>)]) -> Vec<Result<Rows>> {
+        let own = passes.iter_mut().map(|(session, pass)| {
+            let session: &mut dyn Any = &mut *session.0;
+            (session.downcast_mut().expect("it was begun by a pair of this type"), *pass)
+        });
+        self.0.pass_all(&mut own.collect::<Vec<_>>())
+    }
+
+    fn batch_size(&self) -> usize {
+        self.0.batch_size()
     }
 
     fn bytes_for(&self, source: usize, tokens: usize) -> u64 {
@@ -33,7 +59,13 @@ impl<P: Pair<Session: 'static>> Pair for Boxed<P> {
     }
 }
 
-impl fmt::Debug for dyn Pair<Session = Box<dyn PairSession>> {
+impl fmt::Debug for BoxedSession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BoxedSession").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for dyn Pair<Session = BoxedSession> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BoxedPair").field("vocabulary", self.vocabulary()).finish_non_exhaustive()
     }

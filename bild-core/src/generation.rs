@@ -54,6 +54,8 @@ pub struct Generation {
     verifier_seen: usize,
     /// The model whose pass is waited for.
     speaker: Role,
+    /// For how many generations that pass is made, and how many tokens it takes in for them.
+    batch: [usize; 2],
     pub(crate) record: Record,
     failed: bool,
 }
@@ -67,6 +69,8 @@ macro_rules! context {
             drafts: &$generation.drafts,
             statistics: &$generation.record.statistics,
             seed: $generation.seed,
+            batch_size: $generation.batch[0],
+            batch_rows: $generation.batch[1],
         }
     };
 }
@@ -107,6 +111,7 @@ impl Generation {
             drafts: Vec::new(),
             draft_seen: 0,
             verifier_seen: 0,
+            batch: [1, 0],
             record: Record::new(begun, settings.trace),
             failed: false,
         })
@@ -143,6 +148,7 @@ impl Generation {
             Role::Verifier => (self.verifier_seen, self.wants.verifier),
         };
         let want = self.reader.asked(want);
+        self.batch = [1, self.tokens.len() - seen];
         Some(Pass { role: self.speaker, keep: seen, new: &self.tokens[seen..], most: self.most_drafts, want })
     }
 
@@ -334,6 +340,23 @@ impl Generation {
     #[inline]
     pub fn add_time(&mut self, role: Role, took: Duration) {
         let reading = self.limit.take_reading_time();
+        self.add_times(role, reading, took);
+    }
+
+    /// Counts the time in which its session was begun.
+    pub(crate) fn add_begin(&mut self, took: Duration) {
+        self.limit.take_reading_time(); // is within
+        self.record.statistics.encode_time += took;
+    }
+
+    /// As [`add_time`](Self::add_time), for its share of the time of a pass that was made for several generations over so many tokens in all.
+    pub(crate) fn add_share(&mut self, role: Role, reading: Duration, took: Duration, batch: [usize; 2]) {
+        self.batch = batch;
+        self.add_times(role, reading, took);
+    }
+
+    #[inline]
+    fn add_times(&mut self, role: Role, reading: Duration, took: Duration) {
         let Statistics { encode_time, draft_time, verifier_time, .. } = &mut self.record.statistics;
         let time = if role == Role::Draft { draft_time } else { verifier_time };
         if reading.is_zero() {

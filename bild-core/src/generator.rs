@@ -1,12 +1,16 @@
 use std::{
     fmt,
+    num::NonZeroUsize,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
 };
 
 use crate::{
-    Error, EventStream, Generation, Output, Pair, Policy, Request, Result, Settings, Source, error::megabytes,
-    in_order, settings::MOST_TOKENS,
+    Batch, Error, EventStream, Generation, Output, Pair, Policy, Request, Result, Settings, Source,
+    budget::Budget,
+    error::megabytes,
+    many::{Desk, by_threads},
+    settings::MOST_TOKENS,
 };
 
 /// A pair of models with the policy that steers them: begins generations.
@@ -18,6 +22,7 @@ pub struct Generator<P> {
     policy: Arc<dyn Policy>,
     settings: Settings,
     max_bytes: u64,
+    at_once: Option<NonZeroUsize>,
 }
 
 impl<P: Pair> Generator<P> {
@@ -28,7 +33,7 @@ impl<P: Pair> Generator<P> {
     /// [`Error::PairMismatch`](crate::Error::PairMismatch) if the two models do not speak the same tokens.
     pub fn new(pair: P, policy: impl Policy + 'static) -> Result<Self> {
         pair.check()?;
-        Ok(Self { pair, policy: Arc::new(policy), settings: Settings::default(), max_bytes: u64::MAX })
+        Ok(Self { pair, policy: Arc::new(policy), settings: Settings::default(), max_bytes: u64::MAX, at_once: None })
     }
 
     /// Replaces the policy.
@@ -44,10 +49,31 @@ impl<P: Pair> Generator<P> {
     }
 
     /// Refuses a generation that would take more than so many bytes by [`bytes_for`](Self::bytes_for), before it begins: for a
-    /// service whose sources and settings come from others. Without it, what a model finds free is the limit.
+    /// service whose sources and settings come from others. [Of many](Self::generate_many), one that would not fit beside the others
+    /// waits. Without it, what a model finds free is the limit.
     pub fn with_max_bytes(mut self, bytes: u64) -> Self {
         self.max_bytes = bytes;
         self
+    }
+
+    /// Sets how many generations there are at once [of many](Self::generate_many). It changes how long they take, and nothing that
+    /// they write. By default there are as many as cores, or, where the pair computes the passes of several together, 32 for each
+    /// eight cores: more threads than that have too little to do in each product of a pass.
+    pub fn with_at_once(mut self, generations: NonZeroUsize) -> Self {
+        self.at_once = Some(generations);
+        self
+    }
+
+    /// How many generations there are at once of many.
+    pub fn at_once(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        self.at_once.map_or_else(
+            || match self.pair.batch_size() {
+                0 | 1 => cores(),
+                most => most.min(32) * cores().div_ceil(8),
+            },
+            usize::from,
+        )
     }
 
     /// About how many bytes a generation from `source` takes: the caches of both models for as many tokens as `settings`
@@ -76,21 +102,85 @@ impl<P: Pair> Generator<P> {
         self.stream(request)?.finish()
     }
 
-    /// Generates for many requests, `at_once` of them at a time, and hands each result to `each` with its number: in the
-    /// order of the requests, on this thread, as soon as it and all before it are there. One that fails does not stop the
-    /// others; one that panics fails with [`Error::Panicked`]. Each has a seed of its own: its own one, or that of the settings
-    /// plus its number.
+    /// Generates for many requests, and hands each result to `each` with its number: in the order of the requests, on this thread,
+    /// as soon as it and all before it are there. One that fails does not stop the others; one that panics fails with
+    /// [`Error::Panicked`]. Each has a seed of its own: its own one, or that of the settings plus its number.
     ///
-    /// Requests are taken as they are needed, so neither they nor the results need memory for all of them. Models on a CPU
-    /// share the cores between the generations.
+    /// Where the pair computes the passes of several generations [together](Pair::batch_size), so many are made as a
+    /// [`Batch`](crate::Batch); else each generation has a thread of its own. How many there are at once is
+    /// [`with_at_once`](Self::with_at_once). Requests are taken as they are needed, so neither they nor the results need memory
+    /// for all of them.
     pub fn generate_many<R: Into<Request> + Send>(
         &self,
         requests: impl IntoIterator<Item = R>,
-        at_once: usize,
         each: impl FnMut(usize, Result<Output>),
     ) {
-        let generate = |(number, request): (usize, R)| caught(|| self.begin(&request.into(), number)?.finish());
-        in_order(requests.into_iter().enumerate(), at_once, generate, each);
+        let begin = |request: R, _| Ok((request.into(), ()));
+        let moved = |_: &mut (), generation: &mut Generation| {
+            generation.without_events();
+            Ok(())
+        };
+        self.generate_jobs(requests, begin, moved, |(), output| Ok(output), each);
+    }
+
+    /// As [`generate_many`](Self::generate_many), for what makes its requests of something else and its results of outputs: `begin`
+    /// is given an item with its number, `moved` what it made beside the request, after every pass, and `finish` that with the output.
+    #[doc(hidden)]
+    pub fn generate_jobs<I: Send, T, O: Send>(
+        &self,
+        items: impl IntoIterator<Item = I>,
+        begin: impl Fn(I, usize) -> Result<(Request, T)> + Sync,
+        moved: impl Fn(&mut T, &mut Generation) -> Result<()> + Sync,
+        finish: impl Fn(T, Output) -> Result<O> + Sync,
+        each: impl FnMut(usize, Result<O>),
+    ) {
+        let at_once = self.at_once();
+        let drivers = at_once.div_ceil(self.pair.batch_size().max(1));
+        let budget = Budget::new(self.max_bytes);
+        let drive = |desk: &Desk<I, Result<O>>| {
+            let prepare = |number, item| {
+                let (request, tag) = begin(item, number)?;
+                Ok((self.prepare(request, number)?, tag))
+            };
+            let mut batch = Batch::new(&self.pair);
+            // One that there is no memory for yet.
+            let mut waiting = None;
+            loop {
+                while batch.len() < at_once.div_ceil(drivers) {
+                    let (number, prepared) = match waiting.take() {
+                        Some((number, prepared)) => (number, Ok(prepared)),
+                        None => match desk.take(batch.is_empty()) {
+                            Some((number, item)) => (number, caught(|| prepare(number, item))),
+                            None => break,
+                        },
+                    };
+                    let (generation, tag) = match prepared {
+                        Ok(prepared) => prepared,
+                        Err(error) => {
+                            desk.give(number, Err(error));
+                            continue;
+                        }
+                    };
+                    let bytes = self.pair.bytes_for(generation.source().tokens().len(), generation.limit().tokens);
+                    match budget.take(bytes, batch.is_empty()) {
+                        Some(lease) => batch.add(generation, (number, tag, lease)),
+                        None => {
+                            waiting = Some((number, (generation, tag)));
+                            break;
+                        }
+                    }
+                }
+                if batch.is_empty() {
+                    return;
+                }
+                batch.step(|(_, tag, _), generation| moved(tag, generation));
+                for ((number, tag, lease), output) in batch.take_ended() {
+                    drop(lease);
+                    desk.give(number, caught(|| finish(tag, output?)));
+                }
+            }
+        };
+        by_threads(items, drivers, at_once.div_ceil(drivers), drive, each);
     }
 
     /// Begins a generation whose events are taken one by one.
@@ -99,12 +189,23 @@ impl<P: Pair> Generator<P> {
     ///
     /// As [`generate`](Self::generate), as far as it shows before the first step.
     pub fn stream(&self, request: impl Into<Request>) -> Result<EventStream<P::Session>> {
-        self.begin(&request.into(), 0)
+        self.begin(request, 0)
     }
 
     /// Begins the request with this number of those given at once.
     #[doc(hidden)]
-    pub fn begin(&self, request: &Request, number: usize) -> Result<EventStream<P::Session>> {
+    pub fn begin(&self, request: impl Into<Request>, number: usize) -> Result<EventStream<P::Session>> {
+        EventStream::begin(&self.pair, self.prepare(request, number)?)
+    }
+
+    /// The generation of the request with this number of those given at once, for a [`Batch`](crate::Batch) of this generator's
+    /// [pair](Self::pair).
+    ///
+    /// # Errors
+    ///
+    /// If the source is empty or too long, or a setting makes no sense.
+    pub fn prepare(&self, request: impl Into<Request>, number: usize) -> Result<Generation> {
+        let request = request.into();
         let settings = request.settings(&self.settings, number);
         let policy = request.policy.as_ref().unwrap_or(&self.policy);
         let generation = Generation::new(policy, self.pair.vocabulary(), &request.source, &settings)?;
@@ -114,7 +215,7 @@ impl<P: Pair> Generator<P> {
             let reason = format!("this generator allows {limit}; a shorter source or fewer new tokens take less");
             return Err(Error::Memory { needed, reason });
         }
-        EventStream::begin(&self.pair, generation.with_most_drafts(self.pair.most_drafts()))
+        Ok(generation.with_most_drafts(self.pair.most_drafts()))
     }
 }
 

@@ -7,7 +7,7 @@
 //! - what a model must do to take part: [`DraftModel`], [`VerifierModel`], [`Pair`] and their sessions;
 //! - what a policy is asked and may decide: [`Policy`], [`PolicyState`];
 //! - the decode loop: [`Generation`], a state that says which [`Pass`] it waits for, and what drives it with a pair of
-//!   models: [`EventStream`], an iterator of [`Event`]s, begun by a [`Generator`];
+//!   models: [`EventStream`], an iterator of [`Event`]s, begun by a [`Generator`], and [`Batch`], for many generations at once;
 //! - what comes out: [`Output`], [`Statistics`], [`Event`], [`Error`].
 //!
 //! Nothing here depends on a tensor library: whatever can tell a distribution over the next token can draft or verify.
@@ -20,7 +20,9 @@
 #![forbid(unsafe_code)]
 #![warn(missing_debug_implementations, missing_docs, unreachable_pub)]
 
+mod batch;
 mod boxed;
+mod budget;
 mod cancel;
 mod encode;
 mod error;
@@ -51,7 +53,8 @@ mod stream;
 mod vocabulary;
 mod words;
 
-pub use boxed::BoxedPair;
+pub use batch::Batch;
+pub use boxed::{BoxedPair, BoxedSession};
 pub use cancel::{CancelGuard, CancelToken};
 pub use encode::Encode;
 pub use error::{Error, Result};

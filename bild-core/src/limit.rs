@@ -49,8 +49,13 @@ impl SessionLimit {
     pub fn reading<R>(&self, read: impl FnOnce() -> R) -> R {
         let begun = Instant::now();
         let read = tracing::trace_span!("encode").in_scope(read);
-        self.reading.fetch_add(begun.elapsed().as_nanos() as u64, Ordering::Relaxed);
+        self.add_reading_time(begun.elapsed());
         read
+    }
+
+    /// Counts time as [`reading`](Self::reading) does, where several sources were read together: the share of this one.
+    pub fn add_reading_time(&self, share: Duration) {
+        self.reading.fetch_add(share.as_nanos() as u64, Ordering::Relaxed);
     }
 
     /// The time counted by [`reading`](Self::reading) since this was asked last, by the session or a clone of its limit.

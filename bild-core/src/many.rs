@@ -19,34 +19,73 @@ pub fn in_order<T: Send, R: Send>(
     items: impl IntoIterator<Item = T>,
     at_once: usize,
     work: impl Fn(T) -> R + Sync,
+    each: impl FnMut(usize, R),
+) {
+    let one_by_one = |desk: &Desk<T, R>| {
+        while let Some((i, item)) = desk.take(true) {
+            desk.give(i, work(item));
+        }
+    };
+    by_threads(items, at_once, 1, one_by_one, each);
+}
+
+/// Where a thread takes items and gives results.
+pub(crate) struct Desk<'a, T, R> {
+    items: &'a Mutex<mpsc::Receiver<(usize, T)>>,
+    results: mpsc::Sender<Result<(usize, R), Panic>>,
+}
+
+type Panic = Box<dyn Any + Send>;
+
+impl<T, R> Desk<'_, T, R> {
+    /// The next item with its number. Nothing if there will be none, or if there is none now and the thread has something else to
+    /// do than to `wait`.
+    pub(crate) fn take(&self, wait: bool) -> Option<(usize, T)> {
+        if wait {
+            return self.items.lock().unwrap_or_else(PoisonError::into_inner).recv().ok();
+        }
+        // Whoever holds it waits for an item: there is none.
+        self.items.try_lock().ok()?.try_recv().ok()
+    }
+
+    /// Gives the result of an item.
+    pub(crate) fn give(&self, number: usize, result: R) {
+        // Nobody takes it if another thread has panicked.
+        let _ = self.results.send(Ok((number, result)));
+    }
+}
+
+/// Lets `work` do items in `threads` threads, each of which has up to `share` of them under way; else as [`in_order`].
+pub(crate) fn by_threads<T: Send, R: Send>(
+    items: impl IntoIterator<Item = T>,
+    threads: usize,
+    share: usize,
+    work: impl Fn(&Desk<'_, T, R>) + Sync,
     mut each: impl FnMut(usize, R),
 ) {
-    let at_once = at_once.max(1);
+    let (threads, share) = (threads.max(1), share.max(1));
+    let ahead = threads.saturating_mul(share).saturating_mul(2);
     let (give, taken) = mpsc::channel::<(usize, T)>();
     let taken = Mutex::new(taken);
-    let (done, results) = mpsc::channel::<(usize, Result<R, Box<dyn Any + Send>>)>();
+    let (done, results) = mpsc::channel::<Result<(usize, R), Panic>>();
     let mut items = items.into_iter().enumerate().fuse();
     thread::scope(|scope| {
         let give = give; // dropped at the end of the scope, which ends the threads
         let spawn = || {
-            let (done, taken, work) = (done.clone(), &taken, &work);
+            let desk = Desk { items: &taken, results: done.clone() };
+            let work = &work;
             scope.spawn(move || {
-                loop {
-                    let next = taken.lock().unwrap_or_else(PoisonError::into_inner).recv();
-                    let Ok((i, item)) = next else { return };
-                    let result = catch_unwind(AssertUnwindSafe(|| work(item)));
-                    if done.send((i, result)).is_err() {
-                        return;
-                    }
+                if let Err(panic) = catch_unwind(AssertUnwindSafe(|| work(&desk))) {
+                    let _ = desk.results.send(Err(panic));
                 }
             });
         };
         let (mut given, mut next, mut waiting) = (0, 0, BTreeMap::new());
         loop {
-            while given < at_once.saturating_mul(2).saturating_add(next)
+            while given < ahead.saturating_add(next)
                 && let Some(item) = items.next()
             {
-                if given < at_once {
+                if given % share == 0 && given / share < threads {
                     spawn();
                 }
                 give.send(item).expect("the receiver outlives the scope");
@@ -55,8 +94,9 @@ pub fn in_order<T: Send, R: Send>(
             if next == given {
                 return;
             }
-            let (i, result) = results.recv().expect("a sender outlives the scope");
-            waiting.insert(i, result.unwrap_or_else(|panic| resume_unwind(panic)));
+            let (i, result) =
+                results.recv().expect("a sender outlives the scope").unwrap_or_else(|panic| resume_unwind(panic));
+            waiting.insert(i, result);
             while let Some(result) = waiting.remove(&next) {
                 each(next, result);
                 next += 1;

@@ -1,4 +1,4 @@
-use crate::{Or, Pass, Result, Rows, SessionLimit, Source, Vocabulary};
+use crate::{Or, Pass, Result, Rows, SessionLimit, Source, Vocabulary, caught};
 
 /// What a [`DraftModel`] and a [`VerifierModel`] have in common.
 ///
@@ -21,6 +21,12 @@ pub trait Model: Send + Sync {
     fn bytes_for(&self, source: usize, tokens: usize) -> u64 {
         let _ = (source, tokens);
         0
+    }
+
+    /// The passes of how many sessions it computes in less time together than one after the other; 1 if that makes no
+    /// difference to it.
+    fn batch_size(&self) -> usize {
+        1
     }
 }
 
@@ -77,6 +83,12 @@ pub trait DraftModel: Model<Session: DraftSession> {
     /// [`Error::PairMismatch`](crate::Error::PairMismatch) if it does not.
     fn check(&self, verifier: &Vocabulary) -> Result<()> {
         self.speaks().map_or(Ok(()), |draft| draft.check_same(verifier))
+    }
+
+    /// Has passes of several sessions made, each as [`propose`](DraftSession::propose) would, and returns what each gave, in their
+    /// order. Unless a model has a better way, that is one after the other; one that fails or panics leaves the others as they are.
+    fn propose_all(&self, passes: &mut [(&mut Self::Session, Pass<'_>)]) -> Vec<Result<Rows>> {
+        passes.iter_mut().map(|(session, pass)| caught(|| session.propose(pass))).collect()
     }
 
     /// Lets `second` draft where this model has nothing to propose: another draft model, or a pair that drafts by itself.
@@ -156,6 +168,14 @@ pub trait DraftSession: Send {
 pub trait VerifierModel: Model<Session: VerifierSession> {
     /// The tokens it speaks, with the one that a decoder starts from and those that end a sequence.
     fn vocabulary(&self) -> &Vocabulary;
+
+    /// Has passes of several sessions made, each as [`score`](VerifierSession::score) would, and returns what each gave, in their
+    /// order. Unless a model has a better way, that is one after the other; one that fails or panics leaves the others as they are.
+    ///
+    /// What a session is given must not depend on the others: then a generation among many writes what it writes alone.
+    fn score_all(&self, passes: &mut [(&mut Self::Session, Pass<'_>)]) -> Vec<Result<Rows>> {
+        passes.iter_mut().map(|(session, pass)| caught(|| session.score(pass))).collect()
+    }
 }
 
 /// One generation's state of a [`VerifierModel`].

@@ -39,6 +39,10 @@ impl<A: DraftModel, B: DraftModel> DraftModel for Or<A, B> {
         self.first.check(verifier)?;
         self.second.check(verifier)
     }
+
+    fn propose_all(&self, passes: &mut [(&mut Self::Session, Pass<'_>)]) -> Vec<Result<Rows>> {
+        self.ask_all(passes, |passes| self.second.propose_all(passes))
+    }
 }
 
 impl<A: DraftModel, P: Pair> Pair for Or<A, P> {
@@ -59,6 +63,20 @@ impl<A: DraftModel, P: Pair> Pair for Or<A, P> {
 
     fn most_drafts(&self) -> usize {
         self.second.most_drafts()
+    }
+
+    fn pass_all(&self, passes: &mut [(&mut Self::Session, Pass<'_>)]) -> Vec<Result<Rows>> {
+        match passes.first().map(|(_, pass)| pass.role) {
+            Some(Role::Draft) => self.ask_all(passes, |passes| self.second.pass_all(passes)),
+            _ => {
+                let seconds = passes.iter_mut().map(|(session, pass)| (&mut session.second, *pass));
+                self.second.pass_all(&mut seconds.collect::<Vec<_>>())
+            }
+        }
+    }
+
+    fn batch_size(&self) -> usize {
+        self.second.batch_size()
     }
 
     fn bytes_for(&self, source: usize, tokens: usize) -> u64 {
@@ -83,26 +101,77 @@ impl<A, B> OrSession<A, B> {
     }
 }
 
+impl<A, B> OrSession<A, B> {
+    /// Takes in what a pass has for both.
+    fn take_in(&mut self, pass: &Pass<'_>) {
+        self.tokens.truncate(pass.keep);
+        self.tokens.extend_from_slice(pass.new);
+        self.seen = self.seen.map(|seen| seen.min(pass.keep));
+    }
+
+    /// The first, with what it is to be asked.
+    fn first<'s>(&'s mut self, pass: &Pass<'s>) -> (&'s mut A, Pass<'s>) {
+        let seen = self.seen[0];
+        (&mut self.first, Pass { keep: seen, new: &self.tokens[seen..], ..*pass })
+    }
+
+    /// The second, with what it is to be asked.
+    fn second<'s>(&'s mut self, pass: &Pass<'s>) -> (&'s mut B, Pass<'s>) {
+        let seen = self.seen[1];
+        (&mut self.second, Pass { keep: seen, new: &self.tokens[seen..], ..*pass })
+    }
+
+    /// Notes what one of the two gave. One that fails may have taken in its tokens or not: it forgets them next time.
+    fn asked(&mut self, which: usize, rows: &Result<Rows>) {
+        if let Ok(rows) = rows {
+            // Of several drafts it has taken in all but the last.
+            self.seen[which] = self.tokens.len() + rows.len().saturating_sub(1);
+            self.tokens.extend(rows.iter().take(rows.len().saturating_sub(1)).map(|row| row.argmax));
+        }
+    }
+}
+
 impl<A: DraftSession, B> OrSession<A, B> {
     /// Asks the first and, if it has nothing to say, the second.
     fn ask(&mut self, pass: &Pass<'_>, ask_second: impl FnOnce(&mut B, &Pass<'_>) -> Result<Rows>) -> Result<Rows> {
-        let Self { first, second, tokens, seen } = self;
-        tokens.truncate(pass.keep);
-        tokens.extend_from_slice(pass.new);
-        *seen = seen.map(|seen| seen.min(pass.keep));
-        // One that fails may have taken in its tokens or not: it forgets them next time.
-        let behind = |seen| Pass { keep: seen, new: &tokens[seen..], ..*pass };
-        let mut rows = first.propose(&behind(seen[0]))?;
-        seen[0] = tokens.len();
-        let mut asked = 0;
-        if rows.is_empty() {
-            rows = ask_second(second, &behind(seen[1]))?;
-            asked = 1;
+        self.take_in(pass);
+        let (first, behind) = self.first(pass);
+        let rows = first.propose(&behind);
+        self.asked(0, &rows);
+        if !rows.as_ref().is_ok_and(|rows| rows.is_empty()) {
+            return rows;
         }
-        // Of several drafts it has taken in all but the last.
-        tokens.extend(rows.iter().take(rows.len().saturating_sub(1)).map(|row| row.argmax));
-        seen[asked] = tokens.len();
-        Ok(rows)
+        let (second, behind) = self.second(pass);
+        let rows = ask_second(second, &behind);
+        self.asked(1, &rows);
+        rows
+    }
+}
+
+impl<A: DraftModel, B> Or<A, B> {
+    /// As [`OrSession::ask`], of several sessions: those for which the first has nothing to say ask the second together.
+    fn ask_all<S>(
+        &self,
+        passes: &mut [(&mut OrSession<A::Session, S>, Pass<'_>)],
+        ask_second: impl FnOnce(&mut [(&mut S, Pass<'_>)]) -> Vec<Result<Rows>>,
+    ) -> Vec<Result<Rows>> {
+        passes.iter_mut().for_each(|(session, pass)| session.take_in(pass));
+        let mut firsts: Vec<_> = passes.iter_mut().map(|(session, pass)| session.first(pass)).collect();
+        let mut found = self.first.propose_all(&mut firsts);
+        let mut open = Vec::new();
+        for ((session, pass), rows) in passes.iter_mut().zip(&mut found) {
+            session.asked(0, rows);
+            if rows.as_ref().is_ok_and(|rows| rows.is_empty()) {
+                open.push((session, &*pass, rows));
+            }
+        }
+        let mut seconds: Vec<_> = open.iter_mut().map(|(session, pass, _)| session.second(pass)).collect();
+        let given = if seconds.is_empty() { Vec::new() } else { ask_second(&mut seconds) };
+        for ((session, _, rows), given) in open.into_iter().zip(given) {
+            session.asked(1, &given);
+            *rows = given;
+        }
+        found
     }
 }
 

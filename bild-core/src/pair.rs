@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use crate::{
     BoxedPair, DraftModel, DraftSession, Pass, Result, Role, Rows, SessionLimit, Source, VerifierModel,
-    VerifierSession, Vocabulary, boxed::Boxed,
+    VerifierSession, Vocabulary, boxed::Boxed, caught,
 };
 
 /// Two models that decode together, seen as one.
@@ -34,6 +34,17 @@ pub trait Pair: Send + Sync {
 
     /// The most drafts that a pass of the draft model can return.
     fn most_drafts(&self) -> usize {
+        1
+    }
+
+    /// Has passes of several sessions made, all of one role, each as [`PairSession::pass`] would, and returns what each gave, in
+    /// their order. Unless a pair has a better way, that is one after the other.
+    fn pass_all(&self, passes: &mut [(&mut Self::Session, Pass<'_>)]) -> Vec<Result<Rows>> {
+        passes.iter_mut().map(|(session, pass)| caught(|| session.pass(pass))).collect()
+    }
+
+    /// As [`Model::batch_size`](crate::Model::batch_size), of the verifier.
+    fn batch_size(&self) -> usize {
         1
     }
 
@@ -76,6 +87,20 @@ impl<D: DraftModel, V: VerifierModel> Pair for (D, V) {
 
     fn begin(&self, source: &Source, limit: &SessionLimit) -> Result<Self::Session> {
         Ok((self.0.begin(source, limit)?, self.1.begin(source, limit)?))
+    }
+
+    fn pass_all(&self, passes: &mut [(&mut Self::Session, Pass<'_>)]) -> Vec<Result<Rows>> {
+        let drafts = passes.first().is_some_and(|(_, pass)| pass.role == Role::Draft);
+        if drafts {
+            self.0
+                .propose_all(&mut passes.iter_mut().map(|(session, pass)| (&mut session.0, *pass)).collect::<Vec<_>>())
+        } else {
+            self.1.score_all(&mut passes.iter_mut().map(|(session, pass)| (&mut session.1, *pass)).collect::<Vec<_>>())
+        }
+    }
+
+    fn batch_size(&self) -> usize {
+        self.1.batch_size()
     }
 
     fn bytes_for(&self, source: usize, tokens: usize) -> u64 {

@@ -19,6 +19,10 @@ macro_rules! shared {
             fn bytes_for(&self, source: usize, tokens: usize) -> u64 {
                 (**self).bytes_for(source, tokens)
             }
+
+            fn batch_size(&self) -> usize {
+                (**self).batch_size()
+            }
         }
 
         impl<T: DraftModel + ?Sized> DraftModel for $pointer {
@@ -29,11 +33,19 @@ macro_rules! shared {
             fn check(&self, verifier: &Vocabulary) -> Result<()> {
                 (**self).check(verifier)
             }
+
+            fn propose_all(&self, passes: &mut [(&mut T::Session, Pass<'_>)]) -> Vec<Result<Rows>> {
+                (**self).propose_all(passes)
+            }
         }
 
         impl<T: VerifierModel + ?Sized> VerifierModel for $pointer {
             fn vocabulary(&self) -> &Vocabulary {
                 (**self).vocabulary()
+            }
+
+            fn score_all(&self, passes: &mut [(&mut T::Session, Pass<'_>)]) -> Vec<Result<Rows>> {
+                (**self).score_all(passes)
             }
         }
 
@@ -56,8 +68,16 @@ macro_rules! shared {
                 (**self).most_drafts()
             }
 
+            fn pass_all(&self, passes: &mut [(&mut T::Session, Pass<'_>)]) -> Vec<Result<Rows>> {
+                (**self).pass_all(passes)
+            }
+
             fn bytes_for(&self, source: usize, tokens: usize) -> u64 {
                 (**self).bytes_for(source, tokens)
+            }
+
+            fn batch_size(&self) -> usize {
+                (**self).batch_size()
             }
         }
 

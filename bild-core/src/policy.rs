@@ -105,6 +105,10 @@ pub struct Context<'a> {
     pub statistics: &'a Statistics,
     /// The seed of the generation.
     pub seed: u64,
+    /// For how many generations the pass just made was made; their share of its time is in the statistics of each.
+    pub batch_size: usize,
+    /// How many tokens it took in for all of them.
+    pub batch_rows: usize,
 }
 
 /// A draft that waits for the verifier.

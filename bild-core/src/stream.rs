@@ -24,8 +24,7 @@ impl<S: PairSession> EventStream<S> {
                 None
             }
         };
-        generation.limit().take_reading_time(); // is within
-        generation.record.statistics.encode_time += begun.elapsed();
+        generation.add_begin(begun.elapsed());
         Ok(Self { generation, session })
     }
 

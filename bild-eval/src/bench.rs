@@ -175,11 +175,10 @@ impl Bench {
     /// If a generation fails; which one is said.
     pub fn decode(&self, policy: &AnyPolicy, indices: &[usize], mut each: impl FnMut()) -> Result<Vec<Decoded>> {
         let generator = self.generator(policy)?.with_settings(self.settings.clone().with_trace(true));
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let mut decoded = Vec::new();
         let mut failed = None;
         let sources = indices.iter().map(|&index| self.sources[index].clone());
-        generator.generate_many(sources, threads, |i, result| {
+        generator.generate_many(sources, |i, result| {
             match result.map_err(Error::from).and_then(|output| self.judge(indices[i], output)) {
                 Ok(done) => decoded.push(done),
                 Err(error) => failed = failed.take().or(Some(format!("source {}: {error}", indices[i] + 1))),

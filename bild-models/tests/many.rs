@@ -23,7 +23,7 @@ fn memory_does_not_grow_with_the_number_of_sources() {
         let (mut next, mut errors) = (0, Vec::new());
         MEMORY.reset_peak_usage();
         let before = MEMORY.current_usage();
-        generator.generate_many((0..count).map(source), 2, |i, result| {
+        generator.generate_many((0..count).map(source), |i, result| {
             assert_eq!(i, next);
             next += 1;
             if let Err(error) = result {

@@ -421,7 +421,7 @@ fn it_is_a_pair_as_any_other() {
     let generator = TextGenerator::new(tokenizer, pair.boxed(), unsure).unwrap();
     let mut found = Vec::new();
     let (mut accepted, mut judged) = (0, 0);
-    generator.generate_many(texts, 2, |_, output| {
+    generator.generate_many(texts, |_, output| {
         let output = output.unwrap();
         accepted += output.output.statistics.accepted;
         judged += output.output.statistics.judged;

@@ -209,7 +209,8 @@ fn each_of_many_sources_has_a_seed_of_its_own() {
     let many = |seed, at_once| {
         let mut written = Vec::new();
         let sources = (0..6).map(|_| Source::new([2, 3]));
-        generator(seed).generate_many(sources, at_once, |_, output| written.push(output.unwrap().tokens));
+        let generator = generator(seed).with_at_once(NonZeroUsize::new(at_once).unwrap());
+        generator.generate_many(sources, |_, output| written.push(output.unwrap().tokens));
         written
     };
     let written = many(7, 1);

@@ -276,7 +276,7 @@ fn requests_of_one_generator_differ_and_leave_it_as_it_is() {
 
     let mut seeds = Vec::new();
     let requests = [source().into(), Request::new(source()).with_seed(5), source().into()];
-    generator.generate_many(requests, 2, |_, output| seeds.push(output.unwrap().tokens));
+    generator.generate_many(requests, |_, output| seeds.push(output.unwrap().tokens));
     assert_eq!(seeds, [of(0), of(5), of(2)]);
 }
 

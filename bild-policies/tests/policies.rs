@@ -567,7 +567,7 @@ fn many_sources_keep_their_order_and_one_failure_loses_no_other() {
     let model = Poisoned(Toy::new(&Arc::default(), random(1, 6.0)));
     let generator = Generator::new((NoDraft, model), Lossless::default()).unwrap();
     let mut results = Vec::new();
-    generator.generate_many((0..1000).map(|i| Source::new([i])), 3, |i, result| {
+    generator.generate_many((0..1000).map(|i| Source::new([i])), |i, result| {
         assert_eq!(i, results.len());
         results.push(result);
     });

@@ -3,8 +3,9 @@
 mod measure;
 mod profile;
 mod rows;
+mod throughput;
 
-use std::{fmt::Write, path::PathBuf, time::Instant};
+use std::{fmt::Write, num::NonZeroUsize, path::PathBuf, time::Instant};
 
 use bild::{
     Output,
@@ -14,6 +15,7 @@ use bild_eval::read_bandwidth;
 
 use measure::{Measured, Spread, measure};
 use serde_json::json;
+use throughput::Throughput;
 
 use crate::{
     Error,
@@ -47,6 +49,12 @@ pub(crate) struct Args {
     /// Also time so many generations at once, beside as many one after the other
     #[arg(long, value_name = "N", value_parser = whole(2..=1024))]
     at_once: Option<usize>,
+    /// Time so many sources in place of one, with their encoders: tokens a second in all
+    #[arg(long, value_name = "N", value_parser = whole(1..=65_536), conflicts_with_all = ["profile", "at_once", "rows"])]
+    sources: Option<usize>,
+    /// How many of the sources are decoded together [default: what suits the machine]
+    #[arg(long, value_name = "N", value_parser = whole(1..=1024), requires = "sources")]
+    batch: Option<usize>,
     /// Show where the time of a pass goes; measuring it takes some itself
     #[arg(long)]
     profile: bool,
@@ -72,8 +80,8 @@ pub(crate) fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
     let load_ms = begun.elapsed().as_secs_f64() * 1e3;
     // Fixed, spread over the vocabulary, without the lowest ids, which are special.
     let most = loaded.pair.vocabulary().size.min(32_000).saturating_sub(3).max(1);
-    let source: Vec<Token> = (0..args.source_len).map(|i| (3 + i * 7919 % most) as Token).collect();
-    let source = Source::new(source);
+    let source_of = |number| source(args.source_len, number, most);
+    let source = source_of(0);
     if !args.rows.is_empty() {
         let passes = rows::Passes::measure(&loaded.pair, &source, &args.rows, 64, args.runs)?;
         out.line(if args.json { passes.json() } else { passes.text() }.trim_end())?;
@@ -86,7 +94,16 @@ pub(crate) fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
         seed: 0,
     };
     let settings = loaded.settings(&limits)?.with_end_tokens([]);
-    let generator = loaded.generator(&policy, settings.clone())?;
+    let mut generator = loaded.generator(&policy, settings.clone())?;
+    if let Some(batch) = args.batch.and_then(NonZeroUsize::new) {
+        generator = generator.with_at_once(batch);
+    }
+    if let Some(count) = args.sources {
+        let sources: Vec<_> = (0..count).map(source_of).collect();
+        let throughput = Throughput::measure(&generator, &sources, args.runs)?;
+        out.line(if args.json { throughput.json() } else { throughput.text() }.trim_end())?;
+        return Ok(true);
+    }
     let measured = measure(args, &generator, &source)?;
     let threads = pair.loading.threads();
     let peak_rss_mib = peak_rss_mib(); // before the buffer of the bandwidth
@@ -94,6 +111,11 @@ pub(crate) fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
     let machine = Machine { threads, load_ms, peak_rss_mib, read_gb_per_s, folders: pair.folders()? };
     out.line(report(args, &measured, machine).trim_end())?;
     Ok(true)
+}
+
+/// The source with this number: ids spread over a vocabulary of which the first `most` after the special ones are used.
+fn source(length: usize, number: usize, most: usize) -> Source {
+    Source::new((0..length).map(|i| (3 + (i + 31 * number) * 7919 % most) as Token).collect::<Vec<_>>())
 }
 
 /// What was found out beside the measured runs.

@@ -6,7 +6,7 @@ use std::any::{Any, TypeId};
 use burn::tensor::{DType, Tensor, TensorData, TensorPrimitive, backend::Backend};
 use burn_flex::FlexTensor;
 
-use crate::backend::kernel::{self, Bias, KeysValues, Rows};
+use crate::backend::kernel::{self, KeysValues, Look, Rows};
 
 /// Whether tensors of `B` are flex's, in f32.
 pub(crate) fn is_flex<B: Backend>() -> bool {
@@ -33,14 +33,19 @@ pub(crate) fn product<B: Backend>(x: &Tensor<B, 2>, product: impl FnOnce(&[f32])
     Some(tensor(product, [rows, width], &x.device()))
 }
 
-/// Attention of queries, `[rows, heads · d_kv]`, to the first `count` keys, to the same shape.
+/// Attention of the queries of several sessions, `[rows, heads · d_kv]`, to the same shape; `new` keys and values of that shape are
+/// written first.
 pub(crate) fn attend<B: Backend>(
-    memory: &KeysValues,
     queries: &Tensor<B, 2>,
-    count: usize,
-    bias: Option<Bias<'_>>,
+    new: Option<&[Tensor<B, 2>; 2]>,
+    looks: Vec<Look<'_>>,
 ) -> Option<Tensor<B, 2>> {
-    let found = memory.attend(FlexF32::matrix(queries)?.rows(), count, bias);
+    let new = match new {
+        Some([keys, values]) => Some([FlexF32::matrix(keys)?, FlexF32::matrix(values)?]),
+        None => None,
+    };
+    let new = new.as_ref().map(|[keys, values]| [keys.rows(), values.rows()]);
+    let found = kernel::attend(FlexF32::matrix(queries)?.rows(), new, looks);
     Some(tensor(found, queries.dims(), &queries.device()))
 }
 

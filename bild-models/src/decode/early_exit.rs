@@ -3,7 +3,7 @@ use std::{fmt, ops::Range, sync::Arc};
 use bild_core::{Error, Pair, PairSession, Pass, Result, Role, Rows, SessionLimit, Source, Token, Vocabulary};
 use burn::tensor::Tensor;
 
-use super::{Decoder, DecoderModel, Part, check_pass, drafts, embed, following, in_output, late::Late, run};
+use super::{Decoder, DecoderModel, Part, asked, check_pass, check_tokens, drafts, in_output, late::Late, run};
 use crate::{
     LoadError,
     nn::{Exit, reduce},
@@ -128,7 +128,8 @@ impl<D: Decoder> EarlyExitSession<D> {
         if new.is_empty() {
             return Ok(None);
         }
-        let embedded = embed(&*self.late.decoder, new, in_output(at))?;
+        check_tokens(&*self.late.decoder, new, in_output(at))?;
+        let embedded = self.late.decoder.embed(new);
         let (hidden, result) = self.through(embedded, at, 0..self.layers, |decoder, hidden| {
             let result = then(decoder, &hidden);
             (hidden, result)
@@ -171,7 +172,7 @@ impl<D: Decoder> PairSession for EarlyExitSession<D> {
                     Some(exit) => exit.forward(last),
                     None => decoder.norm(last),
                 };
-                drafts(decoder, normed, &short, want)
+                drafts(decoder, normed, &short, &[want]).into_iter().collect::<Result<Vec<_>>>()
             };
             if let Some(rows) = self.take_in(new, keep, of_last.clone())? {
                 return rows.map(Rows::from);
@@ -181,10 +182,10 @@ impl<D: Decoder> PairSession for EarlyExitSession<D> {
         }
         self.take_in(new, keep, |_, _| ())?;
         let rows = self.hidden[keep..end].iter().map(|(_, row)| row.clone()).collect();
-        let next: Vec<_> = following(new).collect();
+        let asked: Vec<_> = asked(new, want).collect();
         let rest = self.layers..self.late.decoder.layers();
-        let reduced = move |decoder: &D, rows| reduce::rows(decoder.logits(rows), want, &next);
-        self.through(Tensor::cat(rows, 0), keep, rest, reduced)?.map(Rows::from)
+        let reduced = move |decoder: &D, rows| reduce::rows(decoder.logits(rows), &asked, decoder.threads());
+        self.through(Tensor::cat(rows, 0), keep, rest, reduced)?.into_iter().collect()
     }
 }
 

@@ -24,7 +24,10 @@ use burn::tensor::{
 use crate::{
     Threads,
     backend::{self, memory},
-    nn::{ShortHead, reduce},
+    nn::{
+        ShortHead,
+        reduce::{self, Asked},
+    },
 };
 
 pub use early_exit::{EarlyExit, EarlyExitSession};
@@ -71,19 +74,19 @@ pub trait Decoder: Send + Sync + Sized + 'static {
     /// As [`VerifierModel::bytes_for`](bild_core::VerifierModel::bytes_for).
     fn bytes_for(&self, source: usize, tokens: usize) -> u64;
 
-    /// Reads the source.
+    /// Reads sources, several in one pass. What is made of one does not depend on the others.
     ///
     /// # Errors
     ///
-    /// If it cannot be read, or `limit` says that nobody waits for it any more.
-    fn encode(self: &Arc<Self>, source: &Source, limit: &SessionLimit) -> Result<Self::Encoded>;
+    /// For one that cannot be read, or that nobody waits for any more, as its limit says.
+    fn encode(self: &Arc<Self>, sources: &[(&Source, &SessionLimit)]) -> Vec<Result<Self::Encoded>>;
 
-    /// The state of a generation, from what was made of its source.
+    /// The states of generations, from what was made of their sources.
     ///
     /// # Errors
     ///
-    /// If `limit` says that nobody waits for it any more.
-    fn begin(self: &Arc<Self>, encoded: Self::Encoded, limit: &SessionLimit) -> Result<Self::State>;
+    /// For one that nobody waits for any more, as its limit says.
+    fn begin(self: &Arc<Self>, encoded: Vec<(Self::Encoded, &SessionLimit)>) -> Vec<Result<Self::State>>;
 
     /// What the first layer takes of tokens, all of the vocabulary: `[tokens, width]`.
     fn embed(&self, tokens: &[Token]) -> Tensor<Self::Backend, 2>;
@@ -139,6 +142,9 @@ pub trait DecoderModel: Clone + Send + Sync {
     fn decoder(&self) -> &Arc<Self::Decoder>;
 }
 
+/// So many sessions share the reading of the weights; with more, time goes into multiplying alone.
+pub(crate) const BATCH_SIZE: usize = 64;
+
 /// Makes `$model<B>`, whose field `weights` is an `Arc` of the decoder `$weights<B>`, draft and verify.
 macro_rules! drafts_and_verifies {
     ($model:ident, $weights:ident) => {
@@ -160,17 +166,29 @@ macro_rules! drafts_and_verifies {
             fn bytes_for(&self, source: usize, tokens: usize) -> u64 {
                 $crate::decode::Decoder::bytes_for(&*self.weights, source, tokens)
             }
+
+            fn batch_size(&self) -> usize {
+                $crate::decode::BATCH_SIZE
+            }
         }
 
         impl<B: Backend> bild_core::DraftModel for $model<B> {
             fn speaks(&self) -> Option<&Vocabulary> {
                 Some($crate::decode::Decoder::vocabulary(&*self.weights))
             }
+
+            fn propose_all(&self, passes: &mut [(&mut Self::Session, Pass<'_>)]) -> Vec<Result<Rows>> {
+                $crate::decode::Session::propose_all(&self.weights, passes)
+            }
         }
 
         impl<B: Backend> bild_core::VerifierModel for $model<B> {
             fn vocabulary(&self) -> &Vocabulary {
                 $crate::decode::Decoder::vocabulary(&*self.weights)
+            }
+
+            fn score_all(&self, passes: &mut [(&mut Self::Session, Pass<'_>)]) -> Vec<Result<Rows>> {
+                $crate::decode::Session::score_all(&self.weights, passes)
             }
         }
     };
@@ -189,16 +207,27 @@ pub(crate) fn run<D: Decoder, R: Send + 'static>(
     backend::run::<D::Backend, _>(decoder.threads(), work, move || pass(&weights))
 }
 
-/// What the first layer takes of tokens; `place` says where the token at an index stood.
-pub(crate) fn embed<D: Decoder>(
-    decoder: &D,
-    tokens: &[Token],
-    place: impl Fn(usize) -> String,
-) -> Result<Tensor<D::Backend, 2>> {
-    for (at, &token) in tokens.iter().enumerate() {
-        decoder.vocabulary().check(token, || place(at))?;
+/// Refuses tokens that are not of the vocabulary; `place` says where the token at an index stood.
+pub(crate) fn check_tokens<D: Decoder>(decoder: &D, tokens: &[Token], place: impl Fn(usize) -> String) -> Result<()> {
+    let mut numbered = tokens.iter().enumerate();
+    numbered.try_for_each(|(at, &token)| decoder.vocabulary().check(token, || place(at)))
+}
+
+/// Does `together` for those that are well, given their numbers, and puts its results beside the errors of the others.
+pub(crate) fn for_each_ok<X, Y>(
+    items: Vec<Result<X>>,
+    together: impl FnOnce(Vec<X>, &[usize]) -> Vec<Result<Y>>,
+) -> Vec<Result<Y>> {
+    let (mut found, mut well, mut chosen) = (Vec::with_capacity(items.len()), Vec::new(), Vec::new());
+    for (i, item) in items.into_iter().enumerate() {
+        found.push(item.map(|item| {
+            well.push(item);
+            chosen.push(i);
+        }));
     }
-    Ok(decoder.embed(tokens))
+    let mut done = if well.is_empty() { Vec::new() } else { together(well, &chosen) }.into_iter();
+    let missing = || Err(Error::model("a pass over several returned too few results"));
+    found.into_iter().map(|item| item.and_then(|()| done.next().unwrap_or_else(missing))).collect()
 }
 
 /// The rows of drafts, each of a session, after the norm; `short` are the short heads of these.
@@ -206,20 +235,22 @@ fn drafts<D: Decoder>(
     decoder: &D,
     normed: Tensor<D::Backend, 2>,
     short: &[Option<Arc<ShortHead<D::Backend>>>],
-    want: Want,
-) -> Result<Vec<Row>> {
+    wants: &[Want],
+) -> Vec<Result<Row>> {
+    let asked: Vec<_> = wants.iter().map(|&want| (want, None)).collect();
     if short.iter().all(Option::is_none) {
-        return reduce::rows(decoder.head(normed, None), want, &[]);
+        return reduce::rows(decoder.head(normed, None), &asked, decoder.threads());
     }
     let mut rows = Vec::with_capacity(short.len());
-    for (i, short) in short.iter().enumerate() {
-        let logits = decoder.head(normed.clone().narrow(0, i, 1), short.as_deref());
+    for (i, (short, asked)) in short.iter().zip(&asked).enumerate() {
+        let row = if wants.len() == 1 { normed.clone() } else { normed.clone().narrow(0, i, 1) };
+        let logits = decoder.head(row, short.as_deref());
         rows.append(&mut match short {
-            Some(short) => short.reduce(logits, want)?,
-            None => reduce::rows(logits, want, &[])?,
+            Some(short) => short.reduce(logits, asked.0, decoder.threads()),
+            None => reduce::rows(logits, &[*asked], decoder.threads()),
         });
     }
-    Ok(rows)
+    rows
 }
 
 /// Where the tokens of a pass stand, of which the first is at position `first`.
@@ -227,9 +258,9 @@ fn in_output(first: usize) -> impl Fn(usize) -> String {
     move |at| format!("at position {} of the output", first + at)
 }
 
-/// For each row of a pass over `new` the token that follows it, where there is one.
-fn following(new: &[Token]) -> impl Iterator<Item = Option<Token>> {
-    new[1..].iter().copied().map(Some).chain([None])
+/// What is asked of each row of a pass over `new`.
+fn asked(new: &[Token], want: Want) -> impl Iterator<Item = Asked> {
+    new[1..].iter().copied().map(Some).chain([None]).map(move |next| (want, next))
 }
 
 /// Refuses a pass of no tokens, and one beyond the limit of a session.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bild_core::Token;
 use burn::tensor::{DType, Element, backend::Backend};
 
-use super::{Decoder, Part, embed, in_output};
+use super::{Decoder, Part};
 use crate::error::{LoadError, Result};
 
 /// How far a row of a pass of three may be from the same row alone, relative to the largest logit.
@@ -37,9 +37,8 @@ pub(crate) fn self_test<D: Decoder>(decoder: &Arc<D>, state: impl Fn() -> bild_c
         let mut at = 0;
         let mut rows: Vec<f32> = Vec::new();
         for new in passes {
-            let embedded = embed(&**decoder, new, in_output(at)).map_err(error)?;
             let part = Part { state: &mut state, at, rows: new.len() };
-            let logits = decoder.logits(decoder.forward(embedded, &mut [part], 0..1));
+            let logits = decoder.logits(decoder.forward(decoder.embed(new), &mut [part], 0..1));
             let data = logits.try_into_data().map_err(|error| failed(format!("{error:?}")))?;
             rows.extend(data.convert::<f32>().into_vec::<f32>().map_err(|error| failed(format!("{error:?}")))?);
             at += new.len();

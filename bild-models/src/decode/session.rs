@@ -1,10 +1,10 @@
 use std::{fmt, sync::Arc};
 
-use bild_core::{DraftSession, Pass, Result, Row, Rows, SessionLimit, Source, Token, VerifierSession, Want};
+use bild_core::{DraftSession, Error, Pass, Result, Row, Rows, SessionLimit, Source, Token, VerifierSession, Want};
 use burn::tensor::{Tensor, backend::Backend};
 
-use super::{Decoder, Part, check_pass, drafts, embed, following, in_output, late::Late, run};
-use crate::nn::reduce;
+use super::{Decoder, Part, asked, check_pass, check_tokens, drafts, for_each_ok, in_output, late::Late, run};
+use crate::nn::{ShortHead, joined, reduce};
 
 /// One generation's state of a model: what the decoder made of the source, once, and a self-attention cache laid out once for
 /// the limit. Rolling back sets a length.
@@ -15,7 +15,7 @@ pub struct Session<D: Decoder> {
 
 /// Of which of its new tokens a pass returns rows.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Of {
+enum Of {
     Last,
     All,
 }
@@ -30,63 +30,93 @@ impl<D: Decoder> Session<D> {
         self.length
     }
 
-    /// Takes new tokens into one or more sessions of one model in one pass, and returns their rows.
-    pub(super) fn pass(passes: &mut [(&mut Self, &[Token])], of: Of, want: Want) -> Result<Vec<Vec<Row>>> {
-        let mut counts = Vec::with_capacity(passes.len());
-        for (session, new) in &mut *passes {
-            session.late.read_source()?;
-            check_pass("a pass of a session", session.length, new.len(), session.late.limit.tokens)?;
-            counts.push(new.len());
-        }
-        let mut embedded = Vec::with_capacity(passes.len());
-        for (session, new) in &*passes {
-            embedded.push(embed(&*session.late.decoder, new, in_output(session.length))?);
-        }
-        let mut states = Vec::with_capacity(passes.len());
-        for (session, _) in &mut *passes {
-            states.push((session.late.take()?, session.length));
-        }
-        let (mut next, mut short) = (Vec::new(), Vec::new());
-        match of {
-            Of::Last => short.extend(passes.iter().map(|(session, _)| session.late.short_head())),
-            Of::All => next.extend(passes.iter().flat_map(|(_, new)| following(new))),
-        }
-        let Some((first, _)) = passes.first() else { return Ok(Vec::new()) };
-        let (rows, counted) = (counts.iter().sum(), counts.clone());
-        let (states, found) = run(&first.late.decoder, rows, move |decoder| {
-            let mut parts: Vec<_> =
-                states.iter_mut().zip(&counts).map(|((state, at), &rows)| Part { state, at: *at, rows }).collect();
-            let hidden = decoder.forward(joined(embedded), &mut parts, 0..decoder.layers());
-            let found = match of {
-                Of::Last => drafts(decoder, decoder.norm(last_rows(hidden, &counts)), &short, want),
-                Of::All => reduce::rows(decoder.logits(hidden), want, &next),
-            };
-            (states, found)
-        });
-        for ((session, _), (state, _)) in passes.iter_mut().zip(states) {
-            session.late.put_back(state);
-        }
-        let mut found = found?.into_iter();
-        for ((session, _), rows) in passes.iter_mut().zip(&counted) {
-            session.length += rows;
-        }
-        let each = |&rows| found.by_ref().take(if of == Of::Last { 1 } else { rows }).collect();
-        Ok(counted.iter().map(each).collect())
+    /// Takes new tokens into sessions of one decoder in one pass, and returns the rows of each.
+    fn pass_all(decoder: &Arc<D>, passes: &mut [(&mut Self, Pass<'_>)], of: Of) -> Vec<Result<Rows>> {
+        let mut encoded: Vec<_> = passes.iter().map(|_| None).collect();
+        let unread = passes.iter_mut().zip(&mut encoded).map(|((session, _), encoded)| (&mut session.late, encoded));
+        let read = Late::read_sources(&mut unread.collect::<Vec<_>>());
+        let ready = read.into_iter().zip(&mut *passes);
+        let ready = ready.map(|(read, (session, pass))| read.and_then(|()| session.ready(decoder, pass, of))).collect();
+        for_each_ok(ready, |ready, chosen| {
+            let rows = ready.iter().map(|ready: &Ready<D>| ready.new.len()).sum();
+            let done = run(decoder, rows, move |decoder| compute(decoder, ready, of));
+            let done = done.into_iter().zip(chosen).map(|((state, rows), &i)| {
+                let (session, pass) = &mut passes[i];
+                session.late.put_back(state);
+                session.length += if rows.is_ok() { pass.new.len() } else { 0 };
+                rows.map(Rows::from)
+            });
+            done.collect()
+        })
     }
 
-    fn alone(&mut self, pass: &Pass<'_>, of: Of) -> Result<Vec<Row>> {
+    /// What its part in a pass needs; the source must have been read.
+    fn ready(&mut self, decoder: &Arc<D>, pass: &Pass<'_>, of: Of) -> Result<Ready<D>> {
+        if !Arc::ptr_eq(decoder, &self.late.decoder) {
+            return Err(Error::model("a model was given the session of another"));
+        }
         self.length = self.length.min(pass.keep);
-        Ok(Self::pass(&mut [(self, pass.new)], of, pass.want)?.pop().unwrap_or_default())
+        check_pass("a pass of a session", self.length, pass.new.len(), self.late.limit.tokens)?;
+        check_tokens(&**decoder, pass.new, in_output(self.length))?;
+        let short = if of == Of::Last { self.late.short_head() } else { None };
+        Ok(Ready { state: self.late.take()?, at: self.length, new: pass.new.to_vec(), short, want: pass.want })
+    }
+
+    pub(crate) fn propose_all(decoder: &Arc<D>, passes: &mut [(&mut Self, Pass<'_>)]) -> Vec<Result<Rows>> {
+        Self::pass_all(decoder, passes, Of::Last)
+    }
+
+    pub(crate) fn score_all(decoder: &Arc<D>, passes: &mut [(&mut Self, Pass<'_>)]) -> Vec<Result<Rows>> {
+        Self::pass_all(decoder, passes, Of::All)
+    }
+
+    fn alone(&mut self, pass: &Pass<'_>, of: Of) -> Result<Rows> {
+        let decoder = self.late.decoder.clone();
+        Self::pass_all(&decoder, &mut [(self, *pass)], of).pop().unwrap_or_else(|| Ok(Rows::default()))
     }
 }
 
-/// Rows below one another.
-fn joined<B: Backend>(mut parts: Vec<Tensor<B, 2>>) -> Tensor<B, 2> {
-    if parts.len() == 1 { parts.remove(0) } else { Tensor::cat(parts, 0) }
+/// The part of one session in a pass.
+struct Ready<D: Decoder> {
+    state: D::State,
+    at: usize,
+    new: Vec<Token>,
+    /// What it drafts with, if not with the whole head.
+    short: Option<Arc<ShortHead<D::Backend>>>,
+    want: Want,
+}
+
+/// A pass: the state and the rows of each part.
+fn compute<D: Decoder>(decoder: &D, mut ready: Vec<Ready<D>>, of: Of) -> Vec<(D::State, Result<Vec<Row>>)> {
+    let counts: Vec<_> = ready.iter().map(|ready| ready.new.len()).collect();
+    let tokens: Vec<Token> = ready.iter().flat_map(|ready| &ready.new).copied().collect();
+    let parts = ready.iter_mut().zip(&counts);
+    let mut parts: Vec<_> = parts.map(|(ready, &rows)| Part { state: &mut ready.state, at: ready.at, rows }).collect();
+    let hidden = decoder.forward(decoder.embed(&tokens), &mut parts, 0..decoder.layers());
+    let mut found = match of {
+        Of::Last => {
+            let (short, wants): (Vec<_>, Vec<_>) =
+                ready.iter_mut().map(|ready| (ready.short.take(), ready.want)).unzip();
+            drafts(decoder, decoder.norm(last_rows(hidden, &counts)), &short, &wants)
+        }
+        Of::All => {
+            let asked: Vec<_> = ready.iter().flat_map(|ready| asked(&ready.new, ready.want)).collect();
+            reduce::rows(decoder.logits(hidden), &asked, decoder.threads())
+        }
+    }
+    .into_iter();
+    let each = ready.into_iter().zip(counts).map(|(ready, count)| {
+        let rows: Vec<_> = found.by_ref().take(if of == Of::Last { 1 } else { count }).collect();
+        (ready.state, rows.into_iter().collect())
+    });
+    each.collect()
 }
 
 /// The last row of each part.
 fn last_rows<B: Backend>(rows: Tensor<B, 2>, counts: &[usize]) -> Tensor<B, 2> {
+    if counts.iter().all(|&count| count == 1) {
+        return rows;
+    }
     let ends = counts.iter().scan(0, |end, count| {
         *end += count;
         Some(*end)
@@ -96,13 +126,13 @@ fn last_rows<B: Backend>(rows: Tensor<B, 2>, counts: &[usize]) -> Tensor<B, 2> {
 
 impl<D: Decoder> DraftSession for Session<D> {
     fn propose(&mut self, pass: &Pass<'_>) -> Result<Rows> {
-        self.alone(pass, Of::Last).map(Rows::from)
+        self.alone(pass, Of::Last)
     }
 }
 
 impl<D: Decoder> VerifierSession for Session<D> {
     fn score(&mut self, pass: &Pass<'_>) -> Result<Rows> {
-        self.alone(pass, Of::All).map(Rows::from)
+        self.alone(pass, Of::All)
     }
 }
 

@@ -4,7 +4,7 @@ use bild_core::{
     DraftSession, Pair, PairSession, Pass, Result, Role, Rows, SessionLimit, Source, VerifierSession, Vocabulary,
 };
 
-use super::{Decoder, DecoderModel, Session};
+use super::{BATCH_SIZE, Decoder, DecoderModel, Session, for_each_ok, late::Late};
 
 /// A model and a draft decoder that reads the states of the model's own encoder: a [`Pair`] by itself. A few decoder layers are all
 /// that it adds; embedding, encoder and head are the big model's, and a source is encoded once.
@@ -61,6 +61,31 @@ impl<M: DecoderModel> Pair for SharedEncoder<M> {
         Ok(SharedEncoderSession { encoded: None, draft, verifier })
     }
 
+    fn pass_all(&self, passes: &mut [(&mut Self::Session, Pass<'_>)]) -> Vec<Result<Rows>> {
+        let drafts = passes.first().is_some_and(|(_, pass)| pass.role == Role::Draft);
+        let unread = passes.iter_mut().map(|(session, _)| {
+            let SharedEncoderSession { encoded, draft, verifier } = &mut **session;
+            (if drafts { &mut draft.late } else { &mut verifier.late }, encoded)
+        });
+        let read = Late::read_sources(&mut unread.collect::<Vec<_>>());
+        let ready = read.into_iter().zip(passes).map(|(read, pass)| read.map(|()| pass)).collect();
+        for_each_ok(ready, |ready, _| {
+            let passes = ready
+                .into_iter()
+                .map(|(session, pass)| (if drafts { &mut session.draft } else { &mut session.verifier }, *pass));
+            let passes = &mut passes.collect::<Vec<_>>();
+            if drafts {
+                Session::propose_all(self.draft.decoder(), passes)
+            } else {
+                Session::score_all(self.big.decoder(), passes)
+            }
+        })
+    }
+
+    fn batch_size(&self) -> usize {
+        BATCH_SIZE
+    }
+
     fn bytes_for(&self, source: usize, tokens: usize) -> u64 {
         // Most of it is caches, of which the draft decoder has as much a layer; the encoder is there once.
         let big = self.big.decoder();
@@ -86,15 +111,11 @@ pub struct SharedEncoderSession<D: Decoder> {
 impl<D: Decoder> PairSession for SharedEncoderSession<D> {
     fn pass(&mut self, pass: &Pass<'_>) -> Result<Rows> {
         let Self { encoded, draft, verifier } = self;
+        let session = if pass.role == Role::Draft { draft } else { verifier };
+        Late::read_sources(&mut [(&mut session.late, encoded)]).pop().unwrap_or(Ok(()))?;
         match pass.role {
-            Role::Draft => {
-                draft.late.read_source_with(encoded)?;
-                draft.propose(pass)
-            }
-            Role::Verifier => {
-                verifier.late.read_source_with(encoded)?;
-                verifier.score(pass)
-            }
+            Role::Draft => session.propose(pass),
+            Role::Verifier => session.score(pass),
         }
     }
 }

@@ -97,20 +97,27 @@ impl<B: Backend> Decoder for ToyWeights<B> {
         (self.layers.len() as f64 * Cache::<B>::numbers(source + tokens, HEADS)) as u64 * 4
     }
 
-    fn encode(self: &Arc<Self>, source: &Source, _limit: &SessionLimit) -> Result<Tensor<B, 2>> {
-        super::tests::ENCODED.set(super::tests::ENCODED.get() + 1);
-        super::embed(&**self, source.tokens(), super::in_output(0))
+    fn encode(self: &Arc<Self>, sources: &[(&Source, &SessionLimit)]) -> Vec<Result<Tensor<B, 2>>> {
+        super::tests::ENCODED.set(super::tests::ENCODED.get() + sources.len());
+        let embedded = |(source, _): &(&Source, _)| {
+            super::check_tokens(&**self, source.tokens(), super::in_output(0))?;
+            Ok(self.embed(source.tokens()))
+        };
+        sources.iter().map(embedded).collect()
     }
 
-    fn begin(self: &Arc<Self>, embedded: Tensor<B, 2>, limit: &SessionLimit) -> Result<ToyState<B>> {
-        let (prompt, tokens) = (embedded.dims()[0], limit.tokens);
-        Ok(run(self, prompt, move |weights| {
-            let cache = |_| Cache::new(prompt + tokens, HEADS, &weights.threads, &weights.device);
-            let caches = weights.layers.iter().map(cache).collect();
-            let mut state = ToyState { caches, bias: weights.bias.table(prompt + tokens), prompt: 0 };
-            weights.forward(embedded, &mut [Part { state: &mut state, at: 0, rows: prompt }], 0..weights.layers());
-            ToyState { prompt, ..state }
-        }))
+    fn begin(self: &Arc<Self>, embedded: Vec<(Tensor<B, 2>, &SessionLimit)>) -> Vec<Result<ToyState<B>>> {
+        let begin = |(embedded, limit): (Tensor<B, 2>, &SessionLimit)| {
+            let (prompt, tokens) = (embedded.dims()[0], limit.tokens);
+            Ok(run(self, prompt, move |weights| {
+                let cache = |_| Cache::new(prompt + tokens, HEADS, &weights.threads, &weights.device);
+                let caches = weights.layers.iter().map(cache).collect();
+                let mut state = ToyState { caches, bias: weights.bias.table(prompt + tokens), prompt: 0 };
+                weights.forward(embedded, &mut [Part { state: &mut state, at: 0, rows: prompt }], 0..weights.layers());
+                ToyState { prompt, ..state }
+            }))
+        };
+        embedded.into_iter().map(begin).collect()
     }
 
     fn embed(&self, tokens: &[Token]) -> Tensor<B, 2> {
@@ -121,22 +128,20 @@ impl<B: Backend> Decoder for ToyWeights<B> {
         for i in layers {
             let (attention, feed_forward) = &*self.layers[i];
             let [query, keys, values] = attention.project(x.clone());
-            let mut row = 0;
-            for Part { state, at, rows } in &mut *parts {
-                let of = |x: &Tensor<B, 2>| x.clone().narrow(0, row, *rows);
-                state.caches[i].write(of(&keys), of(&values), state.prompt + *at);
-                row += *rows;
-            }
-            let end = |part: &Part<'_, ToyState<B>>| part.state.prompt + part.at + part.rows;
-            let biases: Vec<_> =
-                parts.iter().map(|part| part.state.bias.rows(end(part) - part.rows, part.rows, end(part))).collect();
-            let attending = parts.iter().zip(&biases).map(|(Part { state, at, rows }, bias)| Attending {
+            let attends = |Part { state, at, rows }: &mut Part<'_, ToyState<B>>| {
+                let ToyState { caches, bias, prompt } = &mut **state;
+                let end = *prompt + *at + *rows;
+                (*rows, &mut caches[i], end, bias.rows(end - *rows, *rows, end))
+            };
+            let mut attending: Vec<_> = parts.iter_mut().map(attends).collect();
+            let attending = attending.iter_mut().map(|(rows, cache, count, bias)| Attending {
                 rows: *rows,
-                cache: &state.caches[i],
-                count: state.prompt + at + rows,
+                cache,
+                count: *count,
                 bias: Some(bias),
             });
-            x = feed_forward.forward(x + attention.attend(query, &attending.collect::<Vec<_>>()));
+            let attending = attending.collect();
+            x = feed_forward.forward(x + attention.attend(query, Some(&[keys, values]), attending));
         }
         x
     }

@@ -1,6 +1,11 @@
 use burn::tensor::{Tensor, backend::Backend};
 
-use super::{cache::Cache, loader::Loader, norm::RmsNorm, position::Bias, projection::Projection};
+use super::{
+    cache::{Attending, attend},
+    loader::Loader,
+    norm::RmsNorm,
+    projection::Projection,
+};
 use crate::error::Result;
 
 /// How attention is divided.
@@ -27,15 +32,6 @@ pub(crate) struct Attention<B: Backend> {
     heads: Heads,
 }
 
-/// The rows of one session that attend, and what they attend to.
-pub(crate) struct Attending<'a, B: Backend> {
-    pub(crate) rows: usize,
-    pub(crate) cache: &'a Cache<B>,
-    /// How many keys of the cache are looked at.
-    pub(crate) count: usize,
-    pub(crate) bias: Option<&'a Bias<'a, B>>,
-}
-
 impl<B: Backend> Attention<B> {
     /// Reads the projection of `inputs` (queries, or queries, keys and values), and that of what was found.
     pub(crate) fn load(
@@ -56,20 +52,13 @@ impl<B: Backend> Attention<B> {
     }
 
     /// What queries (`[rows, heads · width]`, one session after the other) find, each in the cache of its session, projected to
-    /// `[rows, width]`.
-    pub(crate) fn attend(&self, query: Tensor<B, 2>, parts: &[Attending<'_, B>]) -> Tensor<B, 2> {
-        let look = |query, part: &Attending<'_, B>| part.cache.attend(query, part.count, part.bias, self.heads.count);
-        let found = match parts {
-            [part] => look(query, part),
-            parts => {
-                let mut at = 0;
-                let of = |part: &Attending<'_, B>| {
-                    at += part.rows;
-                    look(query.clone().narrow(0, at - part.rows, part.rows), part)
-                };
-                Tensor::cat(parts.iter().map(of).collect(), 0)
-            }
-        };
-        self.output.forward(found)
+    /// `[rows, width]`; `new` keys and values are written to the caches first.
+    pub(crate) fn attend(
+        &self,
+        query: Tensor<B, 2>,
+        new: Option<&[Tensor<B, 2>; 2]>,
+        parts: Vec<Attending<'_, B>>,
+    ) -> Tensor<B, 2> {
+        self.output.forward(attend(query, new, parts, self.heads.count))
     }
 }

@@ -1,7 +1,7 @@
 use burn::tensor::{Tensor, activation, backend::Backend};
 
-use super::position::Bias;
-use crate::{Threads, nn::Heads};
+use super::{Heads, joined, position::Bias};
+use crate::Threads;
 
 /// The keys and values that one attention looks at, laid out once: those of the source, or of the tokens of a generation
 /// up to its limit. How much of it is filled is known to the session, which takes tokens back by setting a length.
@@ -56,21 +56,11 @@ impl<B: Backend> Cache<B> {
 
     /// What queries (`[rows, heads · width]`) find among the first `count` keys: the sums of values, weighted by the softmax
     /// of the products of query and key with `bias` added, `[rows, heads · width]`.
-    pub(crate) fn attend(
-        &self,
-        query: Tensor<B, 2>,
-        count: usize,
-        bias: Option<&Bias<'_, B>>,
-        heads: usize,
-    ) -> Tensor<B, 2> {
-        let _span = tracing::trace_span!("attention").entered();
+    fn attend(&self, query: Tensor<B, 2>, count: usize, bias: Option<&Bias<'_, B>>, heads: usize) -> Tensor<B, 2> {
         let [keys, values] = match self {
             Self::Plain(rows) => rows.clone().expect("they are put back after each write"),
             #[cfg(feature = "flex")]
-            Self::Kernel(rows) => {
-                return crate::backend::flex::attend(rows, &query, count, bias.map(Bias::kernel))
-                    .expect("flex alone has these");
-            }
+            Self::Kernel(_) => unreachable!("a kernel attends for all sessions at once"),
         };
         let [rows, width] = query.dims();
         let split = |x: Tensor<B, 2>| {
@@ -86,4 +76,44 @@ impl<B: Backend> Cache<B> {
         let found = activation::softmax(scores, 2).matmul(split(values)); // [heads, rows, width]
         found.swap_dims(0, 1).reshape([rows, width])
     }
+}
+
+/// The rows of one session that attend, and what they attend to.
+pub(crate) struct Attending<'a, B: Backend> {
+    pub(crate) rows: usize,
+    pub(crate) cache: &'a mut Cache<B>,
+    /// How many keys of the cache are looked at. If new ones are written, they are the last `rows` of these.
+    pub(crate) count: usize,
+    pub(crate) bias: Option<&'a Bias<'a, B>>,
+}
+
+/// What queries (`[rows, heads · width]`, one session after the other) find, each in the cache of its session, to the same shape;
+/// `new` keys and values of that shape are written to the caches first.
+pub(crate) fn attend<B: Backend>(
+    query: Tensor<B, 2>,
+    new: Option<&[Tensor<B, 2>; 2]>,
+    parts: Vec<Attending<'_, B>>,
+    heads: usize,
+) -> Tensor<B, 2> {
+    let _span = tracing::trace_span!("attention").entered();
+    #[cfg(feature = "flex")]
+    if crate::backend::is_flex::<B>() {
+        let looks = parts.into_iter().map(|Attending { rows, cache, count, bias }| {
+            let Cache::Kernel(memory) = cache else { unreachable!("flex has no other caches") };
+            crate::backend::kernel::Look { rows, memory, count, bias: bias.map(Bias::kernel) }
+        });
+        let looks = looks.collect();
+        return crate::backend::flex::attend(&query, new, looks).expect("flex alone has these");
+    }
+    let mut at = 0;
+    let mut found: Vec<_> = Vec::with_capacity(parts.len());
+    for Attending { rows, cache, count, bias } in parts {
+        let of = |x: &Tensor<B, 2>| x.clone().narrow(0, at, rows);
+        if let Some([keys, values]) = new {
+            cache.write(of(keys), of(values), count - rows);
+        }
+        found.push(cache.attend(of(&query), count, bias, heads));
+        at += rows;
+    }
+    joined(found)
 }

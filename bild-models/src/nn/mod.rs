@@ -1,5 +1,6 @@
 //! What families are built of: products, norms, attention with its cache and positions, feed-forward layers, and the reduction
-//! of logits. One sequence at a time in a row, so hidden states are `[rows, width]` without a batch dimension.
+//! of logits. The tokens of one or more sequences one after the other, so hidden
+//! states are `[rows, width]` without a batch dimension.
 
 mod attention;
 mod cache;
@@ -12,8 +13,10 @@ mod projection;
 pub(crate) mod reduce;
 mod short_head;
 
-pub(crate) use attention::{Attending, Attention, Heads};
-pub(crate) use cache::Cache;
+use burn::tensor::{Tensor, backend::Backend};
+
+pub(crate) use attention::{Attention, Heads};
+pub(crate) use cache::{Attending, Cache};
 pub(crate) use exit::Exit;
 pub use feed_forward::Activation;
 pub(crate) use feed_forward::FeedForward;
@@ -22,3 +25,8 @@ pub(crate) use norm::RmsNorm;
 pub(crate) use position::{Bias, BiasTable, Buckets, PositionBias};
 pub(crate) use projection::Projection;
 pub(crate) use short_head::ShortHead;
+
+/// Rows below one another.
+pub(crate) fn joined<B: Backend>(mut parts: Vec<Tensor<B, 2>>) -> Tensor<B, 2> {
+    if parts.len() == 1 { parts.remove(0) } else { Tensor::cat(parts, 0) }
+}

@@ -4,6 +4,7 @@ use bild_core::{Result, Row, Token, Want};
 use burn::tensor::{Tensor, backend::Backend};
 
 use super::{Projection, reduce};
+use crate::Threads;
 
 /// The rows of a head that some tokens have.
 pub struct ShortHead<B: Backend> {
@@ -26,17 +27,18 @@ impl<B: Backend> ShortHead<B> {
     }
 
     /// Reduces its logits: the other tokens have no probability.
-    pub(crate) fn reduce(&self, logits: Tensor<B, 2>, want: Want) -> Result<Vec<Row>> {
-        let mut rows = reduce::rows(logits, want, &[])?;
-        for row in &mut rows {
+    pub(crate) fn reduce(&self, logits: Tensor<B, 2>, want: Want, threads: &Threads) -> Vec<Result<Row>> {
+        let asked = vec![(want, None); logits.dims()[0]];
+        let in_full = |mut row: Row| {
             row.argmax = self.tokens[row.argmax as usize];
             row.logits = row.logits.take().map(|some| {
                 let mut all = vec![f32::NEG_INFINITY; self.vocabulary];
                 self.tokens.iter().zip(&*some).for_each(|(&token, &logit)| all[token as usize] = logit);
                 all.into()
             });
-        }
-        Ok(rows)
+            row
+        };
+        reduce::rows(logits, &asked, threads).into_iter().map(|row| row.map(in_full)).collect()
     }
 }
 

@@ -9,7 +9,7 @@ mod stored;
 
 use std::{collections::BTreeMap, fmt, ops::Range, sync::Arc};
 
-use bild_core::{Error, Result, SessionLimit, Source, Token, Vocabulary};
+use bild_core::{Error, Pass, Result, Rows, SessionLimit, Source, Token, Vocabulary};
 use burn::tensor::{Tensor, backend::Backend};
 
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
     backend::is_flex,
     checkpoint::Tensors,
     decode::{self, Decoder, Part, Session, drafts_and_verifies},
-    nn::{self, Cache, Loader, Projection, ShortHead},
+    nn::{self, Cache, Loader, Projection, ShortHead, joined},
 };
 pub use config::{Head, T5Config};
 use stack::{DecoderStack, DecoderState, EncoderStack};
@@ -145,7 +145,7 @@ impl<B: Backend> T5<B> {
             // What stands for the encoder's states does not matter; the embedding of a few tokens is there already.
             let encoded = weights.embed(&decode::probe(shape[0]));
             let limit = SessionLimit::new(encoded.dims()[0]);
-            decode::self_test(&weights, || weights.begin(encoded.clone(), &limit))?;
+            decode::self_test(&weights, || weights.begin(vec![(encoded.clone(), &limit)]).remove(0))?;
         }
         Ok(Self { weights })
     }
@@ -167,7 +167,7 @@ impl<B: Backend> T5<B> {
     ///
     /// [`Error::EmptySource`], or [`Error::TokenOutOfRange`] if a token is not one of the vocabulary.
     pub fn encode(&self, source: &Source) -> Result<Vec<f32>> {
-        let encoded = self.weights.encode(source, &SessionLimit::new(0))?;
+        let encoded = self.weights.encode(&[(source, &SessionLimit::new(0))]).remove(0)?;
         nn::reduce::read(encoded)
     }
 }
@@ -228,23 +228,28 @@ impl<B: Backend> Decoder for T5Weights<B> {
         (numbers * size_of::<f32>() as f64) as u64
     }
 
-    fn encode(self: &Arc<Self>, source: &Source, limit: &SessionLimit) -> Result<Tensor<B, 2>> {
-        let tokens = source.tokens();
-        if tokens.is_empty() {
-            return Err(Error::EmptySource);
-        }
-        let embedded = decode::embed(&**self, tokens, |at| format!("at position {at} of the source"))?;
-        let limit = limit.clone();
-        decode::run(self, tokens.len(), move |weights| {
-            weights.encoder.forward(embedded, &weights.config, &weights.threads, &limit)
+    fn encode(self: &Arc<Self>, sources: &[(&Source, &SessionLimit)]) -> Vec<Result<Tensor<B, 2>>> {
+        let embedded = |(source, _): &(&Source, _)| match source.tokens() {
+            [] => Err(Error::EmptySource),
+            tokens => {
+                decode::check_tokens(&**self, tokens, |at| format!("at position {at} of the source"))?;
+                Ok(self.embed(tokens))
+            }
+        };
+        decode::for_each_ok(sources.iter().map(embedded).collect(), |embedded, chosen| {
+            let of = |(x, &i): (&Tensor<B, 2>, &usize)| (x.dims()[0], sources[i].1.clone());
+            let sources: Vec<_> = embedded.iter().zip(chosen).map(of).collect();
+            let embedded = joined(embedded);
+            decode::run(self, embedded.dims()[0], move |weights| {
+                weights.encoder.forward(embedded, &weights.config, &weights.threads, &sources)
+            })
         })
     }
 
-    fn begin(self: &Arc<Self>, encoded: Tensor<B, 2>, limit: &SessionLimit) -> Result<DecoderState<B>> {
-        let limit = limit.clone();
-        decode::run(self, encoded.dims()[0], move |weights| {
-            weights.decoder.begin(encoded, &weights.config, &weights.threads, &limit)
-        })
+    fn begin(self: &Arc<Self>, encoded: Vec<(Tensor<B, 2>, &SessionLimit)>) -> Vec<Result<DecoderState<B>>> {
+        let sources: Vec<_> = encoded.into_iter().map(|(encoded, limit)| (encoded, limit.clone())).collect();
+        let rows = sources.iter().map(|(encoded, _)| encoded.dims()[0]).sum();
+        decode::run(self, rows, move |weights| weights.decoder.begin(sources, &weights.config, &weights.threads))
     }
 
     fn embed(&self, tokens: &[Token]) -> Tensor<B, 2> {

@@ -8,7 +8,10 @@ use crate::{
     Threads,
     decode::Part,
     error::Result,
-    nn::{Attending, Attention, Bias, BiasTable, Cache, FeedForward, Heads, Loader, PositionBias, Projection, RmsNorm},
+    nn::{
+        Attending, Attention, Bias, BiasTable, Cache, FeedForward, Heads, Loader, PositionBias, Projection, RmsNorm,
+        joined,
+    },
 };
 
 impl T5Config {
@@ -75,26 +78,47 @@ impl<B: Backend> EncoderStack<B> {
         Ok(Self { layers, bias: parts.bias()?, norm: parts.norm("final_layer_norm")? })
     }
 
-    /// `[tokens, d_model]` to `[tokens, d_model]`, unless `limit` says in between that nobody waits for it any more.
+    /// The tokens of sources of these lengths one after the other, `[tokens, d_model]`, to the states of each, `[length, d_model]`,
+    /// unless its limit says in between that nobody waits for it any more.
     pub(super) fn forward(
         &self,
         mut x: Tensor<B, 2>,
         config: &T5Config,
         threads: &Threads,
-        limit: &SessionLimit,
-    ) -> bild_core::Result<Tensor<B, 2>> {
-        let tokens = x.dims()[0];
-        let table = self.bias.table(tokens);
-        let bias = table.rows(0, tokens, tokens);
-        let mut cache = Cache::new(tokens, config.heads(), threads, &x.device()); // of one layer after the other
+        sources: &[(usize, SessionLimit)],
+    ) -> Vec<bild_core::Result<Tensor<B, 2>>> {
+        let table = self.bias.table(sources.iter().map(|(length, _)| *length).max().unwrap_or_default());
+        let cache = |(length, _): &(usize, _)| Cache::new(*length, config.heads(), threads, &x.device());
+        let mut caches: Vec<_> = sources.iter().map(cache).collect(); // of one layer after the other
+        let biases: Vec<_> = sources.iter().map(|(length, _)| table.rows(0, *length, *length)).collect();
+        let mut goes_on: Vec<_> = sources.iter().map(|_| Ok(())).collect();
         for (attention, feed_forward) in &self.layers {
-            limit.check()?;
+            for (goes_on, (_, limit)) in goes_on.iter_mut().zip(sources) {
+                if goes_on.is_ok() {
+                    *goes_on = limit.check();
+                }
+            }
+            if goes_on.iter().all(Result::is_err) {
+                break;
+            }
             let [query, keys, values] = attention.project(x.clone());
-            cache.write(keys, values, 0);
-            let all = Attending { rows: tokens, cache: &cache, count: tokens, bias: Some(&bias) };
-            x = feed_forward.forward(x + attention.attend(query, &[all]));
+            let parts = sources.iter().zip(&mut caches).zip(&biases);
+            let parts = parts.map(|(((rows, _), cache), bias)| Attending {
+                rows: *rows,
+                cache,
+                count: *rows,
+                bias: Some(bias),
+            });
+            let found = attention.attend(query, Some(&[keys, values]), parts.collect());
+            x = feed_forward.forward(x + found);
         }
-        Ok(self.norm.forward(x))
+        let x = self.norm.forward(x);
+        let mut at = 0;
+        let states = sources.iter().zip(goes_on).map(|((length, _), goes_on)| {
+            at += length;
+            goes_on.map(|()| if sources.len() == 1 { x.clone() } else { x.clone().narrow(0, at - length, *length) })
+        });
+        states.collect()
     }
 }
 
@@ -160,26 +184,46 @@ impl<B: Backend> DecoderStack<B> {
         Self { layers, bias: self.bias.clone(), norm: self.norm.clone() }
     }
 
-    /// The state of a generation within `limit`, from the encoder's hidden states `[source, d_model]`.
+    /// The states of generations within their limits, from the encoder's hidden states of each, `[source, d_model]`; unless its
+    /// limit says in between that nobody waits for it any more.
     pub(super) fn begin(
         &self,
-        encoded: Tensor<B, 2>,
+        sources: Vec<(Tensor<B, 2>, SessionLimit)>,
         config: &T5Config,
         threads: &Threads,
-        limit: &SessionLimit,
-    ) -> bild_core::Result<DecoderState<B>> {
-        let (heads, device) = (config.heads(), encoded.device());
-        let layer = |layer: &Arc<DecoderLayer<B>>| {
-            limit.check()?;
+    ) -> Vec<bild_core::Result<DecoderState<B>>> {
+        let Some((first, _)) = sources.first() else { return Vec::new() };
+        let (heads, device) = (config.heads(), first.device());
+        let mut states: Vec<_> = sources
+            .iter()
+            .map(|(encoded, limit)| {
+                let (layers, bias) = (Vec::with_capacity(self.layers.len()), self.bias.table(limit.tokens));
+                Ok(DecoderState { layers, bias, source: encoded.dims()[0] })
+            })
+            .collect();
+        let (encoded, limits): (Vec<_>, Vec<_>) = sources.into_iter().unzip();
+        let lengths: Vec<_> = encoded.iter().map(|encoded| encoded.dims()[0]).collect();
+        let encoded = joined(encoded);
+        for layer in &self.layers {
             let [keys, values] = layer.source.forward_parts(encoded.clone());
-            let own = Cache::new(limit.tokens, heads, threads, &device);
-            Ok(LayerState { own, source: Cache::of(keys, values, heads, threads) })
-        };
-        Ok(DecoderState {
-            layers: self.layers.iter().map(layer).collect::<bild_core::Result<_>>()?,
-            bias: self.bias.table(limit.tokens),
-            source: encoded.dims()[0],
-        })
+            let mut at = 0;
+            for ((state, limit), &length) in states.iter_mut().zip(&limits).zip(&lengths) {
+                let first = at;
+                at += length;
+                let of = |x: &Tensor<B, 2>| x.clone().narrow(0, first, length);
+                if let Ok(begun) = state {
+                    let own = Cache::new(limit.tokens, heads, threads, &device);
+                    begun.layers.push(LayerState { own, source: Cache::of(of(&keys), of(&values), heads, threads) });
+                    if let Err(error) = limit.check() {
+                        *state = Err(error);
+                    }
+                }
+            }
+            if states.iter().all(Result::is_err) {
+                break;
+            }
+        }
+        states
     }
 
     /// Rows of one or more sessions, `[rows, d_model]` to the same, through some of the layers and without the final norm.
@@ -192,17 +236,11 @@ impl<B: Backend> DecoderStack<B> {
         let mut parts: Vec<InPass<'_, B>> = parts.iter_mut().map(|part| InPass::new(part, layers.clone())).collect();
         for (i, layer) in self.layers[layers].iter().enumerate() {
             let [query, keys, values] = layer.own.project(x.clone());
-            let mut row = 0;
-            for part in &mut parts {
-                let of = |x: &Tensor<B, 2>| x.clone().narrow(0, row, part.rows);
-                part.layers[i].own.write(of(&keys), of(&values), part.at);
-                row += part.rows;
-            }
-            let own: Vec<_> = parts.iter().map(|part| part.own(i)).collect();
-            x = x + layer.own.attend(query, &own);
+            let own = parts.iter_mut().map(|part| part.own(i)).collect();
+            x = x + layer.own.attend(query, Some(&[keys, values]), own);
             let [query] = layer.cross.project(x.clone());
-            let source: Vec<_> = parts.iter().map(|part| part.source(i)).collect();
-            x = x + layer.cross.attend(query, &source);
+            let source = parts.iter_mut().map(|part| part.source(i)).collect();
+            x = x + layer.cross.attend(query, None, source);
             x = layer.feed_forward.forward(x);
         }
         x
@@ -228,13 +266,13 @@ impl<'a, B: Backend> InPass<'a, B> {
     }
 
     /// Attention to the tokens so far, in layer `i` of those of the pass.
-    fn own(&self, i: usize) -> Attending<'_, B> {
+    fn own(&mut self, i: usize) -> Attending<'_, B> {
         let count = self.at + self.rows;
-        Attending { rows: self.rows, cache: &self.layers[i].own, count, bias: Some(&self.bias) }
+        Attending { rows: self.rows, cache: &mut self.layers[i].own, count, bias: Some(&self.bias) }
     }
 
     /// Attention to the source.
-    fn source(&self, i: usize) -> Attending<'_, B> {
-        Attending { rows: self.rows, cache: &self.layers[i].source, count: self.source, bias: None }
+    fn source(&mut self, i: usize) -> Attending<'_, B> {
+        Attending { rows: self.rows, cache: &mut self.layers[i].source, count: self.source, bias: None }
     }
 }

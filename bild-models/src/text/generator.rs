@@ -1,7 +1,7 @@
-use std::{fmt, sync::Arc};
+use std::{fmt, num::NonZeroUsize, sync::Arc};
 
 use bild_core::{
-    Error, Event, EventStream, Generator, Output, Pair, PairSession, Policy, Result, Settings, Source, in_order,
+    Error, Event, EventStream, Generator, Output, Pair, PairSession, Policy, Request, Result, Settings, Source,
 };
 use serde::{Deserialize, Serialize};
 
@@ -79,6 +79,12 @@ impl<P: Pair> TextGenerator<P> {
         self
     }
 
+    /// Sets how many generations there are at once of many, as [`Generator::with_at_once`] does.
+    pub fn with_at_once(mut self, generations: NonZeroUsize) -> Self {
+        self.generator = self.generator.with_at_once(generations);
+        self
+    }
+
     /// The generator behind it, which takes and gives tokens.
     pub fn generator(&self) -> &Generator<P> {
         &self.generator
@@ -119,18 +125,32 @@ impl<P: Pair> TextGenerator<P> {
         self.stream(request)?.finish()
     }
 
-    /// Generates for many texts or requests, `at_once` of them at a time, and hands each result to `each` with its number, in
-    /// the order in which they came. One that fails does not stop the others. As
-    /// [`Generator::generate_many`](bild_core::Generator::generate_many).
+    /// Generates for many texts or requests, and hands each result to `each` with its number, in the order in which they came. One
+    /// that fails does not stop the others. As [`Generator::generate_many`].
     pub fn generate_many<'t, R: Into<TextRequest<'t>> + Send>(
         &self,
         requests: impl IntoIterator<Item = R>,
-        at_once: usize,
         each: impl FnMut(usize, Result<TextOutput>),
     ) {
-        let generate =
-            |(number, request): (usize, R)| bild_core::caught(|| self.begin(request.into(), number)?.finish());
-        in_order(requests.into_iter().enumerate(), at_once, generate, each);
+        self.generator.generate_jobs(
+            requests,
+            |request: R, _| self.request(request.into()),
+            |text: &mut Text, generation| {
+                if text.stops.is_empty() {
+                    generation.without_events();
+                }
+                while let Some(event) = generation.next_event() {
+                    text.piece(event)?;
+                    if let Some(tokens) = text.stopped {
+                        generation.stop_after(tokens);
+                        break;
+                    }
+                }
+                Ok(())
+            },
+            Text::output,
+            each,
+        );
     }
 
     /// Begins a generation whose text is taken piece by piece.
@@ -143,15 +163,20 @@ impl<P: Pair> TextGenerator<P> {
     }
 
     fn begin(&self, request: TextRequest<'_>, number: usize) -> Result<TextStream<P::Session>> {
+        let (request, text) = self.request(request)?;
+        Ok(TextStream { events: self.generator.begin(request, number)?, text })
+    }
+
+    /// The request for tokens that a request for text is, and what makes text of them.
+    fn request(&self, request: TextRequest<'_>) -> Result<(Request, Text)> {
         let source = self.source_after(request.prefix.as_ref().unwrap_or(&self.prefix), &request.text)?;
         let source = match &request.guess {
             Some(guess) if !guess.trim().is_empty() => source.with_guess(self.tokenizer.encode(guess)?),
             _ => source,
         };
-        let events = self.generator.begin(&request.request.with_source(source), number)?;
-        let (text, stops) =
+        let (tokens, stops) =
             (PartialText::new(self.tokenizer.clone()), request.stops.unwrap_or_else(|| self.stops.clone()));
-        Ok(TextStream { events, text, stops, given: String::new(), stopped: None })
+        Ok((request.request.with_source(source), Text { tokens, stops, given: String::new(), stopped: None }))
     }
 }
 
@@ -164,16 +189,49 @@ impl<P> fmt::Debug for TextGenerator<P> {
     }
 }
 
-/// A generation under way as an iterator over pieces of its text: whole characters, of committed tokens only. All pieces
-/// together are the text of the output.
-pub struct TextStream<S> {
-    events: EventStream<S>,
-    text: PartialText,
+/// The text of a generation under way.
+struct Text {
+    tokens: PartialText,
     stops: Stops,
     /// All pieces so far, if there are stop strings.
     given: String,
     /// After how many tokens a stop string was complete.
     stopped: Option<usize>,
+}
+
+impl Text {
+    /// What can be given out after an event, and whether the text ends with it.
+    fn piece(&mut self, event: Event) -> Result<String> {
+        let (piece, tokens) = match event {
+            Event::Committed { token, at, .. } => (self.tokens.push(token)?, Some(at + 1)),
+            Event::Finished { .. } => (self.tokens.rest()?, None),
+            _ => return Ok(String::new()),
+        };
+        if self.stops.is_empty() {
+            return Ok(piece);
+        }
+        let (mut free, stops) = self.stops.push(&piece);
+        if stops {
+            self.stopped = tokens.or(Some(self.tokens.len()));
+        } else if tokens.is_none() {
+            free += &self.stops.rest();
+        }
+        self.given += &free;
+        Ok(free)
+    }
+
+    /// The whole of it, beside the output that it is of.
+    fn output(self, output: Output) -> Result<TextOutput> {
+        let text = if self.stops.is_empty() { self.tokens.tokenizer().decode(&output.tokens)? } else { self.given };
+        Ok(TextOutput { text, output })
+    }
+}
+
+/// A generation under way as an iterator over pieces of its text: whole characters, of committed tokens only. All pieces
+/// together are the text of the output.
+pub struct TextStream<S> {
+    events: EventStream<S>,
+    text: Text,
 }
 
 impl<S: PairSession> TextStream<S> {
@@ -183,18 +241,16 @@ impl<S: PairSession> TextStream<S> {
     ///
     /// As [`EventStream::finish`].
     pub fn finish(mut self) -> Result<TextOutput> {
-        if self.stops.is_empty() {
-            let output = self.events.finish()?;
-            return Ok(TextOutput { text: self.text.tokenizer().decode(&output.tokens)?, output });
+        if !self.text.stops.is_empty() {
+            for piece in self.by_ref() {
+                piece?;
+            }
         }
-        for piece in self.by_ref() {
-            piece?;
-        }
-        let output = match self.stopped {
+        let output = match self.text.stopped {
             Some(tokens) => self.events.stop_after(tokens)?,
             None => self.events.finish()?,
         };
-        Ok(TextOutput { text: self.given, output })
+        self.text.output(output)
     }
 
     /// Ends the generation now and returns the text of what is committed, with [`Finish::Stopped`](bild_core::Finish::Stopped).
@@ -203,32 +259,11 @@ impl<S: PairSession> TextStream<S> {
     ///
     /// As [`EventStream::stop`].
     pub fn stop(self) -> Result<TextOutput> {
-        let output = match self.stopped {
+        let output = match self.text.stopped {
             Some(tokens) => self.events.stop_after(tokens)?,
             None => self.events.stop()?,
         };
-        let text = if self.stops.is_empty() { self.text.tokenizer().decode(&output.tokens)? } else { self.given };
-        Ok(TextOutput { text, output })
-    }
-
-    /// What can be given out after an event, and whether the text ends with it.
-    fn piece(&mut self, event: Event) -> Result<String> {
-        let (piece, tokens) = match event {
-            Event::Committed { token, at, .. } => (self.text.push(token)?, Some(at + 1)),
-            Event::Finished { .. } => (self.text.rest()?, None),
-            _ => return Ok(String::new()),
-        };
-        if self.stops.is_empty() {
-            return Ok(piece);
-        }
-        let (mut free, stops) = self.stops.push(&piece);
-        if stops {
-            self.stopped = tokens.or(Some(self.text.len()));
-        } else if tokens.is_none() {
-            free += &self.stops.rest();
-        }
-        self.given += &free;
-        Ok(free)
+        self.text.output(output)
     }
 }
 
@@ -236,8 +271,8 @@ impl<S: PairSession> Iterator for TextStream<S> {
     type Item = Result<String>;
 
     fn next(&mut self) -> Option<Result<String>> {
-        while self.stopped.is_none() {
-            match self.events.next()?.and_then(|event| self.piece(event)) {
+        while self.text.stopped.is_none() {
+            match self.events.next()?.and_then(|event| self.text.piece(event)) {
                 Ok(piece) if piece.is_empty() => {}
                 piece => return Some(piece),
             }

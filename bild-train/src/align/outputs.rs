@@ -9,7 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bild::decode::{Generator, Pair, PairSession, Pass, Row, SessionLimit, Source, Token, Want, in_order};
+use bild::{
+    Output,
+    decode::{Generation, Generator, Pair, PairSession, Pass, Row, SessionLimit, Source, Token, Want},
+};
 use bild_eval::{Conditions, Observer};
 use serde::{Deserialize, Serialize};
 
@@ -183,16 +186,21 @@ impl Outputs {
         sources: &[Source],
         observer: &dyn Observer,
     ) -> Result<()> {
-        let threads = available_parallelism().map_or(1, usize::from);
         let (done, best) = (self.done.min(sources.len()), self.best);
         let (mut unwritable, mut failed) = (None, None);
         observer.begins("Writing outputs", sources.len() - done);
-        let write = |source: &Source| -> bild::decode::Result<(Vec<Token>, Teacher)> {
-            let target = generator.generate(source.clone())?.tokens;
-            let teacher = if best > 0 { teacher(generator.pair(), source, &target, best)? } else { Teacher::default() };
+        let begin = |source: &Source, _| Ok((source.into(), source.clone()));
+        let moved = |_: &mut Source, generation: &mut Generation| {
+            generation.without_events();
+            Ok(())
+        };
+        let finish = |source: Source, output: Output| -> bild::decode::Result<(Vec<Token>, Teacher)> {
+            let target = output.tokens;
+            let teacher =
+                if best > 0 { teacher(generator.pair(), &source, &target, best)? } else { Teacher::default() };
             Ok((target, teacher))
         };
-        in_order(&sources[done..], threads, write, |i, output| {
+        generator.generate_jobs(&sources[done..], begin, moved, finish, |i, output| {
             if unwritable.is_some() {
                 return;
             }

@@ -3,7 +3,7 @@
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::{Rows, elementwise::exp, parts};
+use super::{Rows, WORTH_SHARING, elementwise::exp, parts};
 use crate::backend::Threads;
 
 /// Keys and values are laid out in multiples of this, whatever vectors the CPU has, and sums over keys go by as many lanes.
@@ -75,33 +75,75 @@ impl KeysValues {
         }
     }
 
-    /// What queries, rows of `[heads, d_kv]`, find among the first `count` keys, with `bias` added to the scores: the sums of values weighted by the softmax of the scores, `[rows, heads, d_kv]`.
+    /// What queries, rows of `[heads, d_kv]`, find among the first `count` keys, with `bias` added to the scores: the sums of values
+    /// weighted by the softmax of the scores, into `found` (`[rows, heads, d_kv]`).
     ///
     /// A key whose bias is −∞ leaves no trace in the result if it comes after all others, so a row of a longer pass that
     /// masks what follows it has the bits of a pass that ends with it.
-    pub(crate) fn attend(&self, queries: Rows<'_>, count: usize, bias: Option<Bias<'_>>) -> Vec<f32> {
+    fn attend(&self, queries: Rows<'_>, count: usize, bias: Option<Bias<'_>>, found: &mut [f32]) {
         let Rows { count: rows, width, .. } = queries;
-        let mut found = vec![0.0; rows * width]; // [heads, rows, d_kv]
         let attend = |first, found: &mut [f32]| {
             Arch::new().dispatch(Heads { queries, first, memory: self, count, bias, found });
         };
         let threads = parts(&self.threads, rows, 2 * count * width);
-        if threads > 1 {
-            let each = (width / self.d_kv).div_ceil(2 * threads);
-            let parts = found.par_chunks_mut(each * rows * self.d_kv).enumerate();
-            parts.for_each(|(part, found)| attend(part * each, found));
-        } else {
-            attend(0, &mut found);
-        }
+        let all = |found: &mut [f32]| {
+            if threads > 1 {
+                let each = (width / self.d_kv).div_ceil(2 * threads);
+                let parts = found.par_chunks_mut(each * rows * self.d_kv).enumerate();
+                parts.for_each(|(part, found)| attend(part * each, found));
+            } else {
+                attend(0, found);
+            }
+        };
         if rows == 1 {
-            return found;
+            return all(found);
         }
-        let mut by_row = Vec::with_capacity(found.len());
-        for row in 0..rows {
-            found.chunks_exact(self.d_kv).skip(row).step_by(rows).for_each(|found| by_row.extend_from_slice(found));
+        let mut by_head = vec![0.0; rows * width]; // [heads, rows, d_kv]
+        all(&mut by_head);
+        for (row, found) in found.chunks_exact_mut(width).enumerate() {
+            let of_row = by_head.chunks_exact(self.d_kv).skip(row).step_by(rows);
+            found.chunks_exact_mut(self.d_kv).zip(of_row).for_each(|(found, of_head)| found.copy_from_slice(of_head));
         }
-        by_row
     }
+}
+
+/// The rows of one session that attend, and what they attend to.
+pub(crate) struct Look<'a> {
+    pub(crate) rows: usize,
+    pub(crate) memory: &'a mut KeysValues,
+    /// How many keys are looked at. If new ones are written, they are the last `rows` of these.
+    pub(crate) count: usize,
+    pub(crate) bias: Option<Bias<'a>>,
+}
+
+/// What the queries of several sessions, one after the other, find, each in its own keys and values, `[rows, heads, d_kv]`; `new`
+/// keys and values, a row for each query, are written first. Sessions are shared between threads.
+pub(crate) fn attend(queries: Rows<'_>, new: Option<[Rows<'_>; 2]>, looks: Vec<Look<'_>>) -> Vec<f32> {
+    let mut found = vec![0.0; queries.count * queries.width];
+    let (mut rest, mut pieces, mut at) = (&mut found[..], Vec::with_capacity(looks.len()), 0);
+    let mut work = 0;
+    for look in looks {
+        let (piece, others) = rest.split_at_mut(look.rows * queries.width);
+        work += (look.rows + 8) * 2 * look.count * queries.width;
+        at += look.rows;
+        pieces.push((at - look.rows, look, piece));
+        rest = others;
+    }
+    let attend = |(at, look, found): (usize, Look<'_>, &mut [f32])| {
+        let Look { rows, memory, count, bias } = look;
+        if let Some(new) = new {
+            let [keys, values] = new.map(|new| new.part(at, rows));
+            memory.write(keys, values, count - rows);
+        }
+        memory.attend(queries.part(at, rows), count, bias, found);
+    };
+    let threads = pieces.first().map_or(1, |(_, look, _)| look.memory.threads.shared());
+    if pieces.len() > 1 && threads > 1 && work >= WORTH_SHARING {
+        pieces.into_par_iter().for_each(attend);
+    } else {
+        pieces.into_iter().for_each(attend);
+    }
+    found
 }
 
 /// Writes the columns of `rows` that begin with `first`, as many as `to` has rows of `room`, from entry `at` of each on. It
@@ -297,7 +339,9 @@ mod tests {
         memory.write(rows_of(&cut(k, 0, first), k.width), rows_of(&cut(v, 0, first), v.width), 0);
         let rest = k.count - first;
         memory.write(rows_of(&cut(k, first, rest), k.width), rows_of(&cut(v, first, rest), v.width), first);
-        memory.attend(q, k.count, bias)
+        let mut found = vec![f32::NAN; q.count * q.width];
+        memory.attend(q, k.count, bias, &mut found);
+        found
     }
 
     fn rows_of(values: &[f32], width: usize) -> Rows<'_> {
@@ -391,5 +435,43 @@ mod tests {
                 }
             });
         }
+    }
+
+    #[test]
+    fn sessions_together_find_what_each_finds_alone() {
+        let (heads, d_kv) = (8, 64);
+        let width = heads * d_kv;
+        // Rows, and keys before them.
+        let sessions = [(1, 40), (5, 0), (1, 0), (2, 99), (40, 300), (1, 17)];
+        in_threads(move |threads| {
+            let rows = sessions.iter().map(|(rows, _)| rows).sum::<usize>();
+            let [q, k, v] = [1, 2, 3].map(|seed| values(rows * width, seed));
+            let old = |i: usize, seed| values(sessions[i].1 * width, 10 * i + seed);
+            let tables: Vec<_> = (0..6).map(|i| values(heads * 2 * 340, 50 + i)).collect();
+            let bias = |i: usize| (i != 2).then(|| Bias { table: &tables[i], width: 2 * 340, first: 339 });
+            let mut memories: Vec<KeysValues> = Vec::new();
+            for (i, (rows, before)) in sessions.into_iter().enumerate() {
+                let mut memory = KeysValues::new(before + rows, heads, d_kv, threads.clone());
+                memory.write(rows_of(&old(i, 4), width), rows_of(&old(i, 5), width), 0);
+                memories.push(memory);
+            }
+            let looks = memories.iter_mut().zip(sessions).enumerate().map(|(i, (memory, (rows, before)))| Look {
+                rows,
+                memory,
+                count: before + rows,
+                bias: bias(i),
+            });
+            let new = [rows_of(&k, width), rows_of(&v, width)];
+            let together = super::attend(rows_of(&q, width), Some(new), looks.collect());
+            let mut at = 0;
+            for (i, (rows, _)) in sessions.into_iter().enumerate() {
+                let of = |values: &[f32]| values[at * width..][..rows * width].to_vec();
+                let [k, v] = [(old(i, 4), of(&k)), (old(i, 5), of(&v))].map(|(old, new)| [old, new].concat());
+                let q = of(&q);
+                let [q, k, v] = [&q, &k, &v].map(|values| rows_of(values, width));
+                assert!(attend(q, k, v, bias(i), heads, alone()) == of(&together), "session {i}");
+                at += rows;
+            }
+        });
     }
 }

@@ -19,7 +19,7 @@ use pulp::Simd;
 
 use crate::backend::Threads;
 
-pub(crate) use attention::{Bias, KeysValues};
+pub(crate) use attention::{Bias, KeysValues, Look, attend};
 pub use elementwise::exp;
 pub(crate) use elementwise::{gated_gelu, rms_norm};
 pub use matrix::Matrix;
@@ -33,8 +33,11 @@ const WORTH_PREFETCHING: usize = 5;
 /// thread that asks has others at hand. Sharing pays from about 30 µs on; reading a weight takes about as long as multiplying it
 /// eight times.
 fn parts(threads: &Threads, rows: usize, weights: usize) -> usize {
-    if (rows + 8) * weights >= 1 << 21 { threads.shared() } else { 1 }
+    if (rows + 8) * weights >= WORTH_SHARING { threads.shared() } else { 1 }
 }
+
+/// Multiplications.
+const WORTH_SHARING: usize = 1 << 21;
 
 /// Rows of equal width, each `stride` after the last: what several products have in common when they are computed as one.
 #[derive(Clone, Copy)]
@@ -49,6 +52,11 @@ impl<'a> Rows<'a> {
     #[inline(always)]
     pub(crate) fn row(self, i: usize) -> &'a [f32] {
         &self.values[i * self.stride..][..self.width]
+    }
+
+    /// Some of them, from row `first` on.
+    pub(crate) fn part(self, first: usize, count: usize) -> Self {
+        Self { values: &self.values[first * self.stride..], count, ..self }
     }
 }
 
