@@ -1,6 +1,6 @@
 //! Learns which tokens drafts are made of.
 
-use std::{path::PathBuf, thread::available_parallelism};
+use std::path::PathBuf;
 
 use bild::{
     Output,

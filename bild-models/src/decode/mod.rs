@@ -177,7 +177,10 @@ macro_rules! drafts_and_verifies {
                 Some($crate::decode::Decoder::vocabulary(&*self.weights))
             }
 
-            fn propose_all(&self, passes: &mut [(&mut Self::Session, Pass<'_>)]) -> Vec<Result<Rows>> {
+            fn propose_all(
+                &self,
+                passes: &mut [(&mut Self::Session, bild_core::Pass<'_>)],
+            ) -> Vec<bild_core::Result<bild_core::Rows>> {
                 $crate::decode::Session::propose_all(&self.weights, passes)
             }
         }
@@ -187,7 +190,10 @@ macro_rules! drafts_and_verifies {
                 $crate::decode::Decoder::vocabulary(&*self.weights)
             }
 
-            fn score_all(&self, passes: &mut [(&mut Self::Session, Pass<'_>)]) -> Vec<Result<Rows>> {
+            fn score_all(
+                &self,
+                passes: &mut [(&mut Self::Session, bild_core::Pass<'_>)],
+            ) -> Vec<bild_core::Result<bild_core::Rows>> {
                 $crate::decode::Session::score_all(&self.weights, passes)
             }
         }

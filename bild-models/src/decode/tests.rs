@@ -3,8 +3,8 @@
 use std::{cell::Cell, collections::HashMap, sync::Arc};
 
 use bild_core::{
-    DraftSession, Generator, Model, NoDraft, Pair, PairSession, Pass, Row, SessionLimit, Settings, Source, Token,
-    VerifierSession, Want,
+    DraftModel, DraftSession, Generator, Model, NoDraft, Pair, PairSession, Pass, Row, SessionLimit, Settings, Source,
+    Token, VerifierModel, VerifierSession, Want,
 };
 use bild_policies::Lossless;
 use burn_flex::Flex;
@@ -12,7 +12,6 @@ use safetensors::{Dtype, tensor::TensorView};
 
 use super::{
     EarlyExit, NgramLookup, Session, SharedEncoder,
-    session::Of,
     toy::{LAYERS, Toy, ToyWeights, VOCABULARY, WIDTH},
 };
 use crate::{Checkpoint, TextGenerator};
@@ -105,18 +104,23 @@ fn a_pass_over_two_sessions_is_two_passes() {
     let limit = SessionLimit::new(12);
     let begin = || sources().map(|source| model.begin(&source, &limit).unwrap());
     let passes: [[&[Token]; 2]; 3] = [[&[0, 4], &[0]], [&[11], &[7, 7, 9]], [&[3, 8, 2], &[5, 6]]];
-    for of in [Of::All, Of::Last] {
+    for draft in [false, true] {
+        let together = |passes: &mut [(&mut Session<ToyWeights<Flex>>, Pass<'_>)]| -> Vec<Vec<Row>> {
+            let rows = if draft { model.propose_all(passes) } else { model.score_all(passes) };
+            rows.into_iter().map(|rows| rows.unwrap().to_vec()).collect()
+        };
         let ([mut a, mut b], [mut c, mut d]) = (begin(), begin());
-        for [first, second] in passes {
-            let together =
-                Session::<ToyWeights<Flex>>::pass(&mut [(&mut a, first), (&mut b, second)], of, want).unwrap();
-            let one = Session::pass(&mut [(&mut c, first)], of, want).unwrap();
-            let two = Session::pass(&mut [(&mut d, second)], of, want).unwrap();
-            assert_eq!(together.len(), 2);
-            for (together, alone) in together.iter().zip([&one[0], &two[0]]) {
+        let mut kept = [0; 2];
+        for new in passes {
+            let [first, second] = [0, 1].map(|i| Pass::verify(kept[i], new[i], want));
+            let both = together(&mut [(&mut a, first), (&mut b, second)]);
+            let alone = [together(&mut [(&mut c, first)]), together(&mut [(&mut d, second)])].concat();
+            assert_eq!(both.len(), 2);
+            for (together, alone) in both.iter().zip(&alone) {
                 assert_eq!(together.len(), alone.len());
                 assert_eq!(bits(together), bits(alone));
             }
+            kept = [0, 1].map(|i| kept[i] + new[i].len());
         }
     }
 }

@@ -128,12 +128,12 @@ impl<B: Backend> Decoder for ToyWeights<B> {
         for i in layers {
             let (attention, feed_forward) = &*self.layers[i];
             let [query, keys, values] = attention.project(x.clone());
-            let attends = |Part { state, at, rows }: &mut Part<'_, ToyState<B>>| {
+            let attending = parts.iter_mut().map(|Part { state, at, rows }| {
                 let ToyState { caches, bias, prompt } = &mut **state;
                 let end = *prompt + *at + *rows;
                 (*rows, &mut caches[i], end, bias.rows(end - *rows, *rows, end))
-            };
-            let mut attending: Vec<_> = parts.iter_mut().map(attends).collect();
+            });
+            let mut attending: Vec<_> = attending.collect();
             let attending = attending.iter_mut().map(|(rows, cache, count, bias)| Attending {
                 rows: *rows,
                 cache,

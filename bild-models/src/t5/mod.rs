@@ -9,7 +9,7 @@ mod stored;
 
 use std::{collections::BTreeMap, fmt, ops::Range, sync::Arc};
 
-use bild_core::{Error, Pass, Result, Rows, SessionLimit, Source, Token, Vocabulary};
+use bild_core::{Error, Result, SessionLimit, Source, Token, Vocabulary};
 use burn::tensor::{Tensor, backend::Backend};
 
 use crate::{

@@ -5,7 +5,6 @@ use std::{
     io::{BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
-    thread::available_parallelism,
     time::{Duration, Instant},
 };
 
