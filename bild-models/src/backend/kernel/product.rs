@@ -4,7 +4,7 @@
 //! row of a draft step or the few of a verification. Here they are laid out once, when a model is loaded, and read once a
 //! product.
 
-use std::{array::from_fn, fmt};
+use std::{array::from_fn, borrow::Cow, fmt};
 
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
@@ -81,9 +81,11 @@ impl Panels {
     /// `x` (`[rows, width]`) times the transpose of the matrix: `[rows, outputs]`.
     pub(super) fn product(&self, x: &[f32]) -> Vec<f32> {
         let rows = x.len() / self.width;
-        in_panels(rows, self.outputs, parts(&self.threads, rows, self.weights.len()), |first, results| {
+        let parts = parts(&self.threads, rows, self.weights.len());
+        let x = Tiles::of(x, self.width, parts > 1);
+        in_panels(rows, self.outputs, parts, |first, results| {
             let weights = &self.weights[first * PANEL * self.width..];
-            Arch::new().dispatch(Product { x, weights, width: self.width, results });
+            Arch::new().dispatch(Product { x: &x, weights, results });
         })
     }
 }
@@ -123,11 +125,61 @@ pub(super) fn copy_block(block: &[f32], panel: usize, results: &mut [&mut [f32]]
     }
 }
 
+/// Rows of inputs, tile after tile: `[width, rows of the tile]` each, so that a step of a product reads what it needs from one place.
+struct Tiles<'a> {
+    values: Cow<'a, [f32]>,
+    rows: usize,
+    width: usize,
+    /// Rows of a tile; the last one may have fewer.
+    share: usize,
+}
+
+impl<'a> Tiles<'a> {
+    fn of(x: &'a [f32], width: usize, shared: bool) -> Self {
+        let rows = x.len() / width;
+        let most = Arch::new().dispatch(MostRows);
+        let share = rows.div_ceil(rows.div_ceil(most));
+        if rows == 1 {
+            return Self { values: x.into(), rows, width, share };
+        }
+        let mut values = vec![0.0; x.len()];
+        let lay_out = |(tile, x): (&mut [f32], &[f32])| {
+            let rows = tile.len() / width;
+            for (row, x) in x.chunks_exact(width).enumerate() {
+                tile[row..].iter_mut().step_by(rows).zip(x).for_each(|(to, x)| *to = *x);
+            }
+        };
+        let size = share * width;
+        if shared && rows > share {
+            values.par_chunks_mut(size).zip(x.par_chunks(size)).for_each(lay_out);
+        } else {
+            values.chunks_mut(size).zip(x.chunks(size)).for_each(lay_out);
+        }
+        Self { values: values.into(), rows, width, share }
+    }
+}
+
+/// As many rows at a time as the sums of which fit the registers.
+struct MostRows;
+
+impl WithSimd for MostRows {
+    type Output = usize;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> usize {
+        match S::F32_LANES {
+            16 => 12,
+            8 => 3,
+            4 => 2,
+            _ => 1,
+        }
+    }
+}
+
 /// Some panels' share of a product, into a slice for each row.
 struct Product<'a, 'r> {
-    x: &'a [f32],
+    x: &'a Tiles<'a>,
     weights: &'a [f32],
-    width: usize,
     results: &'a mut [&'r mut [f32]],
 }
 
@@ -136,51 +188,60 @@ impl WithSimd for Product<'_, '_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        // As many rows at a time as the sums of which fit the registers.
         match S::F32_LANES {
-            16 => self.panels::<S, 2, 6>(simd),
-            8 => self.panels::<S, 4, 3>(simd),
-            4 => self.panels::<S, 8, 2>(simd),
-            _ => self.panels::<S, PANEL, 1>(simd),
+            16 => self.panels::<S, 2>(simd),
+            8 => self.panels::<S, 4>(simd),
+            4 => self.panels::<S, 8>(simd),
+            _ => self.panels::<S, PANEL>(simd),
         }
     }
 }
 
+/// So many inputs' weights of a panel, 32 KB, stay in the nearest cache while all tiles are multiplied with them.
+const DEPTH: usize = 256;
+
 impl Product<'_, '_> {
-    /// V vectors make a row of a panel; at most `MOST` rows are summed at a time.
+    /// V vectors make a row of a panel.
     #[inline(always)]
-    fn panels<S: Simd, const V: usize, const MOST: usize>(self, simd: S) {
-        let rows = self.x.len() / self.width;
-        let passes = rows.div_ceil(MOST);
-        let share = rows.div_ceil(passes);
+    fn panels<S: Simd, const V: usize>(self, simd: S) {
+        let Tiles { ref values, rows, width, share } = *self.x;
         let count = self.results[0].len().div_ceil(PANEL);
         if rows == 1 {
-            let panel = PANEL * self.width;
+            let panel = PANEL * width;
             for (i, panels) in self.weights[..count * panel].chunks(STREAMS * panel).enumerate() {
                 let to = &mut self.results[0][i * STREAMS * PANEL..];
                 match panels.len() / panel {
-                    STREAMS => streams::<S, V, STREAMS>(simd, self.x, panels, to),
+                    STREAMS => streams::<S, V, STREAMS>(simd, values, panels, to),
                     _ => panels.chunks(panel).zip(to.chunks_mut(PANEL)).for_each(|(panel, to)| {
-                        streams::<S, V, 1>(simd, self.x, panel, to);
+                        streams::<S, V, 1>(simd, values, panel, to);
                     }),
                 }
             }
             return;
         }
         let mut block = vec![0.0; rows * PANEL];
-        for (i, panel) in self.weights.chunks_exact(PANEL * self.width).take(count).enumerate() {
-            let xs = self.x.chunks(share * self.width);
-            for (pass, (x, block)) in xs.zip(block.chunks_mut(share * PANEL)).enumerate() {
-                // The first two passes over a panel ask for half of the next one each; a single one asks for all of it.
-                let lines = if rows < WORTH_PREFETCHING || pass > 1 { 0 } else { 2 / passes.min(2) };
-                let ahead = Ahead { begin: size_of_val(panel) * (2 + pass) / 2, lines };
-                match block.len() / PANEL {
-                    1 => tile::<S, V, 1>(simd, x, panel, block, ahead),
-                    2 => tile::<S, V, 2>(simd, x, panel, block, ahead),
-                    3 => tile::<S, V, 3>(simd, x, panel, block, ahead),
-                    4 => tile::<S, V, 4>(simd, x, panel, block, ahead),
-                    5 => tile::<S, V, 5>(simd, x, panel, block, ahead),
-                    _ => tile::<S, V, 6>(simd, x, panel, block, ahead),
+        let passes = rows.div_ceil(share);
+        for (i, panel) in self.weights.chunks_exact(PANEL * width).take(count).enumerate() {
+            block.fill(0.0);
+            // A single pass over the weights has no use for parts of them.
+            let depth = if passes == 1 { width } else { DEPTH };
+            for (part, weights) in panel.chunks(depth * PANEL).enumerate() {
+                let tiles = values.chunks(share * width).zip(block.chunks_mut(share * PANEL));
+                for (pass, (x, block)) in tiles.enumerate() {
+                    // The first two passes over weights ask for half of those of the next panel each; a single one for all.
+                    let lines = if rows < WORTH_PREFETCHING || pass > 1 { 0 } else { 2 / passes.min(2) };
+                    let begin = size_of_val(panel) + size_of_val(weights) * pass / 2;
+                    let (ahead, rows) = (Ahead { begin, lines }, block.len() / PANEL);
+                    let x = &x[part * depth * rows..][..weights.len() / PANEL * rows];
+                    macro_rules! pick {
+                        ($($rows:literal)*) => {
+                            match rows {
+                                $($rows => tile::<S, V, $rows>(simd, x, weights, block, ahead),)*
+                                _ => unreachable!("a tile has at most 12 rows"),
+                            }
+                        };
+                    }
+                    pick!(1 2 3 4 5 6 7 8 9 10 11 12);
                 }
             }
             copy_block(&block, i, self.results);
@@ -188,7 +249,7 @@ impl Product<'_, '_> {
     }
 }
 
-/// What to ask memory for while a tile is computed: where it begins, in bytes after the panel's own beginning, and how many
+/// What to ask memory for while a tile is computed: where it begins, in bytes after the beginning of the weights, and how many
 /// cache lines at each step.
 #[derive(Clone, Copy)]
 struct Ahead {
@@ -217,25 +278,28 @@ fn streams<S: Simd, const V: usize, const P: usize>(simd: S, x: &[f32], panels: 
     }
 }
 
-/// R rows of `x` (`[R, width]`) times one panel (`[width, PANEL]`), into `block` (`[R, PANEL]`).
+/// R rows of inputs (`[inputs, R]`) times their weights in a panel (`[inputs, PANEL]`), added to `block` (`[R, PANEL]`).
 #[inline(always)]
-fn tile<S: Simd, const V: usize, const R: usize>(simd: S, x: &[f32], panel: &[f32], block: &mut [f32], ahead: Ahead) {
-    let width = x.len() / R;
-    let x: [&[f32]; R] = from_fn(|r| &x[r * width..][..width]);
-    let (weights, _) = S::as_simd_f32s(panel);
+fn tile<S: Simd, const V: usize, const R: usize>(simd: S, x: &[f32], weights: &[f32], block: &mut [f32], ahead: Ahead) {
+    let (vectors, _) = S::as_simd_f32s(weights);
+    let (block, _) = S::as_mut_simd_f32s(block);
     let mut sums = [[simd.splat_f32s(0.0); V]; R];
-    for (i, weights) in weights.chunks_exact(V).enumerate() {
+    for r in 0..R {
+        for v in 0..V {
+            sums[r][v] = block[r * V + v];
+        }
+    }
+    for (i, (x, vectors)) in x.as_chunks::<R>().0.iter().zip(vectors.as_chunks::<V>().0).enumerate() {
         for line in 0..ahead.lines {
-            prefetch(panel, ahead.begin + (i * ahead.lines + line) * LINE * size_of::<f32>());
+            prefetch(weights, ahead.begin + (i * ahead.lines + line) * LINE * size_of::<f32>());
         }
         for r in 0..R {
-            let x = simd.splat_f32s(x[r][i]);
+            let x = simd.splat_f32s(x[r]);
             for v in 0..V {
-                sums[r][v] = simd.mul_add_e_f32s(x, weights[v], sums[r][v]);
+                sums[r][v] = simd.mul_add_e_f32s(x, vectors[v], sums[r][v]);
             }
         }
     }
-    let (block, _) = S::as_mut_simd_f32s(block);
     for r in 0..R {
         for v in 0..V {
             block[r * V + v] = sums[r][v];
@@ -313,9 +377,10 @@ mod tests {
     fn narrower_vectors_give_the_same_up_to_rounding() {
         for (rows, width, outputs) in [(1, 17, 9), (2, 48, 64), (5, 100, 37), (7, 33, 101)] {
             let (x, panels) = (values(rows * width, 5), panels(&values(outputs * width, 6), width));
+            let tiles = Tiles::of(&x, width, false);
             let with = |run: &(dyn Fn(Product<'_, '_>) + Sync)| {
                 in_panels(rows, outputs, 1, |_, results| {
-                    run(Product { x: &x, weights: &panels.weights, width, results });
+                    run(Product { x: &tiles, weights: &panels.weights, results });
                 })
             };
             let widest = with(&|product| Arch::new().dispatch(product));

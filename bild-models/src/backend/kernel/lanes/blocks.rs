@@ -10,6 +10,8 @@ pub(in crate::backend::kernel) trait Block: Copy + Send + Sync + 'static {
     const OFFSET: i32;
     /// The most rows of a tile on AVX2.
     const AVX2_ROWS: usize;
+    /// Whether on AVX-512 more than six rows go through two vectors at a time too: their sums alone fit the registers.
+    const VNNI_PAIRS: bool;
 
     /// The products of R rows of inputs, a group of them, with V vectors of outputs from `first` on. While they are computed the CPU
     /// is told that the same of the panel `next` bytes later is needed soon.
@@ -35,6 +37,7 @@ impl Block for Int8Block {
     const OFFSET_INPUTS: usize = super::GROUP;
     const OFFSET: i32 = -128;
     const AVX2_ROWS: usize = 4;
+    const VNNI_PAIRS: bool = true;
 
     #[inline(always)]
     #[allow(clippy::needless_range_loop)] // several arrays go by the same index
@@ -88,6 +91,7 @@ impl Block for Int4Block {
     const OFFSET_INPUTS: usize = Self::WORDS * WORD;
     const OFFSET: i32 = -8;
     const AVX2_ROWS: usize = 8;
+    const VNNI_PAIRS: bool = false;
 
     #[inline(always)]
     #[allow(clippy::needless_range_loop)] // several arrays go by the same index

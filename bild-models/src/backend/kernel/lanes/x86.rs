@@ -4,7 +4,13 @@ use super::{Block, Lanes, PANEL, Tile, by_rows};
 
 #[target_feature(enable = "avx512f,avx512vnni")]
 pub(super) unsafe fn vnni<B: Block>(tile: &Tile<'_>, panel: &[B], scales: &[f32; PANEL], block: &mut [f32]) {
-    unsafe { by_rows::<Vnni, B, 6>(tile, panel, scales, block) }
+    unsafe {
+        if B::VNNI_PAIRS {
+            by_rows::<Vnni, B, 12>(tile, panel, scales, block)
+        } else {
+            by_rows::<Vnni, B, 6>(tile, panel, scales, block)
+        }
+    }
 }
 
 #[target_feature(enable = "avx2,fma")]
