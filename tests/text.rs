@@ -1,11 +1,12 @@
 //! From text to text with the pair of the repository.
 
-use std::path::Path;
+use std::{num::NonZeroUsize, path::Path, sync::Arc};
 
 use bild::{
-    Bild, Checkpoint, Error, Flex, LoadOptions, Lossless, Precision, Settings, T5, TextGenerator,
-    decode::{Generator, NoDraft, Overflow, Pair, Source, Token, VerifierModel},
+    Bild, Checkpoint, Error, Flex, LoadOptions, Lossless, Output, Precision, Settings, T5, TextGenerator,
+    decode::{Generator, NoDraft, Overflow, Pair, Policy, Request, Source, Token, VerifierModel},
     models::Tokenizer,
+    policies::{BigAlone, Sampling},
 };
 use proptest::prelude::*;
 
@@ -211,4 +212,63 @@ fn many_texts_keep_their_order_and_a_bad_one_loses_no_other() {
     let alone = |text| Some(generator.generate(text).unwrap().text);
     let expected = [(0, alone(texts[0])), (1, None), (2, alone(texts[2])), (3, alone(texts[3]))];
     assert_eq!(found, expected);
+}
+
+#[test]
+fn many_texts_stop_where_each_stops_alone() {
+    let texts = ["Ich habe heute leider keine Zeit.", "Guten Morgen!", "Wie geht es dir?", "Tom hat einen Hund."];
+    for stops in [&["have"][..], &["o", "never there"], &["nowhere"]] {
+        let generator = TextGenerator::new(tokenizer(), pair(), Lossless::default()).unwrap();
+        let generator = generator.with_stop_strings(stops.iter().copied());
+        generator.generate_many(texts, |i, together| {
+            let (together, alone) = (together.unwrap(), generator.generate(texts[i]).unwrap());
+            assert_eq!(together.text, alone.text, "{stops:?}");
+            assert_eq!(together.output.tokens, alone.output.tokens);
+            assert_eq!(
+                (together.output.finish, together.output.log_probs),
+                (alone.output.finish, alone.output.log_probs)
+            );
+        });
+    }
+}
+
+/// Each of a thousand sources with one policy after the other, so that the neighbours of each are of all kinds.
+#[test]
+fn a_thousand_sources_at_once_are_written_as_each_alone() {
+    let few = NonZeroUsize::new(3);
+    let policies: [Arc<dyn Policy>; 5] = [
+        Arc::new(Bild::default()),
+        Arc::new(Lossless::default()),
+        Arc::new(Lossless::default().with_max_draft(few)),
+        Arc::new(Sampling::new(0.7).unwrap().with_max_draft(few)),
+        Arc::new(BigAlone {}),
+    ];
+    let requests: Vec<Request> = sources()
+        .into_iter()
+        .zip(0..)
+        .map(|(source, i)| {
+            let settings = Settings::default().with_max_new_tokens(8 + i % 25);
+            Request::new(Source::new(source))
+                .with_settings(settings)
+                .with_policy(policies[i % 5].clone())
+                .with_seed(i as u64)
+        })
+        .collect();
+    for precision in [Precision::F32, Precision::Int8] {
+        let options = LoadOptions::default().with_precision(precision);
+        let load = |role| T5::<Flex>::load_with(&checkpoint(role), &Default::default(), &options).unwrap();
+        let generator = Generator::new((load("little"), load("big")), Lossless::default()).unwrap();
+        let generator = generator.with_at_once(NonZeroUsize::new(16).unwrap());
+        let mut next = 0;
+        generator.generate_many(requests.clone(), |i, together| {
+            assert_eq!(i, next);
+            next += 1;
+            let (together, alone) = (together.unwrap(), generator.generate(requests[i].clone()).unwrap());
+            assert_eq!(together.tokens, alone.tokens, "source {i}");
+            let bits = |output: &Output| output.log_probs.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+            assert_eq!(bits(&together), bits(&alone), "source {i}");
+            assert_eq!((together.writers, together.finish), (alone.writers, alone.finish));
+        });
+        assert_eq!(next, 1000);
+    }
 }

@@ -18,6 +18,10 @@ use crate::{Lossless, costs::Costs};
 /// Drafts that are certain, as those of a look-up, are priced apart from the steps of a model, so that copying goes on for what
 /// copies cost ([`DraftModel::or`](bild_core::DraftModel::or)); prices that are given count for both.
 ///
+/// Among many generations at once ([`Batch`](bild_core::Batch)) it goes by its even share of what a pass for all of them takes: a
+/// draft costs what one more row for each of them adds, which is little while the pass waits for memory and much once it waits for
+/// arithmetic.
+///
 /// The time in which the draft model reads the source is known only where it is part of a trial, and is counted there alone.
 ///
 /// What it learns it keeps for all generations of all its clones, so concurrent ones learn from each other in any order.
@@ -190,7 +194,12 @@ impl PolicyState for State {
         for (i, draft) in judged {
             costs.judged(confidence(&draft.row, draft.token), i < verdict.accepted);
         }
-        costs.verified(time, drafts.len(), self.steps, verdict.accepted);
+        // In a pass for several generations each has an even share of the time, which is that of the drafts of all.
+        let shared = match at.batch_size {
+            1 => drafts.len() as f64,
+            size => at.batch_rows as f64 / size as f64 - 1.0,
+        };
+        costs.verified(time, shared, self.steps, verdict.accepted);
         self.seen = at.statistics.clone();
         (self.chance, self.steps) = (1.0, 0);
         match verdict.then {

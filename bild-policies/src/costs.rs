@@ -132,9 +132,9 @@ impl Costs {
         self.drafting += time;
     }
 
-    /// The verifier made a pass over so many drafts, after so many draft steps.
-    pub(crate) fn verified(&mut self, time: f64, drafts: usize, steps: usize, accepted: usize) {
-        self.verify.add(drafts as f64, time);
+    /// The verifier made a pass over so many drafts (for several generations: each, in the mean), after so many draft steps of this one.
+    pub(crate) fn verified(&mut self, time: f64, drafts: f64, steps: usize, accepted: usize) {
+        self.verify.add(drafts, time);
         self.tokens.add(accepted as f64 + 1.0);
         self.seconds.add(time + std::mem::take(&mut self.drafting));
         if steps > 0 {
@@ -218,7 +218,7 @@ mod tests {
                 costs.judged(0.85, i < accepted);
             }
             let time = verify * (1.0 + 0.02 * steps as f64);
-            costs.verified(time, steps, steps, accepted);
+            costs.verified(time, steps as f64, steps, accepted);
             (drafted, tokens, seconds) = (drafted + steps, tokens + accepted + 1, seconds + time);
         }
         (drafted as f64 / calls as f64, tokens as f64 / seconds)
@@ -253,7 +253,7 @@ mod tests {
             for (confidence, time) in [(1.0, 0.001), (0.85, 0.4)] {
                 costs.drafted(time, confidence);
                 costs.judged(confidence, true);
-                costs.verified(1.0, 1, 1, 1);
+                costs.verified(1.0, 1.0, 1, 1);
             }
         }
         assert!(costs.next_pays(0.3, 1.0), "a copy costs nothing");
