@@ -14,6 +14,11 @@ pub(crate) fn lines() -> impl Iterator<Item = Result<String, Error>> {
     lines_of(io::stdin().lock(), "standard input".into())
 }
 
+/// Whether standard input is a file, which is known where the system has a name for it.
+pub(crate) fn is_file() -> bool {
+    std::fs::metadata("/dev/stdin").is_ok_and(|stdin| stdin.is_file())
+}
+
 /// The lines of what has this name, one after the other.
 pub(crate) fn lines_of(mut reader: impl BufRead, name: String) -> impl Iterator<Item = Result<String, Error>> {
     let mut number = 0;

@@ -112,9 +112,14 @@ impl Summarizer<'_> {
             let windows = windows(&args.language, &text, fits)?;
             let progress = progress::bar(windows.len(), "Summarizing");
             let mut summaries = Vec::new();
-            for window in &windows {
-                let source = self.source(window.text)?;
-                let output = self.generator.generate(&source)?;
+            let sources = windows.iter().map(|window| self.source(window.text)).collect::<Result<Vec<_>, _>>()?;
+            let mut outputs = Vec::new();
+            self.generator.generate_many(sources, |_, output| {
+                outputs.push(output);
+                progress.inc(1);
+            });
+            for (window, output) in windows.iter().zip(outputs) {
+                let output = output?;
                 statistics += &output.statistics;
                 let warning = warnings::time_up(&output);
                 progress.suspend(|| {
@@ -126,7 +131,6 @@ impl Summarizer<'_> {
                     "end": window.end.name(), "summary": summary,
                 }));
                 summaries.push(summary);
-                progress.inc(1);
             }
             progress.finish_and_clear();
             let cut = windows.iter().filter(|window| window.end > End::Sentence).count();

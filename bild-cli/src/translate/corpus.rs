@@ -7,10 +7,9 @@ use std::{
     path::Path,
 };
 
-use bild::decode::in_order;
 use serde_json::{Value, json};
 
-use super::{Program, Translation, input::Sources, report::Report};
+use super::{Program, input::Sources, lines::Translation, report::Report};
 use crate::{Error, progress, streams::Stdout, warnings};
 
 /// Which of the lines are done here: of each `of` lines the one at `index`, from 0.
@@ -83,6 +82,11 @@ fn entry(line: &str) -> (Value, Result<String, String>) {
     }
 }
 
+/// What of an entry is to be translated.
+fn text_of((_, text): &(Value, Result<String, String>)) -> Result<&str, Error> {
+    text.as_deref().map_err(|error| error.clone().into())
+}
+
 impl Program<'_> {
     /// Goes through the lines, many at once: for each of the share one line, in order. One that cannot be translated does not stop
     /// the others. Whether there was none such.
@@ -114,13 +118,8 @@ impl Program<'_> {
                 None
             }
         });
-        let work = |line: String| {
-            let (id, text) = entry(&line);
-            let translated = text.and_then(|text| self.line(&text, false).map_err(|error| error.to_string()));
-            (id, translated)
-        };
-        let at_once = self.args.pair.options().loading.threads();
-        in_order(lines, at_once, work, |_, (id, translated)| {
+        let lines = lines.map(|line| entry(&line));
+        self.lines(lines, text_of, false, |(id, _), translated| {
             if closed.get() {
                 return; // a line that was cut off must stay the last
             }
@@ -135,7 +134,7 @@ impl Program<'_> {
                     }
                     object
                 }
-                Err(error) => json!({ "id": id, "error": error }),
+                Err(error) => json!({ "id": id, "error": error.to_string() }),
             };
             let written = match &mut file {
                 Some(file) => file.write_all(format!("{line}\n").as_bytes()).map_err(|error| {

@@ -3,21 +3,23 @@
 mod corpus;
 mod input;
 mod json;
+mod lines;
 mod report;
 mod timeline;
 
 use std::{
+    cell::{Cell, RefCell},
     io::{self, IsTerminal},
     path::PathBuf,
 };
 
 use bild::{
     Output,
-    decode::{BoxedPair, Generator, Source, Token},
+    decode::{BoxedPair, Generator, Source},
     models::Tokenizer,
     policies::AnyPolicy,
 };
-use bild_eval::sentences;
+use lines::Translation;
 
 use crate::{
     Error,
@@ -148,12 +150,6 @@ fn warn(args: &Args, needs: Needs) {
     options::warn(ignored);
 }
 
-/// A line, translated: its text, and each source that it was made of with what was written for it.
-struct Translation {
-    text: String,
-    parts: Vec<(Source, Output)>,
-}
-
 /// The longest source that the default pair was trained on.
 const TRAINED_LENGTH: usize = 48;
 
@@ -168,92 +164,80 @@ impl Program<'_> {
     /// Goes through the lines: for each one line on standard output. One that cannot be translated does not stop the others.
     /// Whether there was none such.
     fn translate(&self, sources: input::Sources, out: &mut Stdout, report: &mut report::Report) -> Result<bool, Error> {
-        let args = self.args;
-        let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
         let progress = match sources.count {
             Some(0 | 1) => indicatif::ProgressBar::hidden(),
             Some(count) => progress::bar(count, "Translating"),
             None => progress::spinner("Translating".into()),
         };
-        let mut complete = true;
-        for (number, line) in sources.lines.enumerate() {
-            let line = line?;
-            let translated = self.line(&line, sources.is_argument);
+        let (mut complete, failed, closed, mut number) = (true, RefCell::new(None), Cell::new(false), 0);
+        let mut lines = sources.lines.map_while(|line| match line {
+            Ok(line) => (!closed.get()).then_some(line),
+            Err(error) => {
+                failed.replace(Some(error));
+                None
+            }
+        });
+        let each = |line: String, translated: Result<Translation, Error>| {
+            number += 1;
+            if closed.get() {
+                return;
+            }
             complete &= translated.is_ok();
-            if let Some(tokenizer) = self.tokenizer.as_ref().filter(|_| !args.ids)
-                && let Some(warning) = warnings::unknown(tokenizer, &line)?
-            {
-                progress.suspend(|| say(format_args!("warning: source {}: {warning}", number + 1)));
+            if let Err(error) = self.show(&line, number, &translated, out, report, &progress) {
+                failed.borrow_mut().get_or_insert(error);
             }
-            progress.suspend(|| match &translated {
-                Ok(translation) if args.json => out.line(json::object(&line, translation)),
-                Ok(translation) => out.line(&translation.text),
-                Err(error) if args.json => out.line(json::failure(&line, error.as_ref())),
-                Err(error) => {
-                    say(format_args!("error: source {}: {error}", number + 1));
-                    out.line("") // the lines stay aligned
-                }
-            })?;
-            for (source, output) in translated.iter().flat_map(|translation| &translation.parts) {
-                progress.suspend(|| {
-                    self.warn_of_output(number + 1, source, output);
-                    if args.trace {
-                        say(timeline::timeline(output, self.tokenizer.as_ref(), colour));
-                    }
-                });
-                report.add(output, source, args.time);
-            }
-            if out.is_closed() {
-                break; // nobody reads the rest
-            }
+            closed.set(failed.borrow().is_some() || out.is_closed()); // nobody reads the rest
             progress.inc(1);
+        };
+        if sources.comes_at_once {
+            self.lines(lines, |line| Ok(line), sources.is_argument, each);
+        } else {
+            let mut each = each;
+            while let Some(line) = lines.next() {
+                let translated = self.line(&line, sources.is_argument);
+                each(line, translated);
+            }
         }
         progress.finish_and_clear();
-        Ok(complete)
+        failed.into_inner().map_or(Ok(complete), Err)
     }
 
-    /// Translates a line, sentence by sentence unless it is to be one source. A blank line stays one.
-    fn line(&self, line: &str, is_argument: bool) -> Result<Translation, Error> {
+    /// Writes the line of a translation, and what there is to say of it.
+    fn show(
+        &self,
+        line: &str,
+        number: usize,
+        translated: &Result<Translation, Error>,
+        out: &mut Stdout,
+        report: &mut report::Report,
+        progress: &indicatif::ProgressBar,
+    ) -> Result<(), Error> {
         let args = self.args;
-        let mut translation = Translation { text: String::new(), parts: Vec::new() };
-        let mut add = |source: Source, space: &str| -> Result<(), Error> {
-            let output = self.generator.generate(&source).map_err(explained)?;
-            translation.text += &match &self.tokenizer {
-                // What was written is one line, too.
-                Some(tokenizer) if !args.json => tokenizer.decode(&output.tokens)?.replace(['\n', '\r'], " "),
-                Some(tokenizer) => tokenizer.decode(&output.tokens)?,
-                None if args.json => String::new(),
-                None => format!("{:?}", output.tokens),
-            };
-            translation.text += space;
-            translation.parts.push((source, output));
-            Ok(())
-        };
-        if args.ids {
-            let token = |word: &str| word.parse::<Token>().map_err(|_| format!("\"{word}\" is not a token id"));
-            add(Source::new(line.split_whitespace().map(token).collect::<Result<Vec<_>, _>>()?), "")?;
-            return Ok(translation);
+        let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        if let Some(tokenizer) = self.tokenizer.as_ref().filter(|_| !args.ids)
+            && let Some(warning) = warnings::unknown(tokenizer, line)?
+        {
+            progress.suspend(|| say(format_args!("warning: source {number}: {warning}")));
         }
-        let tokenizer = self.tokenizer.as_ref().ok_or("the model has no tokenizer")?;
-        let source = |text: &str| -> Result<Source, Error> {
-            Ok(Source::new(tokenizer.encode(&format!("{}{text}", args.texts.prefix))?))
-        };
-        if line.trim().is_empty() {
-            if is_argument || args.json {
-                return Err(bild::Error::EmptySource.into());
+        progress.suspend(|| match translated {
+            Ok(translation) if args.json => out.line(json::object(line, translation)),
+            Ok(translation) => out.line(&translation.text),
+            Err(error) if args.json => out.line(json::failure(line, error.as_ref())),
+            Err(error) => {
+                say(format_args!("error: source {number}: {error}"));
+                out.line("") // the lines stay aligned
             }
-            translation.text = line.into();
-        } else if args.whole || args.json {
-            add(source(line)?, "")?;
-        } else {
-            let language = if self.is_default_pair { "de" } else { "en" };
-            let (before, sentences) = sentences(args.language.as_deref().unwrap_or(language), line);
-            for sentence in sentences {
-                add(source(sentence.text)?, sentence.space)?;
-            }
-            translation.text.insert_str(0, before);
+        })?;
+        for (source, output) in translated.iter().flat_map(|translation| &translation.parts) {
+            progress.suspend(|| {
+                self.warn_of_output(number, source, output);
+                if args.trace {
+                    say(timeline::timeline(output, self.tokenizer.as_ref(), colour));
+                }
+            });
+            report.add(output, source, args.time);
         }
-        Ok(translation)
+        Ok(())
     }
 
     /// Says of a source what its translation does not show.
