@@ -51,6 +51,8 @@ pub struct Batch<P: Pair, T> {
     pair: P,
     running: Vec<Running<P::Session, T>>,
     ended: Vec<(T, Result<Output>)>,
+    /// Whether some wait for the draft model since the verifier's last pass.
+    drafts_wait: bool,
 }
 
 struct Running<S, T> {
@@ -66,7 +68,7 @@ struct Running<S, T> {
 impl<P: Pair, T> Batch<P, T> {
     /// One without generations yet.
     pub fn new(pair: P) -> Self {
-        Self { pair, running: Vec::new(), ended: Vec::new() }
+        Self { pair, running: Vec::new(), ended: Vec::new(), drafts_wait: false }
     }
 
     /// How many generations are under way, or have ended and were not taken.
@@ -146,8 +148,8 @@ impl<P: Pair, T> Batch<P, T> {
         self.sort_out(moved);
     }
 
-    /// Whose turn it is: the draft model's, unless so few wait for it that it would be for them alone. So the verifier, which costs
-    /// most for the first row, finds many drafts to score.
+    /// Whose turn it is: the draft model's as long as many wait for it, so that the verifier, which costs most for the first row,
+    /// finds many drafts to score; and once for few, after each pass of the verifier.
     fn next_role(&mut self) -> Option<Role> {
         let mut waiting = [0; 2];
         for Running { generation, waits, .. } in &mut self.running {
@@ -155,11 +157,16 @@ impl<P: Pair, T> Batch<P, T> {
                 waiting[usize::from(pass.role == Role::Verifier)] += 1;
             }
         }
-        match waiting {
-            [0, 0] => None,
-            [drafts, verifications] if FEW * drafts > verifications => Some(Role::Draft),
-            _ => Some(Role::Verifier),
-        }
+        let [drafts, verifications] = waiting;
+        let role = if drafts > 0 && (MANY * drafts > verifications || self.drafts_wait) {
+            Role::Draft
+        } else if verifications > 0 {
+            Role::Verifier
+        } else {
+            return None;
+        };
+        self.drafts_wait = role == Role::Verifier && drafts > 0;
+        Some(role)
     }
 
     /// Puts those that have ended with the others.
@@ -187,8 +194,8 @@ impl<P: Pair, T> Batch<P, T> {
     }
 }
 
-/// Drafts are made for at least one in so many of those that wait for the verifier.
-const FEW: usize = 4;
+/// One that waits for the draft model to so many that wait for the verifier is many.
+const MANY: usize = 4;
 
 /// Has passes made by a pair, which may fail in any way.
 fn make<P: Pair>(pair: &P, role: Role, passes: &mut [(&mut P::Session, Pass<'_>)]) -> Vec<Result<Rows>> {

@@ -5,7 +5,10 @@ use bild_core::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{Lossless, costs::Costs};
+use crate::{
+    Lossless,
+    costs::{Costs, Shared},
+};
 
 /// Another policy that drafts as much as pays, and nothing while nothing pays: it maximises the expected tokens a second from
 /// the measured costs of both models and from how often drafts of each confidence have stood.
@@ -173,7 +176,11 @@ impl PolicyState for State {
         }
         let time = at.statistics.draft_time.saturating_sub(self.seen.draft_time).as_secs_f64();
         let certainty = confidence(row, row.argmax);
-        costs.drafted(self.prices.map_or(time, |prices| prices.draft), certainty);
+        let pass = match self.prices {
+            Some(prices) => Shared { time: prices.draft, size: 1 },
+            None => Shared { time, size: at.batch_size },
+        };
+        costs.drafted(pass, certainty);
         self.seen = at.statistics.clone();
         self.steps += 1;
         match self.policy.drafted(at, row) {
@@ -194,12 +201,11 @@ impl PolicyState for State {
         for (i, draft) in judged {
             costs.judged(confidence(&draft.row, draft.token), i < verdict.accepted);
         }
-        // In a pass for several generations each has an even share of the time, which is that of the drafts of all.
-        let shared = match at.batch_size {
-            1 => drafts.len() as f64,
-            size => at.batch_rows as f64 / size as f64 - 1.0,
+        let (pass, rows) = match self.prices {
+            Some(_) => (Shared { time, size: 1 }, drafts.len() + 1),
+            None => (Shared { time, size: at.batch_size }, at.batch_rows),
         };
-        costs.verified(time, shared, self.steps, verdict.accepted);
+        costs.verified(pass, rows, self.steps, verdict.accepted);
         self.seen = at.statistics.clone();
         (self.chance, self.steps) = (1.0, 0);
         match verdict.then {

@@ -30,7 +30,7 @@ impl Recent {
     }
 }
 
-/// A line through recent points: the time of a verifier pass over the number of drafts in it.
+/// A line through recent points: the time of a pass over how much is in it.
 #[derive(Clone, Copy, Debug, Default)]
 struct Line {
     weight: f64,
@@ -41,20 +41,43 @@ struct Line {
 }
 
 impl Line {
-    fn add(&mut self, x: f64, y: f64) {
+    /// A point that counts for so much of another.
+    fn add(&mut self, x: f64, y: f64, weight: f64) {
+        let kept = KEPT.powf(weight);
         for (sum, value) in
             [(&mut self.weight, 1.0), (&mut self.x, x), (&mut self.y, y), (&mut self.xx, x * x), (&mut self.xy, x * y)]
         {
-            *sum = *sum * KEPT + value;
+            *sum = *sum * kept + value * weight;
         }
     }
 
-    /// The value at 0 and the slope, neither below 0; without points that differ, the slope is a twentieth of the value.
+    /// The value at 0 and the slope, neither below 0; without points that differ, the slope is a twentieth of the value at 1.
     fn fit(&self) -> Option<(f64, f64)> {
         let (x, y) = (self.x / self.weight, self.y / self.weight);
         let (xx, xy) = (self.xx / self.weight - x * x, self.xy / self.weight - x * y);
-        let slope = if xx > 0.1 { (xy / xx).clamp(0.0, y.max(0.0)) } else { y / (20.0 + x) };
+        let slope = if xx > 0.1 { (xy / xx).max(0.0) } else { y / (19.0 + x) };
+        let slope = slope.min(y.max(0.0) / x.max(1.0));
         (self.weight > 0.0).then(|| ((y - slope * x).max(0.0), slope))
+    }
+}
+
+/// A pass, of which each generation that it was made for has an even share.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shared {
+    /// The seconds of one share.
+    pub(crate) time: f64,
+    /// For how many generations it was made.
+    pub(crate) size: usize,
+}
+
+impl Shared {
+    fn whole(self) -> f64 {
+        self.time * self.size as f64
+    }
+
+    /// What it counts for each of them, so that it counts once.
+    fn weight(self) -> f64 {
+        1.0 / self.size as f64
     }
 }
 
@@ -65,12 +88,15 @@ const TRIALS: f64 = 0.02;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Costs {
-    /// Of any draft step.
-    draft: Recent,
+    /// Of any draft step, over the generations it is made for.
+    draft: Line,
     /// Of those that were certain, which look-ups are, and of the others: where several draft, the one costs next to nothing and the
     /// other a pass.
-    by_kind: [Recent; 2],
+    by_kind: [Line; 2],
+    /// Of a pass of the verifier, over the tokens in it.
     verify: Line,
+    /// For how many generations it is made.
+    size: Recent,
     prepare: Recent,
     /// How often drafts of each confidence stood.
     stood: [Recent; BINS],
@@ -95,9 +121,10 @@ impl Default for Costs {
         let none = Recent::default();
         let (tokens, seconds) = (none, none);
         Self {
-            draft: none,
-            by_kind: [none; 2],
+            draft: Line::default(),
+            by_kind: [Line::default(); 2],
             verify: Line::default(),
+            size: none,
             prepare: none,
             stood,
             first,
@@ -126,15 +153,19 @@ impl Costs {
     }
 
     /// The draft model made a step, of this confidence.
-    pub(crate) fn drafted(&mut self, time: f64, confidence: f64) {
-        self.draft.add(time);
-        self.by_kind[kind(confidence)].add(time);
-        self.drafting += time;
+    pub(crate) fn drafted(&mut self, pass: Shared, confidence: f64) {
+        for line in [&mut self.draft, &mut self.by_kind[kind(confidence)]] {
+            line.add(pass.size as f64, pass.whole(), pass.weight());
+        }
+        self.drafting += pass.time;
     }
 
-    /// The verifier made a pass over so many drafts (for several generations: each, in the mean), after so many draft steps of this one.
-    pub(crate) fn verified(&mut self, time: f64, drafts: f64, steps: usize, accepted: usize) {
-        self.verify.add(drafts, time);
+    /// The verifier made a pass over so many tokens in all, after so many draft steps of this generation.
+    pub(crate) fn verified(&mut self, pass: Shared, rows: usize, steps: usize, accepted: usize) {
+        let Shared { time, size } = pass;
+        self.verify.add(rows as f64, pass.whole(), pass.weight());
+        self.size.add_share(1.0, pass.weight());
+        debug_assert!(rows >= size);
         self.tokens.add(accepted as f64 + 1.0);
         self.seconds.add(time + std::mem::take(&mut self.drafting));
         if steps > 0 {
@@ -156,11 +187,20 @@ impl Costs {
         self.stood[bin(confidence)].mean().unwrap_or(confidence)
     }
 
-    /// What one more draft costs if draft steps are as these, and the tokens a second of the verifier alone; nothing before both are
-    /// known.
-    fn prices(&self, steps: &Recent) -> Option<(f64, f64)> {
-        let (alone, slope) = self.verify.fit()?;
-        Some((steps.mean()? + slope, 1.0 / alone.max(1e-9)))
+    /// What one more draft costs if draft steps are as these and all generations make one, and the tokens a second of the verifier
+    /// alone; nothing before both are known.
+    fn prices(&self, steps: &Line) -> Option<(f64, f64)> {
+        let size = self.size.mean().unwrap_or(1.0);
+        let (pass, row) = self.verify.fit()?;
+        let (step, more) = steps.fit()?;
+        Some((step / size + more + row, 1.0 / (pass / size + row).max(1e-9)))
+    }
+
+    /// What a draft costs that no other generation makes.
+    fn trial(&self) -> f64 {
+        let of = |line: Line| line.fit().unwrap_or_default();
+        let ((step, more), (_, row)) = (of(self.draft), of(self.verify));
+        step + more + row
     }
 
     /// Whether another draft pays after drafts that all stand with this chance, the last of this confidence: the next is likely to be
@@ -182,7 +222,7 @@ impl Costs {
         if first > alone * price {
             return true;
         }
-        let trial = price + if is_prepared { 0.0 } else { self.prepare.mean().unwrap_or(0.0) };
+        let trial = self.trial() + if is_prepared { 0.0 } else { self.prepare.mean().unwrap_or(0.0) };
         let can_try = self.credit >= trial;
         if can_try {
             self.credit -= trial;
@@ -195,6 +235,10 @@ impl Costs {
 mod tests {
     use super::*;
 
+    fn alone(time: f64) -> Shared {
+        Shared { time, size: 1 }
+    }
+
     /// Decodes with a draft model whose tokens stand with the chance `stands`, at these costs, and returns the mean length of the
     /// drafts and the tokens a second.
     fn run(costs: &mut Costs, stands: f64, draft: f64, verify: f64, calls: usize) -> (f64, f64) {
@@ -204,7 +248,7 @@ mod tests {
             let (mut steps, mut chance) = (0, 1.0);
             if costs.begins_draft(true) {
                 while steps < 30 {
-                    costs.drafted(draft, 0.85);
+                    costs.drafted(alone(draft), 0.85);
                     seconds += draft;
                     steps += 1;
                     chance *= costs.chance(0.85);
@@ -218,7 +262,7 @@ mod tests {
                 costs.judged(0.85, i < accepted);
             }
             let time = verify * (1.0 + 0.02 * steps as f64);
-            costs.verified(time, steps as f64, steps, accepted);
+            costs.verified(alone(time), steps + 1, steps, accepted);
             (drafted, tokens, seconds) = (drafted + steps, tokens + accepted + 1, seconds + time);
         }
         (drafted as f64 / calls as f64, tokens as f64 / seconds)
@@ -251,9 +295,9 @@ mod tests {
         let mut costs = Costs::default();
         for _ in 0..200 {
             for (confidence, time) in [(1.0, 0.001), (0.85, 0.4)] {
-                costs.drafted(time, confidence);
+                costs.drafted(alone(time), confidence);
                 costs.judged(confidence, true);
-                costs.verified(1.0, 1.0, 1, 1);
+                costs.verified(alone(1.0), 2, 1, 1);
             }
         }
         assert!(costs.next_pays(0.3, 1.0), "a copy costs nothing");
@@ -269,5 +313,39 @@ mod tests {
         run(&mut costs, 0.9, 0.3, 1.0, 1000);
         let (length, rate) = run(&mut costs, 0.9, 0.3, 1.0, 500);
         assert!(length > 1.0 && rate > 0.9 * best(0.9, 0.3, 1.0), "{length} {rate}");
+    }
+
+    /// Sixteen generations whose passes are made together: while a pass waits for memory more rows cost nothing, and all draft; once
+    /// each row costs as much as the first, none does.
+    #[test]
+    fn among_many_it_drafts_for_as_long_as_rows_are_cheap() {
+        const SIZE: usize = 16;
+        let drafts = |row: f64| {
+            let (mut costs, mut random) = (Costs::default(), crate::random::Generator::new(1));
+            let mut drafting = [true; SIZE];
+            let mut counts = Vec::new();
+            for _ in 0..400 {
+                let count = drafting.iter().filter(|&&drafts| drafts).count();
+                for _ in 0..count {
+                    // A fifth of a pass of the verifier, and of its rows.
+                    let whole = 0.2 * (1.0 + row * count as f64);
+                    costs.drafted(Shared { time: whole / count as f64, size: count }, 0.85);
+                }
+                let rows = SIZE + count;
+                let pass = Shared { time: (1.0 + row * rows as f64) / SIZE as f64, size: SIZE };
+                for drafts in &mut drafting {
+                    let (steps, stood) = (usize::from(*drafts), random.uniform() < 0.8);
+                    if *drafts {
+                        costs.judged(0.85, stood);
+                    }
+                    costs.verified(pass, rows, steps, usize::from(*drafts && stood));
+                    *drafts = costs.begins_draft(true);
+                }
+                counts.push(count);
+            }
+            counts[200..].iter().sum::<usize>() as f64 / 200.0
+        };
+        assert!(drafts(0.001) > 15.0, "rows that cost nothing: {}", drafts(0.001));
+        assert!(drafts(1.0) < 1.0, "rows that cost what a pass does: {}", drafts(1.0));
     }
 }
