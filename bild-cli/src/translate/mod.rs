@@ -10,6 +10,7 @@ mod timeline;
 use std::{
     cell::{Cell, RefCell},
     io::{self, IsTerminal},
+    num::NonZeroUsize,
     path::PathBuf,
 };
 
@@ -24,7 +25,7 @@ use lines::Translation;
 use crate::{
     Error,
     files::Files,
-    options::{self, MOST_TOKENS, PairArgs, PolicyArgs, SourceArgs, TextArgs, language},
+    options::{self, MOST_TOKENS, PairArgs, PolicyArgs, SourceArgs, TextArgs, language, whole},
     policy::{Needs, needs},
     progress,
     streams::{Stdout, say},
@@ -79,6 +80,9 @@ pub(crate) struct Args {
     /// Only a share of the lines, as 3/16: of each sixteen the third
     #[arg(long, value_name = "I/N", requires = "jsonl", conflicts_with = "text", value_parser = corpus::shard)]
     shard: Option<corpus::Shard>,
+    /// How many sources are decoded together, where they need not be taken one by one as they come [default: what suits the machine]
+    #[arg(long, value_name = "N", value_parser = whole(1..=1024))]
+    batch: Option<usize>,
     /// Show on standard error who wrote each token, how sure it was, and what was taken back
     #[arg(long)]
     trace: bool,
@@ -115,10 +119,14 @@ pub(crate) fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
     let settings = loaded.settings(&limits)?;
     let traced = settings.clone().with_trace(args.json || args.trace);
     let big = (needs == Needs::Both).then(|| loaded.generator(&AnyPolicy::Big(Default::default()), settings.clone()));
+    let mut generator = loaded.generator(&policy, traced)?;
+    if let Some(batch) = args.batch.and_then(NonZeroUsize::new) {
+        generator = generator.with_at_once(batch);
+    }
     let program = Program {
         args,
         tokenizer,
-        generator: loaded.generator(&policy, traced)?,
+        generator,
         is_default_pair: args.pair.options().is_default(),
     };
     let mut report = report::Report::new(needs != Needs::Both);
