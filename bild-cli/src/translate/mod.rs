@@ -123,12 +123,7 @@ pub(crate) fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
     if let Some(batch) = args.batch.and_then(NonZeroUsize::new) {
         generator = generator.with_at_once(batch);
     }
-    let program = Program {
-        args,
-        tokenizer,
-        generator,
-        is_default_pair: args.pair.options().is_default(),
-    };
+    let program = Program { args, tokenizer, generator, is_default_pair: args.pair.options().is_default() };
     let mut report = report::Report::new(needs != Needs::Both);
     let complete = if args.jsonl {
         program.translate_corpus(sources, args.shard, args.out.as_deref(), out, &mut report)?

@@ -1,15 +1,17 @@
 use std::{
+    cell::Cell,
     collections::VecDeque,
     fmt,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::{
         Arc, LazyLock, Mutex, Once, OnceLock, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
         mpsc,
     },
+    time::{Duration, Instant},
 };
 
-use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
+use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder, Yield};
 
 use crate::error::{LoadError, Result};
 
@@ -142,9 +144,22 @@ impl Pools {
             // Not `install`: a thread of another pool would run other jobs of that pool while it waits.
             Some(pool) => {
                 let (done, result) = mpsc::sync_channel(1);
+                let over = Arc::new(AtomicBool::new(false));
+                let pass_over = over.clone();
                 pool.spawn(move || {
-                    let _ = done.send(catch_unwind(AssertUnwindSafe(pass)));
+                    BUSY.set(true);
+                    let result = catch_unwind(AssertUnwindSafe(pass));
+                    BUSY.set(false);
+                    pass_over.store(true, Ordering::Release);
+                    let _ = done.send(result);
                 });
+                // Where others compute too, nobody has a core to wait on.
+                if self.active.load(Ordering::Relaxed) == 1 {
+                    for _ in 1..pool.current_num_threads() {
+                        let over = over.clone();
+                        pool.spawn(move || stay_awake(&over));
+                    }
+                }
                 result.recv().expect("the pass sends what became of it")
             }
             // The system has no more threads to give.
@@ -155,6 +170,31 @@ impl Pools {
         result.unwrap_or_else(|panic| resume_unwind(panic))
     }
 }
+
+thread_local! {
+    /// Whether the thread computes a pass or stays awake for one.
+    static BUSY: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Keeps a thread of a pool from going to sleep while a pass is computed in another: a pass has dozens of parts to share, each
+/// of which would have to wake it, which takes longer than many of these. It gives up where for a while there was no part.
+fn stay_awake(over: &AtomicBool) {
+    // A thread that waits within a pass may find this too.
+    if BUSY.replace(true) {
+        return;
+    }
+    let mut idle = Instant::now();
+    while !over.load(Ordering::Acquire) && idle.elapsed() < PATIENCE {
+        match rayon::yield_now() {
+            Some(Yield::Executed) => idle = Instant::now(),
+            _ => std::hint::spin_loop(),
+        }
+    }
+    BUSY.set(false);
+}
+
+/// Longer than what of a pass is computed by one thread at a stretch.
+const PATIENCE: Duration = Duration::from_micros(200);
 
 fn start(threads: usize) -> Result<ThreadPool, ThreadPoolBuildError> {
     ThreadPoolBuilder::new().num_threads(threads).thread_name(|i| format!("bild-{i}")).build()
@@ -212,7 +252,7 @@ impl fmt::Debug for Threads {
 
 #[cfg(all(test, feature = "flex"))]
 mod tests {
-    use std::{cell::Cell, thread, time::Duration};
+    use std::thread;
 
     use super::*;
 

@@ -13,10 +13,22 @@ pub(crate) enum Cache<B: Backend> {
 }
 
 impl<B: Backend> Cache<B> {
+    /// With room for `limit` rows in the end.
     pub(crate) fn new(limit: usize, heads: Heads, threads: &Threads, device: &B::Device) -> Self {
         #[cfg(feature = "flex")]
         if crate::backend::is_flex::<B>() {
             let keys_values = crate::backend::kernel::KeysValues::new(limit, heads.count, heads.width, threads.clone());
+            return Self::Kernel(keys_values);
+        }
+        Self::full(limit, heads, threads, device)
+    }
+
+    /// With room for `limit` rows, all of which will be written.
+    pub(crate) fn full(limit: usize, heads: Heads, threads: &Threads, device: &B::Device) -> Self {
+        #[cfg(feature = "flex")]
+        if crate::backend::is_flex::<B>() {
+            let keys_values =
+                crate::backend::kernel::KeysValues::full(limit, heads.count, heads.width, threads.clone());
             return Self::Kernel(keys_values);
         }
         let _ = threads;
@@ -35,7 +47,7 @@ impl<B: Backend> Cache<B> {
 
     /// One that holds just these keys and values.
     pub(crate) fn of(keys: Tensor<B, 2>, values: Tensor<B, 2>, heads: Heads, threads: &Threads) -> Self {
-        let mut cache = Self::new(keys.dims()[0], heads, threads, &keys.device());
+        let mut cache = Self::full(keys.dims()[0], heads, threads, &keys.device());
         cache.write(keys, values, 0);
         cache
     }

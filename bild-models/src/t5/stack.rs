@@ -88,7 +88,7 @@ impl<B: Backend> EncoderStack<B> {
         sources: &[(usize, SessionLimit)],
     ) -> Vec<bild_core::Result<Tensor<B, 2>>> {
         let table = self.bias.table(sources.iter().map(|(length, _)| *length).max().unwrap_or_default());
-        let cache = |(length, _): &(usize, _)| Cache::new(*length, config.heads(), threads, &x.device());
+        let cache = |(length, _): &(usize, _)| Cache::full(*length, config.heads(), threads, &x.device());
         let mut caches: Vec<_> = sources.iter().map(cache).collect(); // of one layer after the other
         let biases: Vec<_> = sources.iter().map(|(length, _)| table.rows(0, *length, *length)).collect();
         let mut goes_on: Vec<_> = sources.iter().map(|_| Ok(())).collect();

@@ -20,8 +20,13 @@ pub(crate) struct KeysValues {
     /// The number of rows and `d_kv`, each made a multiple of `LANES`.
     room: usize,
     depth: usize,
+    /// The most rows.
+    limit: usize,
     threads: Threads,
 }
+
+/// Rows that there is room for at first.
+const FEW: usize = 32;
 
 /// What attention adds to the scores of queries for the distance to each key. It is a stretch of one table for each query, so
 /// that it takes the memory of one row however many queries there are.
@@ -43,11 +48,34 @@ impl<'a> Bias<'a> {
 }
 
 impl KeysValues {
-    /// With room for `limit` rows.
+    /// Room for `limit` rows in the end; at first for a few, because most generations end long before their limit.
     pub(crate) fn new(limit: usize, heads: usize, d_kv: usize, threads: Threads) -> Self {
-        let (room, depth) = (limit.next_multiple_of(LANES), d_kv.next_multiple_of(LANES));
+        Self::with_room(limit.min(FEW), limit, heads, d_kv, threads)
+    }
+
+    /// With room for `limit` rows, all of which will be written.
+    pub(crate) fn full(limit: usize, heads: usize, d_kv: usize, threads: Threads) -> Self {
+        Self::with_room(limit, limit, heads, d_kv, threads)
+    }
+
+    fn with_room(room: usize, limit: usize, heads: usize, d_kv: usize, threads: Threads) -> Self {
+        let [room, depth] = [room, d_kv].map(|count| count.next_multiple_of(LANES));
         let (keys, values) = (vec![0.0; heads * d_kv * room], vec![0.0; heads * room * depth]);
-        Self { keys, values, d_kv, room, depth, threads }
+        Self { keys, values, d_kv, room, depth, limit, threads }
+    }
+
+    /// Makes room for so many rows, of which the first `kept` are there: twice as many as before at least, up to the limit.
+    fn grow(&mut self, rows: usize, kept: usize) {
+        let heads = self.values.len() / (self.room * self.depth);
+        let room = rows.max((2 * self.room).min(self.limit));
+        let mut larger = Self::with_room(room, self.limit, heads, self.d_kv, self.threads.clone());
+        let columns = larger.keys.chunks_exact_mut(larger.room).zip(self.keys.chunks_exact(self.room));
+        columns.for_each(|(to, from)| to[..kept].copy_from_slice(&from[..kept]));
+        let of_heads = larger.values.chunks_exact_mut(larger.room * self.depth);
+        let kept = kept * self.depth;
+        let of_heads = of_heads.zip(self.values.chunks_exact(self.room * self.depth));
+        of_heads.for_each(|(to, from)| to[..kept].copy_from_slice(&from[..kept]));
+        *self = larger;
     }
 
     /// How many numbers it would take, whatever the limit.
@@ -58,6 +86,9 @@ impl KeysValues {
 
     /// Writes rows of `[heads, d_kv]` from row `at` on.
     pub(crate) fn write(&mut self, keys: Rows<'_>, values: Rows<'_>, at: usize) {
+        if at + keys.count > self.room {
+            self.grow(at + keys.count, at);
+        }
         let Self { d_kv, room, depth, .. } = *self;
         let write = |(head, (to_keys, to_values)): (usize, (&mut [f32], &mut [f32]))| {
             write_columns(to_keys, room, keys, head * d_kv, at);
