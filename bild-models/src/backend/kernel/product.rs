@@ -115,13 +115,11 @@ pub(super) fn in_panels(
     results
 }
 
-/// Copies the results of one panel, `[rows, PANEL]`, to where those of each row are.
-#[inline(always)]
-pub(super) fn copy_block(block: &[f32], panel: usize, results: &mut [&mut [f32]]) {
-    for (row, values) in results.iter_mut().zip(block.chunks_exact(PANEL)) {
-        let to = &mut row[panel * PANEL..];
-        let count = PANEL.min(to.len());
-        to[..count].copy_from_slice(&values[..count]);
+/// Copies the results of one panel, `[rows, PANEL]`, to where those of each row are, as many as there are from `at` on.
+pub(super) fn copy_block(block: &[f32], at: usize, results: &mut [&mut [f32]]) {
+    for (row, block) in results.iter_mut().zip(block.chunks_exact(PANEL)) {
+        let to = &mut row[at..];
+        to.copy_from_slice(&block[..to.len()]);
     }
 }
 
@@ -204,7 +202,7 @@ impl Product<'_, '_> {
     /// V vectors make a row of a panel.
     #[inline(always)]
     fn panels<S: Simd, const V: usize>(self, simd: S) {
-        let Tiles { ref values, rows, width, share } = *self.x;
+        let Tiles { ref values, rows, width, .. } = *self.x;
         let count = self.results[0].len().div_ceil(PANEL);
         if rows == 1 {
             let panel = PANEL * width;
@@ -219,32 +217,44 @@ impl Product<'_, '_> {
             }
             return;
         }
-        let mut block = vec![0.0; rows * PANEL];
-        let passes = rows.div_ceil(share);
         for (i, panel) in self.weights.chunks_exact(PANEL * width).take(count).enumerate() {
-            block.fill(0.0);
-            // A single pass over the weights has no use for parts of them.
-            let depth = if passes == 1 { width } else { DEPTH };
-            for (part, weights) in panel.chunks(depth * PANEL).enumerate() {
-                let tiles = values.chunks(share * width).zip(block.chunks_mut(share * PANEL));
-                for (pass, (x, block)) in tiles.enumerate() {
-                    // The first two passes over weights ask for half of those of the next panel each; a single one for all.
-                    let lines = if rows < WORTH_PREFETCHING || pass > 1 { 0 } else { 2 / passes.min(2) };
-                    let begin = size_of_val(panel) + size_of_val(weights) * pass / 2;
-                    let (ahead, rows) = (Ahead { begin, lines }, block.len() / PANEL);
-                    let x = &x[part * depth * rows..][..weights.len() / PANEL * rows];
-                    macro_rules! pick {
-                        ($($rows:literal)*) => {
-                            match rows {
-                                $($rows => tile::<S, V, $rows>(simd, x, weights, block, ahead),)*
-                                _ => unreachable!("a tile has at most 12 rows"),
-                            }
-                        };
-                    }
-                    pick!(1 2 3 4 5 6 7 8 9 10 11 12);
-                }
+            let at = i * PANEL;
+            if self.results[0].len() - at >= PANEL {
+                self.x.times::<S, V>(simd, panel, self.results, at);
+                continue;
             }
-            copy_block(&block, i, self.results);
+            let mut block = vec![0.0; rows * PANEL];
+            self.x.times::<S, V>(simd, panel, &mut block.chunks_exact_mut(PANEL).collect::<Vec<_>>(), 0);
+            copy_block(&block, at, self.results);
+        }
+    }
+}
+
+impl Tiles<'_> {
+    /// All tiles times a panel, added to `PANEL` entries of each row of results, from `at` on.
+    #[inline(always)]
+    fn times<S: Simd, const V: usize>(&self, simd: S, panel: &[f32], results: &mut [&mut [f32]], at: usize) {
+        let Self { ref values, rows, width, share } = *self;
+        let passes = rows.div_ceil(share);
+        // A single pass over the weights has no use for parts of them.
+        let depth = if passes == 1 { width } else { DEPTH };
+        for (part, weights) in panel.chunks(depth * PANEL).enumerate() {
+            for (pass, (x, results)) in values.chunks(share * width).zip(results.chunks_mut(share)).enumerate() {
+                // The first two passes over weights ask for half of those of the next panel each; a single one for all.
+                let lines = if rows < WORTH_PREFETCHING || pass > 1 { 0 } else { 2 / passes.min(2) };
+                let begin = size_of_val(panel) + size_of_val(weights) * pass / 2;
+                let ahead = Ahead { begin, lines };
+                let x = &x[part * depth * results.len()..][..weights.len() / PANEL * results.len()];
+                macro_rules! pick {
+                    ($($rows:literal)*) => {
+                        match results.len() {
+                            $($rows => tile::<S, V, $rows>(simd, x, weights, results, at, ahead),)*
+                            _ => unreachable!("a tile has at most 12 rows"),
+                        }
+                    };
+                }
+                pick!(1 2 3 4 5 6 7 8 9 10 11 12);
+            }
         }
     }
 }
@@ -278,15 +288,23 @@ fn streams<S: Simd, const V: usize, const P: usize>(simd: S, x: &[f32], panels: 
     }
 }
 
-/// R rows of inputs (`[inputs, R]`) times their weights in a panel (`[inputs, PANEL]`), added to `block` (`[R, PANEL]`).
+/// R rows of inputs (`[inputs, R]`) times their weights in a panel (`[inputs, PANEL]`), added to `PANEL` entries of each row of
+/// results, from `at` on.
 #[inline(always)]
-fn tile<S: Simd, const V: usize, const R: usize>(simd: S, x: &[f32], weights: &[f32], block: &mut [f32], ahead: Ahead) {
+fn tile<S: Simd, const V: usize, const R: usize>(
+    simd: S,
+    x: &[f32],
+    weights: &[f32],
+    results: &mut [&mut [f32]],
+    at: usize,
+    ahead: Ahead,
+) {
     let (vectors, _) = S::as_simd_f32s(weights);
-    let (block, _) = S::as_mut_simd_f32s(block);
     let mut sums = [[simd.splat_f32s(0.0); V]; R];
     for r in 0..R {
+        let (row, _) = S::as_simd_f32s(&results[r][at..at + PANEL]);
         for v in 0..V {
-            sums[r][v] = block[r * V + v];
+            sums[r][v] = row[v];
         }
     }
     for (i, (x, vectors)) in x.as_chunks::<R>().0.iter().zip(vectors.as_chunks::<V>().0).enumerate() {
@@ -301,8 +319,9 @@ fn tile<S: Simd, const V: usize, const R: usize>(simd: S, x: &[f32], weights: &[
         }
     }
     for r in 0..R {
+        let (row, _) = S::as_mut_simd_f32s(&mut results[r][at..at + PANEL]);
         for v in 0..V {
-            block[r * V + v] = sums[r][v];
+            row[v] = sums[r][v];
         }
     }
 }

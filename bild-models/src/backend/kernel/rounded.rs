@@ -123,12 +123,21 @@ impl<B: Rounded> RoundedPanels<B> {
         let inputs = Inputs::round::<B>(x, self.width, kind.most_rows::<B>(), parts > 1);
         in_panels(rows, self.outputs, parts, |first, results| {
             let panels = self.blocks[first * count..].chunks_exact(count).zip(&self.scales[first..]);
-            let mut block = vec![0.0; rows * PANEL];
-            for (i, (panel, scales)) in panels.take(results[0].len().div_ceil(PANEL)).enumerate() {
-                for (tile, block) in inputs.tiles().zip(block.chunks_mut(inputs.share * PANEL)) {
-                    kind.multiply(&tile, panel, scales, block);
+            let count = results[0].len().div_ceil(PANEL);
+            for (i, (panel, scales)) in panels.take(count).enumerate() {
+                let multiply = |results: &mut [&mut [f32]], at| {
+                    for (tile, results) in inputs.tiles().zip(results.chunks_mut(inputs.share)) {
+                        kind.multiply(&tile, panel, scales, results, at);
+                    }
+                };
+                let at = i * PANEL;
+                if results[0].len() - at >= PANEL {
+                    multiply(results, at);
+                    continue;
                 }
-                copy_block(&block, i, results);
+                let mut block = vec![0.0; rows * PANEL];
+                multiply(&mut block.chunks_exact_mut(PANEL).collect::<Vec<_>>(), 0);
+                copy_block(&block, at, results);
             }
         })
     }

@@ -73,9 +73,16 @@ impl Kind {
         }
     }
 
-    /// A tile times a panel whose outputs have these scales, into `block` (`[rows, PANEL]`).
-    pub(super) fn multiply<B: Block>(self, tile: &Tile<'_>, panel: &[B], scales: &[f32; PANEL], block: &mut [f32]) {
-        assert!((1..=self.most_rows::<B>()).contains(&tile.rows) && block.len() == tile.rows * PANEL);
+    /// A tile times a panel whose outputs have these scales, into `PANEL` entries of each row of results, from `at` on.
+    pub(super) fn multiply<B: Block>(
+        self,
+        tile: &Tile<'_>,
+        panel: &[B],
+        scales: &[f32; PANEL],
+        results: &mut [&mut [f32]],
+        at: usize,
+    ) {
+        assert!((1..=self.most_rows::<B>()).contains(&tile.rows) && results.len() == tile.rows);
         assert_eq!(tile.words.len(), panel.len() * B::WORDS * tile.rows);
         let inputs = panel.len() * B::WORDS * WORD;
         assert_eq!(tile.scales.len(), inputs.div_ceil(GROUP) * tile.rows);
@@ -84,12 +91,12 @@ impl Kind {
         unsafe {
             match self {
                 #[cfg(target_arch = "x86_64")]
-                Self::Vnni => x86::vnni(tile, panel, scales, block),
+                Self::Vnni => x86::vnni(tile, panel, scales, results, at),
                 #[cfg(target_arch = "x86_64")]
-                Self::Avx2 => x86::avx2(tile, panel, scales, block),
+                Self::Avx2 => x86::avx2(tile, panel, scales, results, at),
                 #[cfg(target_arch = "aarch64")]
-                Self::Neon => neon::neon(tile, panel, scales, block),
-                Self::Portable => by_rows::<portable::Portable, B, 1>(tile, panel, scales, block),
+                Self::Neon => neon::neon(tile, panel, scales, results, at),
+                Self::Portable => by_rows::<portable::Portable, B, 1>(tile, panel, scales, results, at),
             }
         }
     }
@@ -155,16 +162,17 @@ unsafe fn by_rows<L: Lanes, B: Block, const FEW: usize>(
     tile: &Tile<'_>,
     panel: &[B],
     scales: &[f32; PANEL],
-    block: &mut [f32],
+    results: &mut [&mut [f32]],
+    at: usize,
 ) {
     macro_rules! pick {
         ($($rows:literal)*) => {
             match tile.rows {
                 $($rows => {
                     if $rows <= FEW {
-                        unsafe { all::<L, B, 2, $rows>(tile, panel, scales, block) }
+                        unsafe { all::<L, B, 2, $rows>(tile, panel, scales, results, at) }
                     } else {
-                        unsafe { all::<L, B, 1, $rows>(tile, panel, scales, block) }
+                        unsafe { all::<L, B, 1, $rows>(tile, panel, scales, results, at) }
                     }
                 })*
                 _ => unreachable!("a tile has at most 12 rows"),
@@ -181,14 +189,14 @@ unsafe fn all<L: Lanes, B: Block, const V: usize, const R: usize>(
     tile: &Tile<'_>,
     panel: &[B],
     scales: &[f32; PANEL],
-    block: &mut [f32],
+    results: &mut [&mut [f32]],
+    at: usize,
 ) {
     let (words, offsets) = (tile.words.as_chunks::<R>().0, tile.offsets.as_chunks::<R>().0);
     let input_scales = tile.scales.as_chunks::<R>().0;
     for first in (0..PANEL).step_by(V * L::COUNT) {
         // SAFETY: vectors are read from output `first + v · COUNT` of a block on, and `store` reads as many scales and writes
-        // as many entries of a row of the block; PANEL is a multiple of V · COUNT, and `multiply` has checked that there are R
-        // rows.
+        // as many of the PANEL entries that `to` is checked to have; PANEL is a multiple of V · COUNT.
         unsafe {
             let mut totals = [[L::zero(); V]; R];
             let blocks = panel.chunks(GROUP / (B::WORDS * WORD));
@@ -202,9 +210,10 @@ unsafe fn all<L: Lanes, B: Block, const V: usize, const R: usize>(
                 }
             }
             for r in 0..R {
+                let to = &mut results[r][at..at + PANEL];
                 for v in 0..V {
-                    let at = first + v * L::COUNT;
-                    L::store(totals[r][v], scales.as_ptr().add(at), block.as_mut_ptr().add(r * PANEL + at));
+                    let output = first + v * L::COUNT;
+                    L::store(totals[r][v], scales.as_ptr().add(output), to.as_mut_ptr().add(output));
                 }
             }
         }

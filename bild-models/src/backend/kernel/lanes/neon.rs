@@ -3,8 +3,14 @@ use std::arch::aarch64::*;
 use super::{Block, Lanes, PANEL, Tile, by_rows};
 
 #[target_feature(enable = "neon")]
-pub(super) unsafe fn neon<B: Block>(tile: &Tile<'_>, panel: &[B], scales: &[f32; PANEL], block: &mut [f32]) {
-    unsafe { by_rows::<Neon, B, 4>(tile, panel, scales, block) }
+pub(super) unsafe fn neon<B: Block>(
+    tile: &Tile<'_>,
+    panel: &[B],
+    scales: &[f32; PANEL],
+    results: &mut [&mut [f32]],
+    at: usize,
+) {
+    unsafe { by_rows::<Neon, B, 4>(tile, panel, scales, results, at) }
 }
 
 /// Pairs of products are added in 16 bits, which hold them as no byte is −128.

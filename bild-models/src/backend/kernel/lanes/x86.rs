@@ -3,19 +3,31 @@ use std::arch::x86_64::*;
 use super::{Block, Lanes, PANEL, Tile, by_rows};
 
 #[target_feature(enable = "avx512f,avx512vnni")]
-pub(super) unsafe fn vnni<B: Block>(tile: &Tile<'_>, panel: &[B], scales: &[f32; PANEL], block: &mut [f32]) {
+pub(super) unsafe fn vnni<B: Block>(
+    tile: &Tile<'_>,
+    panel: &[B],
+    scales: &[f32; PANEL],
+    results: &mut [&mut [f32]],
+    at: usize,
+) {
     unsafe {
         if B::VNNI_PAIRS {
-            by_rows::<Vnni, B, 12>(tile, panel, scales, block)
+            by_rows::<Vnni, B, 12>(tile, panel, scales, results, at)
         } else {
-            by_rows::<Vnni, B, 6>(tile, panel, scales, block)
+            by_rows::<Vnni, B, 6>(tile, panel, scales, results, at)
         }
     }
 }
 
 #[target_feature(enable = "avx2,fma")]
-pub(super) unsafe fn avx2<B: Block>(tile: &Tile<'_>, panel: &[B], scales: &[f32; PANEL], block: &mut [f32]) {
-    unsafe { by_rows::<Avx2, B, 2>(tile, panel, scales, block) }
+pub(super) unsafe fn avx2<B: Block>(
+    tile: &Tile<'_>,
+    panel: &[B],
+    scales: &[f32; PANEL],
+    results: &mut [&mut [f32]],
+    at: usize,
+) {
+    unsafe { by_rows::<Avx2, B, 2>(tile, panel, scales, results, at) }
 }
 
 /// Four products of unsigned with signed bytes and their sum are one instruction, for 16 outputs.
