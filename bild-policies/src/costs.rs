@@ -51,11 +51,17 @@ impl Line {
         }
     }
 
+    /// The mean of x, and whether the points differ enough to tell a slope.
+    fn spread(&self) -> (f64, bool) {
+        let x = self.x / self.weight;
+        (x, self.xx / self.weight - x * x > 0.1)
+    }
+
     /// The value at 0 and the slope, neither below 0; without points that differ, the slope is a twentieth of the value at 1.
     fn fit(&self) -> Option<(f64, f64)> {
-        let (x, y) = (self.x / self.weight, self.y / self.weight);
+        let ((x, differ), y) = (self.spread(), self.y / self.weight);
         let (xx, xy) = (self.xx / self.weight - x * x, self.xy / self.weight - x * y);
-        let slope = if xx > 0.1 { (xy / xx).max(0.0) } else { y / (19.0 + x) };
+        let slope = if differ { (xy / xx).max(0.0) } else { y / (19.0 + x) };
         let slope = slope.min(y.max(0.0) / x.max(1.0));
         (self.weight > 0.0).then(|| ((y - slope * x).max(0.0), slope))
     }
@@ -219,8 +225,11 @@ impl Costs {
     /// the source already.
     pub(crate) fn begins_draft(&mut self, is_prepared: bool) -> bool {
         let (Some((price, alone)), Some(first)) = (self.prices(&self.draft), self.first.mean()) else { return true };
+        // Among many that all draft alike, what a row costs is not known until one does not.
+        let size = self.size.mean().unwrap_or(1.0);
+        let is_unknown = matches!(self.verify.spread(), (rows, false) if size > 1.5 && rows > 1.5 * size);
         if first > alone * price {
-            return true;
+            return !is_unknown;
         }
         let trial = self.trial() + if is_prepared { 0.0 } else { self.prepare.mean().unwrap_or(0.0) };
         let can_try = self.credit >= trial;
