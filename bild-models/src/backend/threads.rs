@@ -41,7 +41,7 @@ struct Pools {
     /// Whether it was said that one could not be made: a generation has many passes.
     warned: Once,
     /// Passes that are being computed.
-    active: AtomicUsize,
+    active: Arc<AtomicUsize>,
     gate: Mutex<Gate>,
 }
 
@@ -117,7 +117,7 @@ impl Pools {
             pools: std::iter::once(first.into()).chain((1..count).map(|_| OnceLock::new())).collect(),
             start,
             warned: Once::new(),
-            active: AtomicUsize::new(0),
+            active: Arc::default(),
             gate: Mutex::new(Gate { free: vec![true; count], waiting: VecDeque::new() }),
         }
     }
@@ -153,12 +153,9 @@ impl Pools {
                     pass_over.store(true, Ordering::Release);
                     let _ = done.send(result);
                 });
-                // Where others compute too, nobody has a core to wait on.
-                if self.active.load(Ordering::Relaxed) == 1 {
-                    for _ in 1..pool.current_num_threads() {
-                        let over = over.clone();
-                        pool.spawn(move || stay_awake(&over));
-                    }
+                for _ in 1..pool.current_num_threads() {
+                    let (over, active) = (over.clone(), self.active.clone());
+                    pool.spawn(move || stay_awake(&over, &active));
                 }
                 result.recv().expect("the pass sends what became of it")
             }
@@ -177,14 +174,15 @@ thread_local! {
 }
 
 /// Keeps a thread of a pool from going to sleep while a pass is computed in another: a pass has dozens of parts to share, each
-/// of which would have to wake it, which takes longer than many of these. It gives up where for a while there was no part.
-fn stay_awake(over: &AtomicBool) {
+/// of which would have to wake it, which takes longer than many of these. It gives up where for a while there was no part, and where
+/// other passes are computed, which want its core.
+fn stay_awake(over: &AtomicBool, active: &AtomicUsize) {
     // A thread that waits within a pass may find this too.
     if BUSY.replace(true) {
         return;
     }
     let mut idle = Instant::now();
-    while !over.load(Ordering::Acquire) && idle.elapsed() < PATIENCE {
+    while !over.load(Ordering::Acquire) && active.load(Ordering::Relaxed) <= 1 && idle.elapsed() < PATIENCE {
         match rayon::yield_now() {
             Some(Yield::Executed) => idle = Instant::now(),
             _ => std::hint::spin_loop(),
