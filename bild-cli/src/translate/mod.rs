@@ -173,7 +173,7 @@ impl Program<'_> {
             None => progress::spinner("Translating".into()),
         };
         let (mut complete, failed, closed, mut number) = (true, RefCell::new(None), Cell::new(false), 0);
-        let mut lines = sources.lines.map_while(|line| match line {
+        let lines = sources.lines.map_while(|line| match line {
             Ok(line) => (!closed.get()).then_some(line),
             Err(error) => {
                 failed.replace(Some(error));
@@ -196,7 +196,7 @@ impl Program<'_> {
             self.lines(lines, |line| Ok(line), sources.is_argument, each);
         } else {
             let mut each = each;
-            while let Some(line) = lines.next() {
+            for line in lines {
                 let translated = self.line(&line, sources.is_argument);
                 each(line, translated);
             }

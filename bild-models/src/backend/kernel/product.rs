@@ -291,6 +291,7 @@ fn streams<S: Simd, const V: usize, const P: usize>(simd: S, x: &[f32], panels: 
 /// R rows of inputs (`[inputs, R]`) times their weights in a panel (`[inputs, PANEL]`), added to `PANEL` entries of each row of
 /// results, from `at` on.
 #[inline(always)]
+#[allow(clippy::manual_memcpy)] // a copy of a slice would take the sums out of the registers
 fn tile<S: Simd, const V: usize, const R: usize>(
     simd: S,
     x: &[f32],
