@@ -153,7 +153,8 @@ impl Pools {
                     pass_over.store(true, Ordering::Release);
                     let _ = done.send(result);
                 });
-                for _ in 1..pool.current_num_threads() {
+                let others = if self.active.load(Ordering::Relaxed) == 1 { pool.current_num_threads() - 1 } else { 0 };
+                for _ in 0..others {
                     let (over, active) = (over.clone(), self.active.clone());
                     pool.spawn(move || stay_awake(&over, &active));
                 }
