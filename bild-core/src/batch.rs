@@ -84,20 +84,7 @@ impl<P: Pair, T> Batch<P, T> {
     /// Begins a generation, as [`Generator::prepare`](crate::Generator::prepare) makes it. If its session cannot begin, that is how
     /// it ends.
     pub fn add(&mut self, mut generation: Generation, tag: T) {
-        let generation_mut = &mut generation;
-        let begun = caught(|| {
-            let begun = Instant::now();
-            let session = match self.pair.begin(generation_mut.source(), generation_mut.limit()) {
-                Ok(session) => Some(session),
-                Err(error) => {
-                    generation_mut.take(Err(error))?;
-                    None
-                }
-            };
-            generation_mut.add_begin(begun.elapsed());
-            Ok(session)
-        });
-        match begun {
+        match caught(|| generation.begin(&self.pair)) {
             Ok(Some(session)) => {
                 self.running.push(Running { tag, generation, session, waits: false, error: None });
             }

@@ -4,7 +4,7 @@ use std::{
 };
 
 use crate::{
-    Context, Draft, Drafted, Error, Event, Finish, Output, Pass, Policy, PolicyState, Result, Role, Row, Rows,
+    Context, Draft, Drafted, Error, Event, Finish, Output, Pair, Pass, Policy, PolicyState, Result, Role, Row, Rows,
     SessionLimit, Settings, Source, Start, Statistics, Then, Token, Verdict, Vocabulary, Wants, limit::Interrupt,
     reader::RowReader, record::Record,
 };
@@ -343,10 +343,19 @@ impl Generation {
         self.add_times(role, reading, took);
     }
 
-    /// Counts the time in which its session was begun.
-    pub(crate) fn add_begin(&mut self, took: Duration) {
+    /// Begins its session, and counts the time; nothing if it was interrupted meanwhile, which ends it.
+    pub(crate) fn begin<P: Pair>(&mut self, pair: &P) -> Result<Option<P::Session>> {
+        let begun = Instant::now();
+        let session = match pair.begin(self.source(), &self.limit) {
+            Ok(session) => Some(session),
+            Err(error) => {
+                self.take(Err(error))?;
+                None
+            }
+        };
         self.limit.take_reading_time(); // is within
-        self.record.statistics.encode_time += took;
+        self.record.statistics.encode_time += begun.elapsed();
+        Ok(session)
     }
 
     /// As [`add_time`](Self::add_time), for its share of the time of a pass that was made for several generations over so many tokens in all.

@@ -136,6 +136,7 @@ impl<P: Pair> Generator<P> {
     ) {
         let at_once = self.at_once();
         let drivers = at_once.div_ceil(self.pair.batch_size().max(1));
+        let share = at_once.div_ceil(drivers);
         let budget = Budget::new(self.max_bytes);
         let drive = |desk: &Desk<I, Result<O>>| {
             let prepare = |number, item| {
@@ -146,7 +147,7 @@ impl<P: Pair> Generator<P> {
             // One that there is no memory for yet.
             let mut waiting = None;
             loop {
-                while batch.len() < at_once.div_ceil(drivers) {
+                while batch.len() < share {
                     let (number, prepared) = match waiting.take() {
                         Some((number, prepared)) => (number, Ok(prepared)),
                         None => match desk.take(batch.is_empty()) {
@@ -180,7 +181,7 @@ impl<P: Pair> Generator<P> {
                 }
             }
         };
-        by_threads(items, drivers, at_once.div_ceil(drivers), drive, each);
+        by_threads(items, drivers, share, drive, each);
     }
 
     /// Begins a generation whose events are taken one by one.

@@ -16,15 +16,7 @@ pub struct EventStream<S> {
 
 impl<S: PairSession> EventStream<S> {
     pub(crate) fn begin<P: Pair<Session = S>>(pair: &P, mut generation: Generation) -> Result<Self> {
-        let begun = Instant::now();
-        let session = match pair.begin(generation.source(), generation.limit()) {
-            Ok(session) => Some(session),
-            Err(error) => {
-                generation.take(Err(error))?;
-                None
-            }
-        };
-        generation.add_begin(begun.elapsed());
+        let session = generation.begin(pair)?;
         Ok(Self { generation, session })
     }
 
