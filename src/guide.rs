@@ -4,7 +4,7 @@
 macro_rules! pages {
     ($($(#[$attribute:meta])* $name:ident: $page:expr;)*) => { $(
         #[doc = "[concepts]: crate::guide::concepts\n[choosing]: crate::guide::choosing\n[policies]: crate::guide::policies\n[align]: crate::guide::align"]
-        #[doc = "[embedding]: crate::guide::embedding\n[checkpoints]: crate::guide::checkpoints"]
+        #[doc = "[embedding]: crate::guide::embedding\n[checkpoints]: crate::guide::checkpoints\n[serving]: crate::guide::serving"]
         #[doc = "[backends]: crate::guide::backends\n[performance]: crate::guide::performance"]
         #[doc = "[results]: crate::guide::results\n[checked]: crate::guide::checked\n[json]: crate::guide::policy_json"]
         #[doc = "[generation settings]: crate::guide::checkpoints#generation-settings"]
@@ -25,6 +25,7 @@ pages! {
     policies: include_str!("../docs/policies.md");
     policy_json: include_str!("../docs/policy-json.md");
     embedding: include_str!("../docs/embedding.md");
+    serving: include_str!("../docs/serving.md");
     corpora: include_str!("../docs/corpora.md");
     checkpoints: include_str!("../docs/checkpoints.md");
     backends: include_str!("../docs/backends.md");

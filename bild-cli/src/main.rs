@@ -13,6 +13,8 @@ mod pair;
 mod policy;
 mod prepared;
 mod progress;
+#[cfg(feature = "serve")]
+mod serve;
 mod shortlist;
 #[cfg(feature = "train")]
 mod signal;
@@ -53,6 +55,8 @@ enum Command {
     Tune(Box<tune::Args>),
     Trace(Box<trace::Args>),
     Bench(Box<bench::Args>),
+    #[cfg(feature = "serve")]
+    Serve(Box<serve::Args>),
     Shortlist(Box<shortlist::Args>),
     #[cfg(feature = "train")]
     Align(Box<align::Args>),
@@ -82,6 +86,8 @@ impl Command {
             Self::Tune(args) => tune::run(args, out),
             Self::Trace(args) => trace::run(args, out),
             Self::Bench(args) => bench::run(args, out),
+            #[cfg(feature = "serve")]
+            Self::Serve(args) => serve::run(args, out),
             Self::Shortlist(args) => shortlist::run(args, out),
             #[cfg(feature = "train")]
             Self::Align(args) => align::run(args, out),

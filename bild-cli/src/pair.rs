@@ -275,6 +275,12 @@ impl Loaded {
         !self.is_alone && same && self.options.lookup.is_some() == other.lookup.is_some()
     }
 
+    /// Whether anything drafts.
+    #[cfg(feature = "serve")]
+    pub(crate) fn drafts(&self) -> bool {
+        !self.is_alone
+    }
+
     /// Whether a little model drafts.
     pub(crate) fn has_little(&self) -> bool {
         !self.is_alone && self.options.drafting == Drafting::Little

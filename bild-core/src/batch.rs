@@ -58,7 +58,8 @@ pub struct Batch<P: Pair, T> {
 struct Running<S, T> {
     tag: T,
     generation: Generation,
-    session: S,
+    /// Nothing if it was interrupted before it had one.
+    session: Option<S>,
     /// It is given no pass until another has ended, because there is no memory for it beside the others.
     waits: bool,
     /// Why it has failed, if it has.
@@ -69,6 +70,11 @@ impl<P: Pair, T> Batch<P, T> {
     /// One without generations yet.
     pub fn new(pair: P) -> Self {
         Self { pair, running: Vec::new(), ended: Vec::new(), drafts_wait: false }
+    }
+
+    /// The pair.
+    pub(crate) fn pair(&self) -> &P {
+        &self.pair
     }
 
     /// How many generations are under way, or have ended and were not taken.
@@ -85,10 +91,7 @@ impl<P: Pair, T> Batch<P, T> {
     /// it ends.
     pub fn add(&mut self, mut generation: Generation, tag: T) {
         match caught(|| generation.begin(&self.pair)) {
-            Ok(Some(session)) => {
-                self.running.push(Running { tag, generation, session, waits: false, error: None });
-            }
-            Ok(None) => self.ended.push((tag, generation.into_output())),
+            Ok(session) => self.running.push(Running { tag, generation, session, waits: false, error: None }),
             Err(error) => self.ended.push((tag, Err(error))),
         }
     }
@@ -106,7 +109,9 @@ impl<P: Pair, T> Batch<P, T> {
             let Self { pair, running, .. } = self;
             let (mut chosen, mut passes) = (Vec::new(), Vec::new());
             for (i, Running { generation, session, waits, .. }) in running.iter_mut().enumerate() {
-                if let Some(pass) = generation.pass().filter(|pass| !*waits && pass.role == role) {
+                if let Some(pass) = generation.pass().filter(|pass| !*waits && pass.role == role)
+                    && let Some(session) = session
+                {
                     chosen.push(i);
                     passes.push((session, pass));
                 }

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use crate::{Finish, Role, Token};
 
 /// What went wrong, as a sentence.
@@ -121,6 +123,21 @@ pub enum Error {
     /// A generation panicked in another thread.
     #[error("the generation panicked: {0}")]
     Panicked(String),
+    /// A [`Queue`](crate::Queue) took no more requests.
+    #[error("the queue is full: {limit} requests wait already (`max_waiting`)")]
+    QueueFull {
+        /// How many may wait.
+        limit: usize,
+    },
+    /// A request was not begun in time.
+    #[error("the request has waited for {:.1} s without its turn (`max_wait`)", waited.as_secs_f64())]
+    QueueTimeout {
+        /// How long it waited.
+        waited: Duration,
+    },
+    /// A request came after its [`Queue`](crate::Queue) was closed.
+    #[error("the queue is closed and takes no more requests")]
+    QueueClosed,
     /// The output was asked for after the generation had failed.
     #[error("the generation has failed before: the iterator of its events returned the error")]
     AlreadyFailed,

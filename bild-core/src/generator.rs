@@ -6,8 +6,9 @@ use std::{
 };
 
 use crate::{
-    Batch, Error, EventStream, Generation, Output, Pair, Policy, Request, Result, Settings, Source,
+    Error, EventStream, Generation, Output, Pair, Policy, Request, Result, Settings, Source,
     budget::Budget,
+    driver::Driver,
     error::megabytes,
     many::{Desk, by_threads},
     settings::MOST_TOKENS,
@@ -134,54 +135,43 @@ impl<P: Pair> Generator<P> {
         finish: impl Fn(T, Output) -> Result<O> + Sync,
         each: impl FnMut(usize, Result<O>),
     ) {
-        let at_once = self.at_once();
-        let drivers = at_once.div_ceil(self.pair.batch_size().max(1));
-        let share = at_once.div_ceil(drivers);
-        let budget = Budget::new(self.max_bytes);
+        let [drivers, share] = self.drivers();
+        let budget = self.budget();
+        let prepare = |item, number| {
+            let (request, tag) = begin(item, number)?;
+            Ok((self.prepare(request, number)?, tag))
+        };
         let drive = |desk: &Desk<I, Result<O>>| {
-            let prepare = |number, item| {
-                let (request, tag) = begin(item, number)?;
-                Ok((self.prepare(request, number)?, tag))
-            };
-            let mut batch = Batch::new(&self.pair);
-            // One that there is no memory for yet.
-            let mut waiting = None;
-            loop {
-                while batch.len() < share {
-                    let (number, prepared) = match waiting.take() {
-                        Some((number, prepared)) => (number, Ok(prepared)),
-                        None => match desk.take(batch.is_empty()) {
-                            Some((number, item)) => (number, caught(|| prepare(number, item))),
-                            None => break,
-                        },
-                    };
-                    let (generation, tag) = match prepared {
-                        Ok(prepared) => prepared,
-                        Err(error) => {
-                            desk.give(number, Err(error));
-                            continue;
-                        }
-                    };
-                    let bytes = self.pair.bytes_for(generation.source().tokens().len(), generation.limit().tokens);
-                    match budget.take(bytes, batch.is_empty()) {
-                        Some(lease) => batch.add(generation, (number, tag, lease)),
-                        None => {
-                            waiting = Some((number, (generation, tag)));
-                            break;
-                        }
+            let mut driver = Driver::new(&self.pair, share, &budget);
+            let next = |wait| {
+                loop {
+                    let (number, item) = desk.take(wait)?;
+                    match caught(|| prepare(item, number)) {
+                        Ok((generation, tag)) => return Some((generation, (number, tag))),
+                        Err(error) => desk.give(number, Err(error)),
                     }
                 }
-                if batch.is_empty() {
-                    return;
-                }
-                batch.step(|(_, tag, _), generation| moved(tag, generation));
-                for ((number, tag, lease), output) in batch.take_ended() {
-                    drop(lease);
-                    desk.give(number, caught(|| finish(tag, output?)));
-                }
+            };
+            while driver.fill(next) {
+                driver.step(
+                    |(_, tag), generation| moved(tag, generation),
+                    |(number, tag), output| desk.give(number, caught(|| finish(tag, output?))),
+                );
             }
         };
         by_threads(items, drivers, share, drive, each);
+    }
+
+    /// How many threads drive generations at once, and how many each of them.
+    pub(crate) fn drivers(&self) -> [usize; 2] {
+        let at_once = self.at_once();
+        let drivers = at_once.div_ceil(self.pair.batch_size().max(1));
+        [drivers, at_once.div_ceil(drivers)]
+    }
+
+    /// What generations at once may take together.
+    pub(crate) fn budget(&self) -> Budget {
+        Budget::new(self.max_bytes)
     }
 
     /// Begins a generation whose events are taken one by one.

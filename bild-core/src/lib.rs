@@ -7,7 +7,8 @@
 //! - what a model must do to take part: [`DraftModel`], [`VerifierModel`], [`Pair`] and their sessions;
 //! - what a policy is asked and may decide: [`Policy`], [`PolicyState`];
 //! - the decode loop: [`Generation`], a state that says which [`Pass`] it waits for, and what drives it with a pair of
-//!   models: [`EventStream`], an iterator of [`Event`]s, begun by a [`Generator`], and [`Batch`], for many generations at once;
+//!   models: [`EventStream`], an iterator of [`Event`]s, begun by a [`Generator`], [`Batch`], for many generations at once,
+//!   and [`Queue`], for those that come to a service;
 //! - what comes out: [`Output`], [`Statistics`], [`Event`], [`Error`].
 //!
 //! Nothing here depends on a tensor library: whatever can tell a distribution over the next token can draft or verify.
@@ -24,6 +25,7 @@ mod batch;
 mod boxed;
 mod budget;
 mod cancel;
+mod driver;
 mod encode;
 mod error;
 mod event;
@@ -39,9 +41,11 @@ mod pass;
 mod pointers;
 mod policy;
 mod processor;
+mod queue;
 mod reader;
 mod record;
 mod request;
+mod response;
 mod row;
 mod rows;
 mod seconds;
@@ -70,7 +74,9 @@ pub use pair::{Pair, PairSession};
 pub use pass::Pass;
 pub use policy::{Context, Draft, Drafted, Policy, PolicyState, Start, Then, Verdict, Wants};
 pub use processor::{LogitsProcessor, Prefix};
+pub use queue::{Queue, QueueOptions};
 pub use request::Request;
+pub use response::Response;
 pub use row::{Row, Want};
 pub use rows::{Rows, RowsIter};
 pub use settings::{MOST_TOKENS, Overflow, Settings};

@@ -62,8 +62,13 @@ impl Request {
     pub(crate) fn settings(&self, settings: &Settings, number: usize) -> Settings {
         let mut settings = self.settings.as_ref().unwrap_or(settings).clone();
         settings.seed = self.seed.unwrap_or_else(|| settings.seed.wrapping_add(number as u64));
-        settings.cancel = self.cancel.clone().or(settings.cancel);
+        settings.cancel = self.cancel(&settings).cloned();
         settings
+    }
+
+    /// The token that ends it from outside, where `settings` are what it goes by if it has none of its own.
+    pub(crate) fn cancel<'s>(&'s self, settings: &'s Settings) -> Option<&'s CancelToken> {
+        self.cancel.as_ref().or(self.settings.as_ref().unwrap_or(settings).cancel.as_ref())
     }
 }
 

@@ -69,7 +69,7 @@ pub use interval::{Speedup, speedup};
 pub use log::Log;
 pub use observer::Observer;
 pub use output::OutputFile;
-pub use page::{Trace, page};
+pub use page::{STYLE, Trace, page};
 pub use plot::{Curve, Plot, Point, pareto};
 pub use race::Line;
 pub use sentences::{LANGUAGES, Sentence, is_known_language, sentences};

@@ -7,7 +7,8 @@ use bild::{
     decode::{Event, Finish, Role, Statistics, Token},
 };
 
-const STYLE: &str = include_str!("page.css");
+/// The style of pages that show tokens by who wrote them: CSS, light and dark.
+pub const STYLE: &str = include_str!("page.css");
 
 /// One generation, to be shown as a [`page`].
 #[derive(Clone, Copy, Debug)]

@@ -58,4 +58,4 @@ pub use nn::Activation;
 pub use shortlist::Shortlist;
 pub use t5::{Head, T5, T5Config, T5Session, T5Tensors};
 #[cfg(feature = "tokenizers")]
-pub use text::{TextGenerator, TextOutput, TextRequest, TextStream, Tokenizer};
+pub use text::{TextGenerator, TextOutput, TextQueue, TextRequest, TextStream, Tokenizer};

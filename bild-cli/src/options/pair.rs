@@ -112,7 +112,7 @@ impl PairArgs {
     }
 
     /// Whether there is anything that drafts: it was named, or is that of the default pair.
-    fn drafts(&self) -> bool {
+    pub(crate) fn drafts(&self) -> bool {
         let options = self.options();
         options.is_default() || options.little.is_some() || options.drafting != Drafting::Little
     }

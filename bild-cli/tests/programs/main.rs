@@ -9,6 +9,8 @@ mod options;
 mod outputs;
 mod pages;
 mod program;
+#[cfg(feature = "serve")]
+mod serve;
 mod shared_encoder;
 mod texts;
 

@@ -1,7 +1,8 @@
-use std::{fmt, num::NonZeroUsize, sync::Arc};
+use std::{fmt, mem, num::NonZeroUsize, sync::Arc};
 
 use bild_core::{
-    Error, Event, EventStream, Generator, Output, Pair, PairSession, Policy, Request, Result, Settings, Source,
+    Error, Event, EventStream, Generation, Generator, Output, Pair, PairSession, Policy, Queue, QueueOptions, Request,
+    Result, Settings, Source,
 };
 use serde::{Deserialize, Serialize};
 
@@ -21,11 +22,21 @@ use super::{TextRequest, Tokenizer, partial_text::PartialText, stops::Stops};
 /// ```
 #[derive(Clone)]
 pub struct TextGenerator<P> {
-    tokenizer: Tokenizer,
     generator: Generator<P>,
+    texts: Texts,
+}
+
+/// What makes tokens of texts.
+#[derive(Clone)]
+struct Texts {
+    tokenizer: Tokenizer,
     prefix: Arc<str>,
     stops: Stops,
 }
+
+/// A [`Queue`] of texts, whose responses are pieces of text: whole characters, of committed tokens only. All pieces together are the
+/// text of the output.
+pub type TextQueue = Queue<TextRequest<'static>, String, TextOutput>;
 
 /// What was written, as text and as tokens.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -44,7 +55,8 @@ impl<P: Pair> TextGenerator<P> {
     ///
     /// [`Error::PairMismatch`] if the two models do not speak the same tokens.
     pub fn new(tokenizer: Tokenizer, pair: P, policy: impl Policy + 'static) -> Result<Self> {
-        Ok(Self { tokenizer, generator: Generator::new(pair, policy)?, prefix: "".into(), stops: Stops::default() })
+        let texts = Texts { tokenizer, prefix: "".into(), stops: Stops::default() };
+        Ok(Self { generator: Generator::new(pair, policy)?, texts })
     }
 
     /// Replaces the policy.
@@ -67,7 +79,7 @@ impl<P: Pair> TextGenerator<P> {
 
     /// Puts this before every text, as in `"translate English to German: "`.
     pub fn with_prefix(mut self, prefix: impl Into<Arc<str>>) -> Self {
-        self.prefix = prefix.into();
+        self.texts.prefix = prefix.into();
         self
     }
 
@@ -75,7 +87,7 @@ impl<P: Pair> TextGenerator<P> {
     /// committed tokens, which the output holds up to the one that completed the string
     /// ([`Finish::Stopped`](bild_core::Finish::Stopped)).
     pub fn with_stop_strings<S: Into<String>>(mut self, strings: impl IntoIterator<Item = S>) -> Self {
-        self.stops = Stops::new(strings.into_iter().map(Into::into));
+        self.texts.stops = Stops::new(strings.into_iter().map(Into::into));
         self
     }
 
@@ -92,7 +104,7 @@ impl<P: Pair> TextGenerator<P> {
 
     /// The tokenizer.
     pub fn tokenizer(&self) -> &Tokenizer {
-        &self.tokenizer
+        &self.texts.tokenizer
     }
 
     /// The source of a text: the generator's prefix and the text as tokens.
@@ -101,19 +113,7 @@ impl<P: Pair> TextGenerator<P> {
     ///
     /// [`Error::EmptySource`] if there is nothing but white space in `text`; an error of the tokenizer.
     pub fn source(&self, text: &str) -> Result<Source> {
-        self.source_after(&self.prefix, text)
-    }
-
-    fn source_after(&self, prefix: &str, text: &str) -> Result<Source> {
-        if text.trim().is_empty() {
-            return Err(Error::EmptySource);
-        }
-        let tokens = if prefix.is_empty() {
-            self.tokenizer.encode(text)?
-        } else {
-            self.tokenizer.encode(&format!("{prefix}{text}"))?
-        };
-        Ok(Source::new(tokens))
+        self.texts.source(&self.texts.prefix, text)
     }
 
     /// Generates to the end, from a text or from a [`TextRequest`].
@@ -134,23 +134,62 @@ impl<P: Pair> TextGenerator<P> {
     ) {
         self.generator.generate_jobs(
             requests,
-            |request: R, _| self.request(request.into()),
+            |request: R, _| self.texts.request(request.into()),
             |text: &mut Text, generation| {
                 if text.stops.is_empty() {
                     generation.without_events();
+                    return Ok(());
                 }
-                while let Some(event) = generation.next_event() {
-                    text.piece(event)?;
-                    if let Some(tokens) = text.stopped {
-                        generation.stop_after(tokens);
-                        break;
-                    }
-                }
-                Ok(())
+                text.follow(generation, |_, _| {})
             },
             Text::output,
             each,
         );
+    }
+
+    /// Begins to take texts and [`TextRequest`]s from any thread or async task, for many of which it generates at once in threads of
+    /// its own: for services.
+    ///
+    /// ```no_run
+    /// # use bild::{Flex, T5, TextGenerator};
+    /// use bild::{TextRequest, decode::QueueOptions};
+    ///
+    /// # fn serve(generator: TextGenerator<(T5<Flex>, T5<Flex>)>) -> bild::decode::Result<()> {
+    /// let queue = generator.queue(QueueOptions::default());
+    /// let mut response = queue.send(TextRequest::new("Ich habe heute leider keine Zeit."))?;
+    /// while let Some(piece) = response.recv() {
+    ///     print!("{piece}");
+    /// }
+    /// println!("\n{}", response.output()?.output.statistics);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn queue(self, options: QueueOptions) -> TextQueue
+    where
+        P: 'static,
+    {
+        self.queue_of(options, |_, text| (!text.is_empty()).then_some(text))
+    }
+
+    /// As [`queue`](Self::queue), for responses of what `item` makes of each event and the text that can be given out with it, as one
+    /// that shows drafts before they are verified.
+    pub fn queue_of<I: Send + 'static>(
+        self,
+        options: QueueOptions,
+        item: impl Fn(Event, String) -> Option<I> + Send + Sync + 'static,
+    ) -> Queue<TextRequest<'static>, I, TextOutput>
+    where
+        P: 'static,
+    {
+        let Self { generator, texts } = self;
+        generator.queue_jobs(
+            options,
+            move |request| texts.request(request),
+            move |text: &mut Text, generation, each| {
+                text.follow(generation, |event, text| item(event, text).into_iter().for_each(&mut *each))
+            },
+            Text::output,
+        )
     }
 
     /// Begins a generation whose text is taken piece by piece.
@@ -163,13 +202,27 @@ impl<P: Pair> TextGenerator<P> {
     }
 
     fn begin(&self, request: TextRequest<'_>, number: usize) -> Result<TextStream<P::Session>> {
-        let (request, text) = self.request(request)?;
+        let (request, text) = self.texts.request(request)?;
         Ok(TextStream { events: self.generator.begin(request, number)?, text })
+    }
+}
+
+impl Texts {
+    fn source(&self, prefix: &str, text: &str) -> Result<Source> {
+        if text.trim().is_empty() {
+            return Err(Error::EmptySource);
+        }
+        let tokens = if prefix.is_empty() {
+            self.tokenizer.encode(text)?
+        } else {
+            self.tokenizer.encode(&format!("{prefix}{text}"))?
+        };
+        Ok(Source::new(tokens))
     }
 
     /// The request for tokens that a request for text is, and what makes text of them.
     fn request(&self, request: TextRequest<'_>) -> Result<(Request, Text)> {
-        let source = self.source_after(request.prefix.as_ref().unwrap_or(&self.prefix), &request.text)?;
+        let source = self.source(request.prefix.as_ref().unwrap_or(&self.prefix), &request.text)?;
         let source = match &request.guess {
             Some(guess) if !guess.trim().is_empty() => source.with_guess(self.tokenizer.encode(guess)?),
             _ => source,
@@ -184,7 +237,7 @@ impl<P> fmt::Debug for TextGenerator<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TextGenerator")
             .field("generator", &self.generator)
-            .field("prefix", &self.prefix)
+            .field("prefix", &self.texts.prefix)
             .finish_non_exhaustive()
     }
 }
@@ -200,9 +253,30 @@ struct Text {
 }
 
 impl Text {
+    /// Goes through what has happened in a generation, and hands each event to `each` with the text that can be given out then. At a
+    /// stop string the generation ends.
+    fn follow(&mut self, generation: &mut Generation, mut each: impl FnMut(Event, String)) -> Result<()> {
+        let mut held = String::new();
+        while let Some(event) = generation.next_event() {
+            let mut piece = mem::take(&mut held);
+            if self.stopped.is_none() {
+                piece += &self.piece(&event)?;
+                if let Some(tokens) = self.stopped {
+                    generation.stop_after(tokens);
+                    if let Event::Finished { .. } = event {
+                        held = piece; // for the event that says so
+                        continue;
+                    }
+                }
+            }
+            each(event, piece);
+        }
+        Ok(())
+    }
+
     /// What can be given out after an event, and whether the text ends with it.
-    fn piece(&mut self, event: Event) -> Result<String> {
-        let (piece, tokens) = match event {
+    fn piece(&mut self, event: &Event) -> Result<String> {
+        let (piece, tokens) = match *event {
             Event::Committed { token, at, .. } => (self.tokens.push(token)?, Some(at + 1)),
             Event::Finished { .. } => (self.tokens.rest()?, None),
             _ => return Ok(String::new()),
@@ -272,7 +346,7 @@ impl<S: PairSession> Iterator for TextStream<S> {
 
     fn next(&mut self) -> Option<Result<String>> {
         while self.text.stopped.is_none() {
-            match self.events.next()?.and_then(|event| self.text.piece(event)) {
+            match self.events.next()?.and_then(|event| self.text.piece(&event)) {
                 Ok(piece) if piece.is_empty() => {}
                 piece => return Some(piece),
             }

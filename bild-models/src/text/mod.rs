@@ -12,6 +12,6 @@ mod stops;
 mod tokenizer;
 mod tokenizer_config;
 
-pub use generator::{TextGenerator, TextOutput, TextStream};
+pub use generator::{TextGenerator, TextOutput, TextQueue, TextStream};
 pub use request::TextRequest;
 pub use tokenizer::Tokenizer;

@@ -1,0 +1,160 @@
+//! An answer on its way: the sources of a text, generated together and given out one after the other.
+
+use std::{collections::VecDeque, convert::Infallible, sync::Arc};
+
+use axum::response::sse::Event as Message;
+use bild::{
+    TextOutput,
+    decode::{Event, Finish, Response, Statistics},
+};
+use futures_util::{Stream, StreamExt, stream};
+use serde_json::{Value, json};
+
+use super::{Service, Step, body::Body, failure::Failure, metrics::Begun};
+
+/// Dropping it cancels what is left of it.
+pub(super) struct Answer {
+    service: Arc<Service>,
+    events: bool,
+    /// What stands before the first source.
+    before: String,
+    /// The sources that are not done, with the space after each.
+    parts: VecDeque<(Response<Step, TextOutput>, String)>,
+    done: Vec<TextOutput>,
+    text: String,
+}
+
+/// What comes of it next.
+enum Next {
+    /// Of the source with this number.
+    Step(usize, Step),
+    Text(String),
+    End(Result<Value, Failure>),
+}
+
+impl Answer {
+    pub(super) fn begin(service: Arc<Service>, body: &Body) -> Result<Self, Failure> {
+        let text = &*body.text;
+        let (before, sources) = match &service.language {
+            Some(language) if !text.trim().is_empty() => {
+                let (before, sentences) = bild_eval::sentences(language, text);
+                (before, sentences.into_iter().map(|sentence| (sentence.text, sentence.space)).collect())
+            }
+            _ => ("", vec![(text, "")]),
+        };
+        let parts = sources.into_iter().map(|(source, space)| {
+            let response = service.queue.try_send(body.request(&service, source)?)?;
+            Ok((response, space.to_owned()))
+        });
+        let parts = parts.collect::<Result<_, Failure>>()?;
+        Ok(Self { events: body.events, before: before.into(), parts, done: Vec::new(), text: String::new(), service })
+    }
+
+    async fn next(&mut self) -> Next {
+        if !self.before.is_empty() {
+            return self.give(|answer| std::mem::take(&mut answer.before));
+        }
+        let Some((response, space)) = self.parts.front_mut() else { return Next::End(Ok(self.object())) };
+        if let Some(step) = response.next().await {
+            self.text += &step.text;
+            return Next::Step(self.done.len(), step);
+        }
+        let output = response.await;
+        let space = std::mem::take(space);
+        self.parts.pop_front();
+        match output {
+            Ok(output) => self.done.push(output),
+            Err(error) => {
+                self.parts.clear();
+                return Next::End(Err(error.into()));
+            }
+        }
+        self.give(|_| space)
+    }
+
+    fn give(&mut self, text: impl FnOnce(&mut Self) -> String) -> Next {
+        let text = text(self);
+        self.text += &text;
+        Next::Text(text)
+    }
+
+    /// The whole of it.
+    fn object(&self) -> Value {
+        let outputs = || self.done.iter().map(|done| &done.output);
+        let mut statistics = Statistics::default();
+        outputs().for_each(|output| statistics += &output.statistics);
+        // Where one source was not finished, so is the text.
+        let whole = [Finish::EndOfSequence, Finish::StopToken];
+        let finish = outputs().map(|output| output.finish);
+        let finish = finish.reduce(|first, next| if whole.contains(&first) { next } else { first });
+        let mut object = json!({
+            "text": self.text,
+            "tokens": statistics.tokens,
+            "finish": finish,
+            "source_tokens": outputs().map(|output| output.source_tokens).sum::<usize>(),
+            "truncated": outputs().any(|output| output.truncated),
+            "statistics": statistics,
+        });
+        if self.events {
+            let events = outputs().enumerate();
+            let events = events.flat_map(|(part, output)| output.events.iter().map(move |event| (part, event)));
+            object["events"] = events.map(|(part, event)| self.event(part, event)).collect();
+        }
+        object
+    }
+
+    /// An event, with the number of its source and the text of its token.
+    fn event(&self, part: usize, event: &Event) -> Value {
+        let mut object = json!(event);
+        object["part"] = part.into();
+        if let Event::Drafted { token, .. } | Event::Committed { token, .. } = event {
+            object["piece"] = self.service.tokenizer.piece(*token).unwrap_or_default().replace('▁', " ").into();
+        }
+        object
+    }
+
+    pub(super) async fn whole(mut self, mut begun: Begun) -> Result<Value, Failure> {
+        loop {
+            match self.next().await {
+                Next::Step(_, step) => begun.text(&step.text),
+                Next::Text(_) => {}
+                Next::End(end) => {
+                    begun.ended(&end, self.done.iter().map(|done| &done.output));
+                    return end;
+                }
+            }
+        }
+    }
+
+    /// As server-sent events: `text` for each piece, `event` if they are asked for, and `done` or `error`.
+    pub(super) fn events(self, begun: Begun) -> impl Stream<Item = Result<Message, Infallible>> {
+        let messages = stream::unfold(Some((self, begun)), |state| async {
+            let (mut answer, mut begun) = state?;
+            let text = |text: &str| (!text.is_empty()).then(|| message("text", &json!(text)));
+            let (messages, ends) = match answer.next().await {
+                Next::Step(part, step) => {
+                    begun.text(&step.text);
+                    let event = answer.events.then(|| message("event", &answer.event(part, &step.event)));
+                    (vec![event, text(&step.text)], false)
+                }
+                Next::Text(space) => (vec![text(&space)], false),
+                Next::End(end) => {
+                    begun.ended(&end, answer.done.iter().map(|done| &done.output));
+                    let last = match end {
+                        Ok(object) => message("done", &object),
+                        Err(failure) => message("error", &json!({ "error": failure.sentence })),
+                    };
+                    (vec![Some(last)], true)
+                }
+            };
+            let messages = messages.into_iter().flatten().map(Ok);
+            Some((stream::iter(messages.collect::<Vec<_>>()), (!ends).then_some((answer, begun))))
+        });
+        messages.flatten()
+    }
+}
+
+fn message(kind: &str, data: &Value) -> Message {
+    // One line, as JSON is.
+    Message::default().event(kind).data(data.to_string())
+}

@@ -1,0 +1,97 @@
+//! What a request asks for.
+
+use std::{sync::Arc, time::Duration};
+
+use bild::{TextRequest, policies::AnyPolicy};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{NAMES, Service, failure::Failure};
+use crate::{Error, pair::Loaded, policy::Needs, policy::needs};
+
+/// As JSON; what is left out is as the service has it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Body {
+    pub(super) text: String,
+    /// By its name or as JSON has it.
+    policy: Option<Value>,
+    max_new_tokens: Option<usize>,
+    /// In seconds.
+    time_limit: Option<f64>,
+    seed: Option<u64>,
+    prefix: Option<String>,
+    /// Strings before which the text ends.
+    #[serde(default)]
+    stop: Vec<String>,
+    /// What will probably be written.
+    guess: Option<String>,
+    /// Whether pieces are sent as they come.
+    #[serde(default)]
+    pub(super) stream: bool,
+    /// Whether what happened is sent, too.
+    #[serde(default)]
+    pub(super) events: bool,
+}
+
+impl Body {
+    pub(super) fn parse(json: &[u8]) -> Result<Self, Failure> {
+        serde_json::from_slice(json).map_err(|error| Failure::bad(bild::decode::plain_words(&error)))
+    }
+
+    /// The request for one of its sources.
+    pub(super) fn request(&self, service: &Service, source: &str) -> Result<TextRequest<'static>, Failure> {
+        let mut settings = service.settings.clone().with_trace(self.events);
+        if let Some(tokens) = self.max_new_tokens {
+            let most = service.most_new_tokens;
+            if tokens > most {
+                return Err(Failure::bad(format_args!("`max_new_tokens` is {tokens}, expected at most {most}")));
+            }
+            settings = settings.with_max_new_tokens(tokens);
+        }
+        if let Some(seconds) = self.time_limit {
+            let time = Duration::try_from_secs_f64(seconds)
+                .map_err(|_| Failure::bad(format_args!("`time_limit` is {seconds}, expected a number of seconds")))?;
+            settings.deadline = settings.deadline.map(|limit| limit.min(time));
+        }
+        let mut request = TextRequest::new(source.to_owned());
+        request = match &self.policy {
+            None => request,
+            Some(Value::String(name)) => match service.policies.get(name.as_str()) {
+                Some(policy) => request.with_policy(Arc::clone(policy)),
+                None if NAMES.contains(&name.as_str()) => {
+                    return Err(Failure::bad(format_args!(
+                        "the policy {name} cannot be had of the models loaded here"
+                    )));
+                }
+                None => {
+                    let names = NAMES.join(", ");
+                    return Err(Failure::bad(format_args!(
+                        "there is no policy {name}: {names} are, or JSON as --policy-file has it"
+                    )));
+                }
+            },
+            Some(json) => request.with_policy(policy(&service.loaded, json.clone()).map_err(Failure::bad)?),
+        };
+        if let Some(prefix) = &self.prefix {
+            request = request.with_prefix(&**prefix);
+        }
+        if !self.stop.is_empty() {
+            request = request.with_stop_strings(self.stop.iter().cloned());
+        }
+        if let Some(guess) = &self.guess {
+            request = request.with_guess(guess.clone());
+        }
+        settings.seed = self.seed.unwrap_or(settings.seed);
+        Ok(request.with_settings(settings))
+    }
+}
+
+/// The policy of a request, for the models that are there.
+pub(super) fn policy(loaded: &Loaded, json: Value) -> Result<AnyPolicy, Error> {
+    let policy: AnyPolicy = serde_json::from_value(json)?;
+    if needs(&policy) == Needs::Both && !loaded.drafts() {
+        return Err("this policy needs two models, and one is loaded here".into());
+    }
+    loaded.decoded_by(&policy)
+}

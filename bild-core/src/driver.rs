@@ -1,0 +1,49 @@
+use crate::{
+    Batch, Generation, Output, Pair, Result,
+    budget::{Budget, Lease},
+};
+
+/// One thread's share of many generations: a [`Batch`] whose places are filled as they and the memory for them become free.
+pub(crate) struct Driver<'a, P: Pair, T> {
+    batch: Batch<&'a P, (T, Lease<'a>)>,
+    places: usize,
+    budget: &'a Budget,
+    /// One that there is no memory for yet.
+    waiting: Option<(Generation, T)>,
+}
+
+impl<'a, P: Pair, T> Driver<'a, P, T> {
+    pub(crate) fn new(pair: &'a P, places: usize, budget: &'a Budget) -> Self {
+        Self { batch: Batch::new(pair), places, budget, waiting: None }
+    }
+
+    /// Begins generations until all places are taken. `next` is asked for each, and told whether to wait for it; where it was, and
+    /// there is none, there will be none. Returns whether any is under way.
+    pub(crate) fn fill(&mut self, mut next: impl FnMut(bool) -> Option<(Generation, T)>) -> bool {
+        while self.batch.len() < self.places {
+            let Some((generation, tag)) = self.waiting.take().or_else(|| next(self.batch.is_empty())) else { break };
+            let bytes = self.batch.pair().bytes_for(generation.source().tokens().len(), generation.limit().tokens);
+            match self.budget.take(bytes, self.batch.is_empty()) {
+                Some(lease) => self.batch.add(generation, (tag, lease)),
+                None => {
+                    self.waiting = Some((generation, tag));
+                    break;
+                }
+            }
+        }
+        !self.batch.is_empty()
+    }
+
+    /// Has one pass made, as [`Batch::step`], and gives away those that have ended.
+    pub(crate) fn step(
+        &mut self,
+        mut moved: impl FnMut(&mut T, &mut Generation) -> Result<()>,
+        mut ended: impl FnMut(T, Result<Output>),
+    ) {
+        self.batch.step(|(tag, _), generation| moved(tag, generation));
+        for ((tag, lease), output) in self.batch.take_ended() {
+            drop(lease);
+            ended(tag, output);
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! A queue: what it takes ends as it would alone, and what it does not take is said.
+
+mod moody;
+mod toy;
+
+use std::{
+    future::Future,
+    num::NonZeroUsize,
+    pin::pin,
+    sync::{Arc, Condvar, Mutex, mpsc},
+    task::{Context, Poll, Wake, Waker},
+    thread,
+    time::{Duration, Instant},
+};
+
+use bild_core::{
+    CancelToken, Error, Event, Finish, Generator, Model, NoDraft, Output, Pass, Queue, QueueOptions, Request, Result,
+    Rows, SessionLimit, Settings, Source, VerifierModel, VerifierSession, Vocabulary,
+};
+use bild_policies::Lossless;
+use moody::{Random, alone, cancelled, cancels, content, generator, request};
+use toy::{Toy, ToySession, random};
+
+#[test]
+fn each_ends_as_it_would_alone_whoever_gave_it_and_when() {
+    for seed in 0..80 {
+        let mut random = Random(seed + 1000);
+        let count = 1 + random.below(24) as usize;
+        let requests: Vec<_> = (0..count).map(|number| request(number, &mut random)).collect();
+        let alone = alone(seed, &requests);
+
+        let tokens = cancels(count);
+        let at_once = NonZeroUsize::new(1 + random.below(5) as usize).unwrap();
+        let few = NonZeroUsize::new(1 + random.below(4) as usize).unwrap();
+        let options = QueueOptions::default().with_max_waiting(few);
+        let queue = generator(seed, &tokens).with_at_once(at_once).queue(options);
+        let threads = 3;
+        let found = thread::scope(|scope| {
+            let client = |thread: usize| {
+                let (queue, requests, tokens) = (queue.clone(), &requests, &tokens);
+                move || {
+                    let numbers = (thread..count).step_by(threads);
+                    let responses: Vec<_> =
+                        numbers.map(|number| (number, queue.send(cancelled(number, requests, tokens)))).collect();
+                    let ended = responses.into_iter().map(|(number, response)| {
+                        let output = response.and_then(|mut response| {
+                            let events: Vec<Event> = std::iter::from_fn(|| response.recv()).collect();
+                            let output = response.output()?;
+                            assert_eq!(output.events, events, "every event came");
+                            Ok(output)
+                        });
+                        (number, content(output))
+                    });
+                    ended.collect::<Vec<_>>()
+                }
+            };
+            let clients: Vec<_> = (0..threads).map(|thread| scope.spawn(client(thread))).collect();
+            let mut found: Vec<_> = clients.into_iter().flat_map(|client| client.join().unwrap()).collect();
+            found.sort();
+            found.into_iter().map(|(_, content)| content).collect::<Vec<_>>()
+        });
+        assert_eq!(found, alone, "seed {seed}");
+        queue.shutdown();
+        assert_eq!((queue.waiting(), queue.running()), (0, 0));
+    }
+}
+
+/// A verifier whose passes wait until a gate is open.
+struct Gated {
+    toy: Toy,
+    gate: Gate,
+}
+
+#[derive(Clone, Default)]
+struct Gate(Arc<(Mutex<bool>, Condvar)>);
+
+struct GatedSession(ToySession, Gate);
+
+impl Gate {
+    fn open(&self) {
+        *self.0.0.lock().unwrap() = true;
+        self.0.1.notify_all();
+    }
+
+    fn pass(&self) {
+        drop(self.0.1.wait_while(self.0.0.lock().unwrap(), |open| !*open).unwrap());
+    }
+}
+
+impl Model for Gated {
+    type Session = GatedSession;
+
+    fn begin(&self, source: &Source, limit: &SessionLimit) -> Result<GatedSession> {
+        Ok(GatedSession(self.toy.begin(source, limit)?, self.gate.clone()))
+    }
+}
+
+impl VerifierModel for Gated {
+    fn vocabulary(&self) -> &Vocabulary {
+        self.toy.vocabulary()
+    }
+}
+
+impl VerifierSession for GatedSession {
+    fn score(&mut self, pass: &Pass<'_>) -> Result<Rows> {
+        self.1.pass();
+        self.0.score(pass)
+    }
+}
+
+/// A queue with one place, and its gate.
+fn gated(max_waiting: usize, options: QueueOptions) -> (Queue<Request, Event, Output>, Gate) {
+    let gate = Gate::default();
+    let model = Gated { toy: Toy::new(&Arc::default(), random(3, 6.0)), gate: gate.clone() };
+    let generator = Generator::new((NoDraft, model), Lossless::default()).unwrap();
+    let generator = generator.with_settings(Settings::default().with_max_new_tokens(5).with_end_tokens([]));
+    let options = options.with_max_waiting(NonZeroUsize::new(max_waiting).unwrap());
+    (generator.with_at_once(NonZeroUsize::MIN).queue(options), gate)
+}
+
+fn source() -> Request {
+    Request::new(Source::new([2]))
+}
+
+fn until(what: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !what() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "it never came");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn what_waits_is_limited_and_who_leaves_makes_room() {
+    let (queue, gate) = gated(2, QueueOptions::default());
+    let first = queue.send(source()).unwrap();
+    until(|| queue.running() == 1);
+    let (second, third) = (queue.try_send(source()).unwrap(), queue.try_send(source()).unwrap());
+    assert_eq!(queue.waiting(), 2);
+    let full = queue.try_send(source()).unwrap_err();
+    assert!(matches!(full, Error::QueueFull { limit: 2 }), "{full}");
+    assert_eq!(full.to_string(), "the queue is full: 2 requests wait already (`max_waiting`)");
+
+    drop(second);
+    let fourth = queue.try_send(source()).unwrap();
+    // One that waits for room gets it when another begins.
+    let (sent, fifth) = mpsc::channel();
+    thread::spawn({
+        let queue = queue.clone();
+        move || sent.send(queue.send(source()).unwrap()).unwrap()
+    });
+    assert!(fifth.recv_timeout(Duration::from_millis(30)).is_err(), "there is no room");
+    gate.open();
+    for response in [first, third, fourth, fifth.recv().unwrap()] {
+        assert_eq!(response.output().unwrap().tokens.len(), 5);
+    }
+}
+
+#[test]
+fn time_passes_for_those_that_wait() {
+    let options = QueueOptions::default().with_max_wait(Duration::from_millis(20));
+    let (queue, gate) = gated(9, options);
+    let first = queue.send(source()).unwrap();
+    until(|| queue.running() == 1);
+    let settings = Settings::default().with_deadline(Duration::from_millis(5));
+    let late = queue.send(source().with_settings(settings)).unwrap();
+    let long = queue.send(source()).unwrap();
+    let client = CancelToken::default();
+    let cancelled = queue.send(source().with_cancel(client.clone())).unwrap();
+    client.cancel();
+    thread::sleep(Duration::from_millis(30));
+    gate.open();
+    assert_eq!(first.output().unwrap().finish, Finish::MaxNewTokens);
+    assert_eq!(late.output().unwrap().finish, Finish::Deadline);
+    assert_eq!(cancelled.output().unwrap().finish, Finish::Cancelled);
+    let error = long.output().unwrap_err();
+    assert!(matches!(error, Error::QueueTimeout { .. }), "{error}");
+}
+
+#[test]
+fn a_response_that_is_dropped_ends_its_generation() {
+    let (queue, gate) = gated(9, QueueOptions::default());
+    gate.open();
+    let endless = Settings::default().with_max_new_tokens(60_000).with_end_tokens([]);
+    let mut response = queue.send(source().with_settings(endless)).unwrap();
+    assert!(response.recv().is_some());
+    drop(response);
+    until(|| queue.running() == 0);
+    assert_eq!(queue.send(source()).unwrap().output().unwrap().tokens.len(), 5);
+}
+
+#[test]
+fn shutdown_finishes_what_was_taken() {
+    let (queue, gate) = gated(3, QueueOptions::default());
+    let mut taken = vec![queue.send(source()).unwrap()];
+    until(|| queue.running() == 1);
+    taken.extend((0..3).map(|_| queue.try_send(source()).unwrap()));
+    let waits = thread::spawn({
+        let queue = queue.clone();
+        move || queue.send(source()).map(drop)
+    });
+    thread::sleep(Duration::from_millis(10));
+    queue.close();
+    assert!(matches!(waits.join().unwrap(), Err(Error::QueueClosed)));
+    assert!(matches!(queue.try_send(source()), Err(Error::QueueClosed)));
+    assert_eq!(queue.waiting(), 3);
+    gate.open();
+    queue.shutdown();
+    assert_eq!((queue.waiting(), queue.running()), (0, 0));
+    for response in taken {
+        assert_eq!(response.output().unwrap().tokens.len(), 5);
+    }
+    queue.shutdown();
+}
+
+#[test]
+fn what_was_taken_outlives_the_handles() {
+    let (queue, gate) = gated(3, QueueOptions::default());
+    let responses = [queue.send(source()).unwrap(), queue.clone().send(source()).unwrap()];
+    drop(queue);
+    gate.open();
+    for response in responses {
+        assert_eq!(response.output().unwrap().tokens.len(), 5);
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_request_is_said_at_once() {
+    let (queue, _gate) = gated(3, QueueOptions::default());
+    assert!(matches!(queue.send(Source::new([])), Err(Error::EmptySource)));
+    let nothing = Settings::default().with_max_new_tokens(0);
+    assert!(matches!(queue.send(source().with_settings(nothing)), Err(Error::Setting { .. })));
+    assert!(queue.send(Source::new([2]).with_guess([99])).is_err());
+}
+
+/// Polls a future in this thread.
+fn block_on<F: Future>(future: F) -> F::Output {
+    struct Unpark(thread::Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut future = pin!(future);
+    loop {
+        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => thread::park(),
+        }
+    }
+}
+
+#[test]
+fn a_task_awaits_the_output() {
+    let (queue, gate) = gated(200, QueueOptions::default());
+    let responses: Vec<_> = (0..100).map(|_| queue.try_send(source()).unwrap()).collect();
+    thread::spawn(move || {
+        thread::sleep(Duration::from_millis(5));
+        gate.open();
+    });
+    block_on(async {
+        for mut response in responses {
+            assert_eq!((&mut response).await.unwrap().tokens.len(), 5);
+            assert!((&mut response).await.unwrap_err().to_string().contains("was taken before"));
+        }
+    });
+}
+
+#[test]
+fn options_as_json() {
+    let options: QueueOptions = serde_json::from_str(r#"{"max_waiting": 3, "max_wait": 0.5}"#).unwrap();
+    assert_eq!((options.max_waiting.get(), options.max_wait), (3, Some(Duration::from_millis(500))));
+    assert!(serde_json::from_str::<QueueOptions>(r#"{"max_waiting": 0}"#).is_err());
+    assert_eq!(QueueOptions::default().max_waiting.get(), 1024);
+}
