@@ -16,7 +16,7 @@ use crate::{
     streams::{Stdout, say},
 };
 
-/// Make a little model that drafts for a big one: trained on what the big one writes for sources of yours.
+/// Make a little model that drafts for a big one.
 ///
 /// The big model writes its outputs first; no references are needed. Then the little model is trained on them: `--little` is a smaller
 /// model with the same tokenizer, `--shrink` takes layers out of the big one, `--shared-encoder` takes decoder layers that read the

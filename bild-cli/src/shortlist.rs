@@ -23,7 +23,7 @@ use crate::{
     streams::Stdout,
 };
 
-/// Learn which tokens drafts are made of, from what the big model writes for sources of yours.
+/// Learn which tokens drafts are made of.
 ///
 /// A draft step of a small model spends half of its time in the head, on tokens that nobody will write. With the list that this
 /// writes, given by --shortlist to whatever decodes, it scores some hundreds of tokens in place of all. What a lossless policy writes stays
