@@ -1,12 +1,17 @@
-use std::{fmt, ops::Range, sync::Arc};
+use std::{fmt, sync::Arc};
 
-use bild_core::{Error, Pair, PairSession, Pass, Result, Role, Rows, SessionLimit, Source, Token, Vocabulary};
+use bild_core::{
+    Error, Pair, PairSession, Pass, Result, Role, Row, Rows, SessionLimit, Source, Token, Vocabulary, Want,
+};
 use burn::tensor::Tensor;
 
-use super::{Decoder, DecoderModel, Part, asked, check_pass, check_tokens, drafts, in_output, late::Late, run};
+use super::{
+    BATCH_SIZE, Decoder, DecoderModel, Part, asked, check_pass, check_tokens, drafts, for_each_ok, in_output,
+    late::Late, run,
+};
 use crate::{
     LoadError,
-    nn::{Exit, reduce},
+    nn::{Exit, ShortHead, joined, reduce},
 };
 
 /// A model that drafts with its own first decoder layers, the final norm and the head, and verifies with all of them: a
@@ -79,6 +84,14 @@ impl<M: DecoderModel> Pair for EarlyExit<M> {
         Ok(EarlyExitSession { late, layers: self.layers, exit: self.exit.clone(), hidden: Vec::new() })
     }
 
+    fn pass_all(&self, passes: &mut [(&mut Self::Session, Pass<'_>)]) -> Vec<Result<Rows>> {
+        EarlyExitSession::pass_all(self.model.decoder(), passes)
+    }
+
+    fn batch_size(&self) -> usize {
+        BATCH_SIZE
+    }
+
     fn bytes_for(&self, source: usize, tokens: usize) -> u64 {
         // What the first layers made of each token is kept too, which is less than the cache of one of them.
         let decoder = self.model.decoder();
@@ -109,83 +122,132 @@ pub struct EarlyExitSession<D: Decoder> {
 }
 
 impl<D: Decoder> EarlyExitSession<D> {
-    /// Takes `new`, of which the first stands at position `at`, through the first layers, as far as the same tokens have not been
-    /// there, and forgets what followed others. Returns what `then` makes of the rows, if there were any.
-    fn take_in<R: Send + 'static>(
-        &mut self,
-        new: &[Token],
-        at: usize,
-        then: impl FnOnce(&D, &Tensor<D::Backend, 2>) -> R + Send + 'static,
-    ) -> Result<Option<R>> {
-        check_pass("a pass of an early-exit session", at, new.len(), self.late.limit.tokens)?;
-        let Some(known) = self.hidden.get(at..) else {
-            let problem = format!("{at} tokens are to be kept of the {} of an early-exit session", self.hidden.len());
-            return Err(Error::model(problem));
-        };
-        let known = known.iter().zip(new).take_while(|((known, _), token)| known == *token).count();
-        self.hidden.truncate(at + known);
-        let (at, new) = (at + known, &new[known..]);
-        if new.is_empty() {
-            return Ok(None);
-        }
-        check_tokens(&*self.late.decoder, new, in_output(at))?;
-        let embedded = self.late.decoder.embed(new);
-        let (hidden, result) = self.through(embedded, at, 0..self.layers, |decoder, hidden| {
-            let result = then(decoder, &hidden);
-            (hidden, result)
-        })?;
-        self.hidden.extend(new.iter().enumerate().map(|(row, &token)| (token, hidden.clone().narrow(0, row, 1))));
-        Ok(Some(result))
+    /// Has passes of sessions of one decoder made together, all of one role.
+    fn pass_all(decoder: &Arc<D>, passes: &mut [(&mut Self, Pass<'_>)]) -> Vec<Result<Rows>> {
+        let Some((first, pass)) = passes.first() else { return Vec::new() };
+        let (role, layers, exit) = (pass.role, first.layers, first.exit.clone());
+        let mut encoded: Vec<_> = passes.iter().map(|_| None).collect();
+        let unread = passes.iter_mut().zip(&mut encoded).map(|((session, _), encoded)| (&mut session.late, encoded));
+        let read = Late::read_sources(&mut unread.collect::<Vec<_>>());
+        let ready = read.into_iter().zip(&mut *passes);
+        let ready = ready.map(|(read, (session, pass))| read.and_then(|()| session.ready(decoder, pass))).collect();
+        for_each_ok(ready, |mut ready: Vec<Ready<D>>, chosen| {
+            let count = |ready: &Ready<D>| if role == Role::Draft { ready.fresh().len().max(1) } else { ready.new.len() };
+            let rows = ready.iter().map(count).sum();
+            let (ready, found) = run(decoder, rows, move |decoder| {
+                through_first(decoder, &mut ready, layers);
+                let found = match role {
+                    Role::Draft => draft(decoder, &mut ready, exit.as_deref()),
+                    Role::Verifier => verify(decoder, &mut ready, layers),
+                };
+                (ready, found)
+            });
+            let done = ready.into_iter().zip(found).zip(chosen).map(|((ready, rows), &i)| {
+                let session = &mut *passes[i].0;
+                let Ready { state, keep, at, new, rows: hidden, .. } = ready;
+                session.late.put_back(state);
+                let fresh = new.into_iter().zip(hidden).skip(at - keep);
+                session.hidden.extend(fresh);
+                rows.into_iter().collect::<Result<Rows>>()
+            });
+            done.collect()
+        })
     }
 
-    /// One pass over rows, of which the first stands at position `at`, through some of the layers.
-    fn through<R: Send + 'static>(
-        &mut self,
-        rows: Tensor<D::Backend, 2>,
-        at: usize,
-        layers: Range<usize>,
-        then: impl FnOnce(&D, Tensor<D::Backend, 2>) -> R + Send + 'static,
-    ) -> Result<R> {
-        let mut state = self.late.take()?;
-        let count = rows.dims()[0];
-        let (state, result) = run(&self.late.decoder, count, move |decoder| {
-            let part = Part { state: &mut state, at, rows: count };
-            let rows = decoder.forward(rows, &mut [part], layers);
-            let result = then(decoder, rows);
-            (state, result)
-        });
-        self.late.put_back(state);
-        Ok(result)
+    /// What its part in a pass needs, of which the tokens that went through the first layers before are known; what followed others is
+    /// forgotten. The source must have been read.
+    fn ready(&mut self, decoder: &Arc<D>, pass: &Pass<'_>) -> Result<Ready<D>> {
+        if !Arc::ptr_eq(decoder, &self.late.decoder) {
+            return Err(Error::model("a model was given the session of another"));
+        }
+        let Pass { keep, new, want, .. } = *pass;
+        check_pass("a pass of an early-exit session", keep, new.len(), self.late.limit.tokens)?;
+        let Some(known) = self.hidden.get(keep..) else {
+            let problem = format!("{keep} tokens are to be kept of the {} of an early-exit session", self.hidden.len());
+            return Err(Error::model(problem));
+        };
+        let known = known.iter().zip(new).take_while(|((known, _), token)| known == *token);
+        let rows: Vec<_> = known.map(|((_, row), _)| row.clone()).collect();
+        let at = keep + rows.len();
+        check_tokens(&**decoder, &new[rows.len()..], in_output(at))?;
+        self.hidden.truncate(at);
+        let short = if pass.role == Role::Draft { self.late.short_head() } else { None };
+        Ok(Ready { state: self.late.take()?, keep, at, new: new.to_vec(), rows, short, want })
     }
+}
+
+/// The part of one session in a pass.
+struct Ready<D: Decoder> {
+    state: D::State,
+    /// The position of the first new token, and of the first that has not been through the first layers.
+    keep: usize,
+    at: usize,
+    new: Vec<Token>,
+    /// What the first layers made of the new tokens: of those before `at`, then of all.
+    rows: Vec<Tensor<D::Backend, 2>>,
+    /// What it drafts with, if not with the whole head.
+    short: Option<Arc<ShortHead<D::Backend>>>,
+    want: Want,
+}
+
+impl<D: Decoder> Ready<D> {
+    fn fresh(&self) -> &[Token] {
+        &self.new[self.at - self.keep..]
+    }
+}
+
+/// Takes the tokens through the first layers that have not been there.
+fn through_first<D: Decoder>(decoder: &D, ready: &mut [Ready<D>], layers: usize) {
+    let tokens: Vec<Token> = ready.iter().flat_map(Ready::fresh).copied().collect();
+    if tokens.is_empty() {
+        return;
+    }
+    let mut parts = Vec::new();
+    for ready in ready.iter_mut() {
+        let rows = ready.fresh().len();
+        if rows > 0 {
+            parts.push(Part { state: &mut ready.state, at: ready.at, rows });
+        }
+    }
+    let hidden = decoder.forward(decoder.embed(&tokens), &mut parts, 0..layers);
+    let mut row = 0;
+    for ready in ready {
+        for _ in ready.at - ready.keep..ready.new.len() {
+            ready.rows.push(hidden.clone().narrow(0, row, 1));
+            row += 1;
+        }
+    }
+}
+
+/// The draft of each, from its last row.
+fn draft<D: Decoder>(
+    decoder: &D,
+    ready: &mut [Ready<D>],
+    exit: Option<&Exit<D::Backend>>,
+) -> Vec<Vec<Result<Row>>> {
+    let last = joined(ready.iter().filter_map(|ready| ready.rows.last().cloned()).collect());
+    let normed = match exit {
+        Some(exit) => exit.forward(last),
+        None => decoder.norm(last),
+    };
+    let (short, wants): (Vec<_>, Vec<_>) = ready.iter_mut().map(|ready| (ready.short.take(), ready.want)).unzip();
+    drafts(decoder, normed, &short, &wants).into_iter().map(|row| vec![row]).collect()
+}
+
+/// The rows of each, which go on through the other layers.
+fn verify<D: Decoder>(decoder: &D, ready: &mut [Ready<D>], layers: usize) -> Vec<Vec<Result<Row>>> {
+    let rows = joined(ready.iter().flat_map(|ready| &ready.rows).cloned().collect());
+    let asked: Vec<_> = ready.iter().flat_map(|ready| asked(&ready.new, ready.want)).collect();
+    let parts = ready.iter_mut().map(|ready| Part { state: &mut ready.state, at: ready.keep, rows: ready.new.len() });
+    let hidden = decoder.forward(rows, &mut parts.collect::<Vec<_>>(), layers..decoder.layers());
+    let mut found = reduce::rows(decoder.logits(hidden), &asked, decoder.threads()).into_iter();
+    ready.iter().map(|ready| found.by_ref().take(ready.new.len()).collect()).collect()
 }
 
 impl<D: Decoder> PairSession for EarlyExitSession<D> {
     fn pass(&mut self, pass: &Pass<'_>) -> Result<Rows> {
-        self.late.read_source()?;
-        let Pass { keep, new, want, .. } = *pass;
-        let end = keep + new.len();
-        if pass.role == Role::Draft {
-            let (exit, short) = (self.exit.clone(), [self.late.short_head()]);
-            let of_last = move |decoder: &D, rows: &Tensor<D::Backend, 2>| {
-                let last = rows.clone().narrow(0, rows.dims()[0] - 1, 1);
-                let normed = match exit {
-                    Some(exit) => exit.forward(last),
-                    None => decoder.norm(last),
-                };
-                drafts(decoder, normed, &short, &[want]).into_iter().collect::<Result<Vec<_>>>()
-            };
-            if let Some(rows) = self.take_in(new, keep, of_last.clone())? {
-                return rows.map(Rows::from);
-            }
-            let last = self.hidden[end - 1].1.clone();
-            return run(&self.late.decoder, 1, move |decoder| of_last(decoder, &last)).map(Rows::from);
-        }
-        self.take_in(new, keep, |_, _| ())?;
-        let rows = self.hidden[keep..end].iter().map(|(_, row)| row.clone()).collect();
-        let asked: Vec<_> = asked(new, want).collect();
-        let rest = self.layers..self.late.decoder.layers();
-        let reduced = move |decoder: &D, rows| reduce::rows(decoder.logits(rows), &asked, decoder.threads());
-        self.through(Tensor::cat(rows, 0), keep, rest, reduced)?.into_iter().collect()
+        let decoder = self.late.decoder.clone();
+        Self::pass_all(&decoder, &mut [(self, *pass)]).pop().unwrap_or_else(|| Ok(Rows::default()))
     }
 }
 
