@@ -132,7 +132,8 @@ impl<D: Decoder> EarlyExitSession<D> {
         let ready = read.into_iter().zip(&mut *passes);
         let ready = ready.map(|(read, (session, pass))| read.and_then(|()| session.ready(decoder, pass))).collect();
         for_each_ok(ready, |mut ready: Vec<Ready<D>>, chosen| {
-            let count = |ready: &Ready<D>| if role == Role::Draft { ready.fresh().len().max(1) } else { ready.new.len() };
+            let count =
+                |ready: &Ready<D>| if role == Role::Draft { ready.fresh().len().max(1) } else { ready.new.len() };
             let rows = ready.iter().map(count).sum();
             let (ready, found) = run(decoder, rows, move |decoder| {
                 through_first(decoder, &mut ready, layers);
@@ -220,11 +221,7 @@ fn through_first<D: Decoder>(decoder: &D, ready: &mut [Ready<D>], layers: usize)
 }
 
 /// The draft of each, from its last row.
-fn draft<D: Decoder>(
-    decoder: &D,
-    ready: &mut [Ready<D>],
-    exit: Option<&Exit<D::Backend>>,
-) -> Vec<Vec<Result<Row>>> {
+fn draft<D: Decoder>(decoder: &D, ready: &mut [Ready<D>], exit: Option<&Exit<D::Backend>>) -> Vec<Vec<Result<Row>>> {
     let last = joined(ready.iter().filter_map(|ready| ready.rows.last().cloned()).collect());
     let normed = match exit {
         Some(exit) => exit.forward(last),

@@ -38,11 +38,6 @@ impl<D: Decoder> Late<D> {
         Ok(Self { decoder, limit, source, state: State::Unread, short: OnceCell::new() })
     }
 
-    /// Reads the source, if that is not done yet.
-    pub(super) fn read_source(&mut self) -> Result<()> {
-        Self::read_sources(&mut [(self, &mut None)]).pop().unwrap_or(Ok(()))
-    }
-
     /// Reads the sources of several sessions of one decoder, as far as that is not done yet, with what others of the same encoder
     /// made of them, or leaving that for others.
     pub(super) fn read_sources(sessions: &mut [(&mut Self, &mut Option<D::Encoded>)]) -> Vec<Result<()>> {

@@ -15,8 +15,11 @@ use crate::backend::Threads;
 /// Outputs of one panel: a cache line or two of each input's weights, whatever vectors the CPU has.
 pub const PANEL: usize = 32;
 
-/// Panels that a single row goes through at a time: memory is read faster from several places than from one.
+/// Panels that a few rows go through at a time: memory is read faster from several places than from one.
 const STREAMS: usize = 4;
+
+/// So many inputs' weights of each of them are read in turn.
+const BURST: usize = 8;
 
 /// Values of one cache line.
 const LINE: usize = 16;
@@ -167,7 +170,7 @@ impl WithSimd for MostRows {
     fn with_simd<S: Simd>(self, _: S) -> usize {
         match S::F32_LANES {
             16 => 12,
-            8 => 3,
+            8 => 6,
             4 => 2,
             _ => 1,
         }
@@ -195,13 +198,14 @@ impl WithSimd for Product<'_, '_> {
     }
 }
 
-/// So many inputs' weights of a panel, 32 KB, stay in the nearest cache while all tiles are multiplied with them.
+/// So many inputs' weights of a panel, 32 KB, stay in the nearest cache while all tiles are multiplied with them; half as many where
+/// that is smaller, on CPUs without AVX-512.
 const DEPTH: usize = 256;
 
 impl Product<'_, '_> {
     /// V vectors make a row of a panel.
     #[inline(always)]
-    fn panels<S: Simd, const V: usize>(self, simd: S) {
+    fn panels<S: Simd, const V: usize>(mut self, simd: S) {
         let Tiles { ref values, rows, width, .. } = *self.x;
         let count = self.results[0].len().div_ceil(PANEL);
         if rows == 1 {
@@ -217,15 +221,35 @@ impl Product<'_, '_> {
             }
             return;
         }
-        for (i, panel) in self.weights.chunks_exact(PANEL * width).take(count).enumerate() {
+        let whole = self.results[0].len() / PANEL;
+        // Vectors of 32 bytes take so many steps for a panel that the CPU would wait for memory between them.
+        let in_bursts = if V == 4 && rows <= self.x.share { whole / STREAMS * STREAMS } else { 0 };
+        for first in (0..in_bursts).step_by(STREAMS) {
+            self.bursts::<S, V>(simd, first);
+        }
+        for (i, panel) in self.weights.chunks_exact(PANEL * width).take(count).enumerate().skip(in_bursts) {
             let at = i * PANEL;
-            if self.results[0].len() - at >= PANEL {
+            if at < whole * PANEL {
                 self.x.times::<S, V>(simd, panel, self.results, at);
                 continue;
             }
             let mut block = vec![0.0; rows * PANEL];
             self.x.times::<S, V>(simd, panel, &mut block.chunks_exact_mut(PANEL).collect::<Vec<_>>(), 0);
             copy_block(&block, at, self.results);
+        }
+    }
+
+    /// The one tile there is times several panels from the one numbered `first` on, a few inputs of each in turn: memory is read
+    /// faster from several places than from one.
+    #[inline(always)]
+    fn bursts<S: Simd, const V: usize>(&mut self, simd: S, first: usize) {
+        let Tiles { ref values, rows, width, .. } = *self.x;
+        for (i, x) in values.chunks(BURST * rows).enumerate() {
+            for panel in first..first + STREAMS {
+                let begin = (panel * width + i * BURST) * PANEL;
+                let weights = &self.weights[begin..begin + x.len() / rows * PANEL];
+                part_of_tile::<S, V>(simd, x, weights, self.results, panel * PANEL, Ahead { begin: 0, lines: 0 });
+            }
         }
     }
 }
@@ -237,7 +261,7 @@ impl Tiles<'_> {
         let Self { ref values, rows, width, share } = *self;
         let passes = rows.div_ceil(share);
         // A single pass over the weights has no use for parts of them.
-        let depth = if passes == 1 { width } else { DEPTH };
+        let depth = if passes == 1 { width } else { DEPTH / if V == 2 { 1 } else { 2 } };
         for (part, weights) in panel.chunks(depth * PANEL).enumerate() {
             for (pass, (x, results)) in values.chunks(share * width).zip(results.chunks_mut(share)).enumerate() {
                 // The first two passes over weights ask for half of those of the next panel each; a single one for all.
@@ -245,17 +269,38 @@ impl Tiles<'_> {
                 let begin = size_of_val(panel) + size_of_val(weights) * pass / 2;
                 let ahead = Ahead { begin, lines };
                 let x = &x[part * depth * results.len()..][..weights.len() / PANEL * results.len()];
-                macro_rules! pick {
-                    ($($rows:literal)*) => {
-                        match results.len() {
-                            $($rows => tile::<S, V, $rows>(simd, x, weights, results, at, ahead),)*
-                            _ => unreachable!("a tile has at most 12 rows"),
-                        }
-                    };
-                }
-                pick!(1 2 3 4 5 6 7 8 9 10 11 12);
+                part_of_tile::<S, V>(simd, x, weights, results, at, ahead);
             }
         }
+    }
+}
+
+/// A tile times the weights of some inputs in a panel, added to `PANEL` entries of each row of results, from `at` on.
+#[inline(always)]
+fn part_of_tile<S: Simd, const V: usize>(
+    simd: S,
+    x: &[f32],
+    weights: &[f32],
+    results: &mut [&mut [f32]],
+    at: usize,
+    ahead: Ahead,
+) {
+    macro_rules! pick {
+        ($vectors:expr, $first:expr, $ahead:expr, $($rows:literal)*) => {
+            match results.len() {
+                $($rows => tile::<S, V, { $vectors }, { $first }, $rows>(simd, x, weights, results, at, $ahead),)*
+                _ => unreachable!("a tile has no more rows than its sums have registers"),
+            }
+        };
+    }
+    match (V, results.len()) {
+        // Sums of more rows fit 16 registers for half a panel at a time.
+        (4, 3..) => {
+            pick!(2, 0, ahead, 3 4 5 6);
+            pick!(2, 2, Ahead { lines: 0, ..ahead }, 3 4 5 6);
+        }
+        (4, _) => pick!(V, 0, ahead, 1 2),
+        _ => pick!(V, 0, ahead, 1 2 3 4 5 6 7 8 9 10 11 12),
     }
 }
 
@@ -288,11 +333,11 @@ fn streams<S: Simd, const V: usize, const P: usize>(simd: S, x: &[f32], panels: 
     }
 }
 
-/// R rows of inputs (`[inputs, R]`) times their weights in a panel (`[inputs, PANEL]`), added to `PANEL` entries of each row of
-/// results, from `at` on.
+/// R rows of inputs (`[inputs, R]`) times their weights in a panel (`[inputs, PANEL]`), of which each input has V vectors: W of these,
+/// from the one numbered F on, are multiplied and added to the `PANEL` entries of each row of results from `at` on.
 #[inline(always)]
 #[allow(clippy::manual_memcpy)] // a copy of a slice would take the sums out of the registers
-fn tile<S: Simd, const V: usize, const R: usize>(
+fn tile<S: Simd, const V: usize, const W: usize, const F: usize, const R: usize>(
     simd: S,
     x: &[f32],
     weights: &[f32],
@@ -301,11 +346,11 @@ fn tile<S: Simd, const V: usize, const R: usize>(
     ahead: Ahead,
 ) {
     let (vectors, _) = S::as_simd_f32s(weights);
-    let mut sums = [[simd.splat_f32s(0.0); V]; R];
+    let mut sums = [[simd.splat_f32s(0.0); W]; R];
     for r in 0..R {
         let (row, _) = S::as_simd_f32s(&results[r][at..at + PANEL]);
-        for v in 0..V {
-            sums[r][v] = row[v];
+        for v in 0..W {
+            sums[r][v] = row[F + v];
         }
     }
     for (i, (x, vectors)) in x.as_chunks::<R>().0.iter().zip(vectors.as_chunks::<V>().0).enumerate() {
@@ -314,15 +359,15 @@ fn tile<S: Simd, const V: usize, const R: usize>(
         }
         for r in 0..R {
             let x = simd.splat_f32s(x[r]);
-            for v in 0..V {
-                sums[r][v] = simd.mul_add_e_f32s(x, vectors[v], sums[r][v]);
+            for v in 0..W {
+                sums[r][v] = simd.mul_add_e_f32s(x, vectors[F + v], sums[r][v]);
             }
         }
     }
     for r in 0..R {
         let (row, _) = S::as_mut_simd_f32s(&mut results[r][at..at + PANEL]);
-        for v in 0..V {
-            row[v] = sums[r][v];
+        for v in 0..W {
+            row[F + v] = sums[r][v];
         }
     }
 }
