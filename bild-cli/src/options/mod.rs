@@ -16,9 +16,7 @@ use crate::{pair::Limits, policy::is_random, streams::say};
 
 pub(crate) use costs::{CostsArgs, MetricArg};
 pub(crate) use dataset::DatasetArgs;
-pub(crate) use pair::PairArgs;
-#[cfg(feature = "train")]
-pub(crate) use pair::PrecisionArg;
+pub(crate) use pair::{PairArgs, PrecisionArg};
 pub(crate) use policy::PolicyArgs;
 #[cfg(feature = "train")]
 pub(crate) use training::{LossArg, TrainingArgs};
