@@ -4,14 +4,14 @@
 
 use std::{
     env, fs,
-    sync::{Mutex, mpsc},
+    sync::Mutex,
     thread,
     time::{Duration, Instant},
 };
 
 use bild::{
     Checkpoint, Flex, LoadOptions, Lossless, Precision, T5, TextGenerator, TextRequest,
-    decode::QueueOptions,
+    decode::{QueueOptions, in_order},
     policies::{BigAlone, CostAware},
 };
 
@@ -28,34 +28,25 @@ fn arrivals(count: usize, rate: f64) -> Vec<Duration> {
     std::iter::repeat_with(next).take(count).collect()
 }
 
-/// Calls `arrived` with each text when its time has come.
-fn play(times: &[Duration], mut arrived: impl FnMut(usize, Instant)) {
+/// The number of each text when its time has come, and that time.
+fn arriving(times: &[Duration]) -> impl Iterator<Item = (usize, Instant)> {
     let begun = Instant::now();
-    for (i, &time) in times.iter().enumerate() {
-        thread::sleep((begun + time).saturating_duration_since(Instant::now()));
-        arrived(i, begun + time);
-    }
+    times.iter().enumerate().map(move |(i, &time)| {
+        let arrived = begun + time;
+        thread::sleep(arrived.saturating_duration_since(Instant::now()));
+        (i, arrived)
+    })
 }
 
 /// Latencies where so many threads take what arrives, each one at a time.
 fn in_threads(generator: &Generator, texts: &[String], times: &[Duration], threads: usize) -> Vec<Duration> {
-    let (give, taken) = mpsc::channel::<(usize, Instant)>();
-    let (taken, found) = (Mutex::new(taken), Mutex::new(Vec::new()));
-    thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                loop {
-                    let next = taken.lock().unwrap().recv();
-                    let Ok((i, arrived)) = next else { return };
-                    generator.generate(&texts[i]).unwrap();
-                    found.lock().unwrap().push(arrived.elapsed());
-                }
-            });
-        }
-        play(times, |i, arrived| give.send((i, arrived)).unwrap());
-        drop(give);
-    });
-    found.into_inner().unwrap()
+    let mut found = Vec::new();
+    let work = |(i, arrived): (usize, Instant)| {
+        generator.generate(&texts[i]).unwrap();
+        arrived.elapsed()
+    };
+    in_order(arriving(times), threads, work, |_, latency| found.push(latency));
+    found
 }
 
 /// Latencies in a queue.
@@ -63,14 +54,14 @@ fn in_queue(generator: &Generator, texts: &[String], times: &[Duration]) -> Vec<
     let queue = generator.clone().queue(QueueOptions::default());
     let found = Mutex::new(Vec::new());
     thread::scope(|scope| {
-        play(times, |i, arrived| {
+        for (i, arrived) in arriving(times) {
             let response = queue.send(TextRequest::new(texts[i].clone())).unwrap();
             let found = &found;
             scope.spawn(move || {
                 response.output().unwrap();
                 found.lock().unwrap().push(arrived.elapsed());
             });
-        });
+        }
     });
     found.into_inner().unwrap()
 }

@@ -75,6 +75,11 @@ impl PairOptions {
         self.big.is_none() && self.little.is_none()
     }
 
+    /// The language of the texts, if `given` does not say it.
+    pub(crate) fn language(&self, given: Option<&str>) -> String {
+        given.unwrap_or(if self.is_default() { "de" } else { "en" }).into()
+    }
+
     /// The folder of the big model, and that of the little one if there is one.
     fn places(&self) -> Result<(PathBuf, Option<PathBuf>), Error> {
         if let Some(big) = &self.big {

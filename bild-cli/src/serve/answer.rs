@@ -1,10 +1,10 @@
 //! An answer on its way: the sources of a text, generated together and given out one after the other.
 
-use std::{collections::VecDeque, convert::Infallible, sync::Arc};
+use std::{collections::VecDeque, convert::Infallible, mem, sync::Arc};
 
 use axum::response::sse::Event as Message;
 use bild::{
-    TextOutput,
+    Output, TextOutput,
     decode::{Event, Finish, Response, Statistics},
 };
 use futures_util::{Stream, StreamExt, stream};
@@ -42,8 +42,9 @@ impl Answer {
             }
             _ => ("", vec![(text, "")]),
         };
+        let request = body.request(&service)?;
         let parts = sources.into_iter().map(|(source, space)| {
-            let response = service.queue.try_send(body.request(&service, source)?)?;
+            let response = service.queue.try_send(request.clone().with_text(source.to_owned()))?;
             Ok((response, space.to_owned()))
         });
         let parts = parts.collect::<Result<_, Failure>>()?;
@@ -51,52 +52,52 @@ impl Answer {
     }
 
     async fn next(&mut self) -> Next {
-        if !self.before.is_empty() {
-            return self.give(|answer| std::mem::take(&mut answer.before));
+        let before = mem::take(&mut self.before);
+        if !before.is_empty() {
+            return self.give(before);
         }
         let Some((response, space)) = self.parts.front_mut() else { return Next::End(Ok(self.object())) };
         if let Some(step) = response.next().await {
             self.text += &step.text;
             return Next::Step(self.done.len(), step);
         }
-        let output = response.await;
-        let space = std::mem::take(space);
-        self.parts.pop_front();
-        match output {
+        match response.await {
             Ok(output) => self.done.push(output),
-            Err(error) => {
-                self.parts.clear();
-                return Next::End(Err(error.into()));
-            }
+            Err(error) => return Next::End(Err(error.into())),
         }
-        self.give(|_| space)
+        let space = mem::take(space);
+        self.parts.pop_front();
+        self.give(space)
     }
 
-    fn give(&mut self, text: impl FnOnce(&mut Self) -> String) -> Next {
-        let text = text(self);
+    fn give(&mut self, text: String) -> Next {
         self.text += &text;
         Next::Text(text)
     }
 
+    /// Of the sources that are done.
+    fn outputs(&self) -> impl Iterator<Item = &Output> {
+        self.done.iter().map(|done| &done.output)
+    }
+
     /// The whole of it.
     fn object(&self) -> Value {
-        let outputs = || self.done.iter().map(|done| &done.output);
         let mut statistics = Statistics::default();
-        outputs().for_each(|output| statistics += &output.statistics);
+        self.outputs().for_each(|output| statistics += &output.statistics);
         // Where one source was not finished, so is the text.
         let whole = [Finish::EndOfSequence, Finish::StopToken];
-        let finish = outputs().map(|output| output.finish);
+        let finish = self.outputs().map(|output| output.finish);
         let finish = finish.reduce(|first, next| if whole.contains(&first) { next } else { first });
         let mut object = json!({
             "text": self.text,
             "tokens": statistics.tokens,
             "finish": finish,
-            "source_tokens": outputs().map(|output| output.source_tokens).sum::<usize>(),
-            "truncated": outputs().any(|output| output.truncated),
+            "source_tokens": self.outputs().map(|output| output.source_tokens).sum::<usize>(),
+            "truncated": self.outputs().any(|output| output.truncated),
             "statistics": statistics,
         });
         if self.events {
-            let events = outputs().enumerate();
+            let events = self.outputs().enumerate();
             let events = events.flat_map(|(part, output)| output.events.iter().map(move |event| (part, event)));
             object["events"] = events.map(|(part, event)| self.event(part, event)).collect();
         }
@@ -119,7 +120,7 @@ impl Answer {
                 Next::Step(_, step) => begun.text(&step.text),
                 Next::Text(_) => {}
                 Next::End(end) => {
-                    begun.ended(&end, self.done.iter().map(|done| &done.output));
+                    begun.ended(&end, self.outputs());
                     return end;
                 }
             }
@@ -139,10 +140,10 @@ impl Answer {
                 }
                 Next::Text(space) => (vec![text(&space)], false),
                 Next::End(end) => {
-                    begun.ended(&end, answer.done.iter().map(|done| &done.output));
+                    begun.ended(&end, answer.outputs());
                     let last = match end {
                         Ok(object) => message("done", &object),
-                        Err(failure) => message("error", &json!({ "error": failure.sentence })),
+                        Err(failure) => message("error", &failure.object()),
                     };
                     (vec![Some(last)], true)
                 }

@@ -39,8 +39,8 @@ impl Body {
         serde_json::from_slice(json).map_err(|error| Failure::bad(bild::decode::plain_words(&error)))
     }
 
-    /// The request for one of its sources.
-    pub(super) fn request(&self, service: &Service, source: &str) -> Result<TextRequest<'static>, Failure> {
+    /// The request for each of its sources, but for their text.
+    pub(super) fn request(&self, service: &Service) -> Result<TextRequest<'static>, Failure> {
         let mut settings = service.settings.clone().with_trace(self.events);
         if let Some(tokens) = self.max_new_tokens {
             let most = service.most_new_tokens;
@@ -54,7 +54,7 @@ impl Body {
                 .map_err(|_| Failure::bad(format_args!("`time_limit` is {seconds}, expected a number of seconds")))?;
             settings.deadline = settings.deadline.map(|limit| limit.min(time));
         }
-        let mut request = TextRequest::new(source.to_owned());
+        let mut request = TextRequest::new("");
         request = match &self.policy {
             None => request,
             Some(Value::String(name)) => match service.policies.get(name.as_str()) {

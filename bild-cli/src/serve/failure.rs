@@ -6,12 +6,12 @@ use axum::{
     http::{StatusCode, header::RETRY_AFTER},
     response::{IntoResponse, Response},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 #[derive(Debug)]
 pub(super) struct Failure {
     status: StatusCode,
-    pub(super) sentence: String,
+    sentence: String,
 }
 
 impl Failure {
@@ -34,6 +34,11 @@ impl Failure {
             error.body_text()
         };
         Self { status, sentence }
+    }
+
+    /// What is sent of it.
+    pub(super) fn object(&self) -> Value {
+        json!({ "error": self.sentence })
     }
 
     pub(super) fn internal(error: &dyn std::error::Error) -> Self {
@@ -59,7 +64,7 @@ impl From<bild::Error> for Failure {
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        let mut response = (self.status, Json(json!({ "error": self.sentence }))).into_response();
+        let mut response = (self.status, Json(self.object())).into_response();
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
             response.headers_mut().insert(RETRY_AFTER, const { axum::http::HeaderValue::from_static("1") });
         }

@@ -178,7 +178,6 @@ impl Service {
         let options = QueueOptions::default()
             .with_max_waiting(NonZeroUsize::new(args.max_waiting).unwrap_or(NonZeroUsize::MIN))
             .with_max_wait(Duration::from_secs_f64(args.max_wait));
-        let own = if args.pair.options().is_default() { "de" } else { "en" };
         let named = |name: &'static str| Some((name, Arc::new(body::policy(&loaded, json!({ "policy": name })).ok()?)));
         let policies: HashMap<_, _> = NAMES.into_iter().filter_map(named).collect();
         let names: Vec<_> = NAMES.into_iter().filter(|name| policies.contains_key(name)).collect();
@@ -191,7 +190,7 @@ impl Service {
             tokenizer,
             settings,
             most_new_tokens: args.most_new_tokens.max(limits.max_new_tokens.unwrap_or(0)),
-            language: (!args.whole).then(|| args.language.clone().unwrap_or_else(|| own.into())),
+            language: (!args.whole).then(|| args.pair.options().language(args.language.as_deref())),
             policies,
             metrics: Metrics::default(),
             page,

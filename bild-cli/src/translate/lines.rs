@@ -122,8 +122,7 @@ impl Program<'_> {
         if args.whole || args.json {
             return Ok(whole(source(line)?));
         }
-        let language = if self.is_default_pair { "de" } else { "en" };
-        let (before, sentences) = sentences(args.language.as_deref().unwrap_or(language), line);
+        let (before, sentences) = sentences(&self.language, line);
         let sources = sentences.into_iter().map(|sentence| Ok((source(sentence.text)?, sentence.space.to_owned())));
         Ok(Split { before: before.into(), sources: sources.collect::<Result<_, Error>>()? })
     }

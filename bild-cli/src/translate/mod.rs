@@ -123,7 +123,9 @@ pub(crate) fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
     if let Some(batch) = args.batch.and_then(NonZeroUsize::new) {
         generator = generator.with_at_once(batch);
     }
-    let program = Program { args, tokenizer, generator, is_default_pair: args.pair.options().is_default() };
+    let (pair, given) = (args.pair.options(), args.language.as_deref());
+    let language = pair.language(given);
+    let program = Program { args, tokenizer, generator, language, is_default_pair: pair.is_default() };
     let mut report = report::Report::new(needs != Needs::Both);
     let complete = if args.jsonl {
         program.translate_corpus(sources, args.shard, args.out.as_deref(), out, &mut report)?
@@ -160,6 +162,7 @@ struct Program<'a> {
     args: &'a Args,
     tokenizer: Option<Tokenizer>,
     generator: Generator<BoxedPair>,
+    language: String,
     is_default_pair: bool,
 }
 

@@ -126,9 +126,7 @@ impl<D: Decoder> EarlyExitSession<D> {
     fn pass_all(decoder: &Arc<D>, passes: &mut [(&mut Self, Pass<'_>)]) -> Vec<Result<Rows>> {
         let Some((first, pass)) = passes.first() else { return Vec::new() };
         let (role, layers, exit) = (pass.role, first.layers, first.exit.clone());
-        let mut encoded: Vec<_> = passes.iter().map(|_| None).collect();
-        let unread = passes.iter_mut().zip(&mut encoded).map(|((session, _), encoded)| (&mut session.late, encoded));
-        let read = Late::read_sources(&mut unread.collect::<Vec<_>>());
+        let read = Late::read_all(passes.iter_mut().map(|(session, _)| &mut session.late));
         let ready = read.into_iter().zip(&mut *passes);
         let ready = ready.map(|(read, (session, pass))| read.and_then(|()| session.ready(decoder, pass))).collect();
         for_each_ok(ready, |mut ready: Vec<Ready<D>>, chosen| {
@@ -158,9 +156,7 @@ impl<D: Decoder> EarlyExitSession<D> {
     /// What its part in a pass needs, of which the tokens that went through the first layers before are known; what followed others is
     /// forgotten. The source must have been read.
     fn ready(&mut self, decoder: &Arc<D>, pass: &Pass<'_>) -> Result<Ready<D>> {
-        if !Arc::ptr_eq(decoder, &self.late.decoder) {
-            return Err(Error::model("a model was given the session of another"));
-        }
+        self.late.check_decoder(decoder)?;
         let Pass { keep, new, want, .. } = *pass;
         check_pass("a pass of an early-exit session", keep, new.len(), self.late.limit.tokens)?;
         let Some(known) = self.hidden.get(keep..) else {

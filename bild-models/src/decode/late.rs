@@ -38,6 +38,23 @@ impl<D: Decoder> Late<D> {
         Ok(Self { decoder, limit, source, state: State::Unread, short: OnceCell::new() })
     }
 
+    /// Refuses the session of another decoder.
+    pub(super) fn check_decoder(&self, decoder: &Arc<D>) -> Result<()> {
+        if Arc::ptr_eq(decoder, &self.decoder) {
+            return Ok(());
+        }
+        Err(Error::model("a model was given the session of another"))
+    }
+
+    /// Reads the sources of several sessions of one decoder, as far as that is not done yet.
+    pub(super) fn read_all<'a>(sessions: impl ExactSizeIterator<Item = &'a mut Self>) -> Vec<Result<()>>
+    where
+        D: 'a,
+    {
+        let mut encoded: Vec<_> = (0..sessions.len()).map(|_| None).collect();
+        Self::read_sources(&mut sessions.zip(&mut encoded).collect::<Vec<_>>())
+    }
+
     /// Reads the sources of several sessions of one decoder, as far as that is not done yet, with what others of the same encoder
     /// made of them, or leaving that for others.
     pub(super) fn read_sources(sessions: &mut [(&mut Self, &mut Option<D::Encoded>)]) -> Vec<Result<()>> {

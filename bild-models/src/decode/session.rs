@@ -1,6 +1,6 @@
 use std::{fmt, sync::Arc};
 
-use bild_core::{DraftSession, Error, Pass, Result, Row, Rows, SessionLimit, Source, Token, VerifierSession, Want};
+use bild_core::{DraftSession, Pass, Result, Row, Rows, SessionLimit, Source, Token, VerifierSession, Want};
 use burn::tensor::{Tensor, backend::Backend};
 
 use super::{Decoder, Part, asked, check_pass, check_tokens, drafts, for_each_ok, in_output, late::Late, run};
@@ -32,9 +32,7 @@ impl<D: Decoder> Session<D> {
 
     /// Takes new tokens into sessions of one decoder in one pass, and returns the rows of each.
     fn pass_all(decoder: &Arc<D>, passes: &mut [(&mut Self, Pass<'_>)], of: Of) -> Vec<Result<Rows>> {
-        let mut encoded: Vec<_> = passes.iter().map(|_| None).collect();
-        let unread = passes.iter_mut().zip(&mut encoded).map(|((session, _), encoded)| (&mut session.late, encoded));
-        let read = Late::read_sources(&mut unread.collect::<Vec<_>>());
+        let read = Late::read_all(passes.iter_mut().map(|(session, _)| &mut session.late));
         let ready = read.into_iter().zip(&mut *passes);
         let ready = ready.map(|(read, (session, pass))| read.and_then(|()| session.ready(decoder, pass, of))).collect();
         for_each_ok(ready, |ready, chosen| {
@@ -52,9 +50,7 @@ impl<D: Decoder> Session<D> {
 
     /// What its part in a pass needs; the source must have been read.
     fn ready(&mut self, decoder: &Arc<D>, pass: &Pass<'_>, of: Of) -> Result<Ready<D>> {
-        if !Arc::ptr_eq(decoder, &self.late.decoder) {
-            return Err(Error::model("a model was given the session of another"));
-        }
+        self.late.check_decoder(decoder)?;
         self.length = self.length.min(pass.keep);
         check_pass("a pass of a session", self.length, pass.new.len(), self.late.limit.tokens)?;
         check_tokens(&**decoder, pass.new, in_output(self.length))?;

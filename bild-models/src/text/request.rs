@@ -37,6 +37,12 @@ impl<'t> TextRequest<'t> {
         Self { text: text.into(), prefix: None, stops: None, guess: None, request }
     }
 
+    /// Replaces the text.
+    pub fn with_text(mut self, text: impl Into<Cow<'t, str>>) -> Self {
+        self.text = text.into();
+        self
+    }
+
     /// Sets what stands before the text, in place of the generator's prefix.
     pub fn with_prefix(mut self, prefix: impl Into<Arc<str>>) -> Self {
         self.prefix = Some(prefix.into());

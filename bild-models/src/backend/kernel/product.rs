@@ -198,8 +198,8 @@ impl WithSimd for Product<'_, '_> {
     }
 }
 
-/// So many inputs' weights of a panel, 32 KB, stay in the nearest cache while all tiles are multiplied with them; half as many where
-/// that is smaller, on CPUs without AVX-512.
+/// So many inputs' weights of a panel, 32 KB, stay in the nearest cache while all tiles are multiplied with them; half as many with
+/// AVX2, where that is smaller.
 const DEPTH: usize = 256;
 
 impl Product<'_, '_> {
@@ -239,8 +239,7 @@ impl Product<'_, '_> {
         }
     }
 
-    /// The one tile there is times several panels from the one numbered `first` on, a few inputs of each in turn: memory is read
-    /// faster from several places than from one.
+    /// The one tile there is times several panels from the one numbered `first` on, a few inputs of each in turn.
     #[inline(always)]
     fn bursts<S: Simd, const V: usize>(&mut self, simd: S, first: usize) {
         let Tiles { ref values, rows, width, .. } = *self.x;
@@ -261,7 +260,7 @@ impl Tiles<'_> {
         let Self { ref values, rows, width, share } = *self;
         let passes = rows.div_ceil(share);
         // A single pass over the weights has no use for parts of them.
-        let depth = if passes == 1 { width } else { DEPTH / if V == 2 { 1 } else { 2 } };
+        let depth = if passes == 1 { width } else { DEPTH / if V == 4 { 2 } else { 1 } };
         for (part, weights) in panel.chunks(depth * PANEL).enumerate() {
             for (pass, (x, results)) in values.chunks(share * width).zip(results.chunks_mut(share)).enumerate() {
                 // The first two passes over weights ask for half of those of the next panel each; a single one for all.
