@@ -25,9 +25,8 @@ pub struct Sentence<'a> {
 pub fn sentences<'a>(language: &str, text: &'a str) -> (&'a str, Vec<Sentence<'a>>) {
     let body = text.trim_start();
     let before = &text[..text.len() - body.len()];
-    // The first begins where the text does, whatever is found; none begins with a space.
-    let found = sentencex::get_sentence_boundaries(language, body).into_iter().map(|boundary| boundary.start_byte);
-    let mut starts: Vec<usize> = [0].into_iter().chain(found.filter(|&start| body.is_char_boundary(start))).collect();
+    let mut starts = starts(language, body);
+    // None begins with a space.
     for start in &mut starts {
         *start = body.len() - body[*start..].trim_start().len();
     }
@@ -40,6 +39,38 @@ pub fn sentences<'a>(language: &str, text: &'a str) -> (&'a str, Vec<Sentence<'a
     };
     let sentences = starts.iter().copied().zip(ends).map(sentence);
     (before, sentences.filter(|sentence| !sentence.text.is_empty()).collect())
+}
+
+/// So many bytes are looked at together: sentencex takes time by the square of a text without an end of a sentence.
+const WINDOW: usize = 4096;
+
+/// Where sentences begin, the first where the text does, whatever is found.
+fn starts(language: &str, text: &str) -> Vec<usize> {
+    let mut starts = vec![0];
+    let mut begin = 0;
+    loop {
+        let window = window(&text[begin..]);
+        let found = sentencex::get_sentence_boundaries(language, window).into_iter();
+        let found = found.map(|boundary| boundary.start_byte).filter(|&at| at > 0 && window.is_char_boundary(at));
+        let found: Vec<usize> = found.map(|at| begin + at).collect();
+        starts.extend(&found);
+        let end = begin + window.len();
+        if end == text.len() {
+            return starts;
+        }
+        // The last sentence may go on after the window. One that fills it does.
+        begin = found.last().copied().unwrap_or(end);
+    }
+}
+
+/// The beginning of a text: all of it, or up to the last white space that is near enough.
+fn window(text: &str) -> &str {
+    let end = text.floor_char_boundary(WINDOW);
+    let near = &text[..end];
+    match near.rfind(char::is_whitespace) {
+        Some(space) if end < text.len() && space > 0 => &near[..space],
+        _ => near,
+    }
 }
 
 #[cfg(test)]
@@ -57,6 +88,20 @@ mod tests {
     fn languages_and_their_relatives_are_known_and_what_is_none_is_not() {
         assert!(["de", "en", "bar"].into_iter().all(is_known_language));
         assert!(!["xx", "", "DE", "german"].into_iter().any(is_known_language));
+    }
+
+    #[test]
+    fn a_long_text_has_the_sentences_that_its_parts_have() {
+        let sentence = "Am 3. Mai kam z. B. Dr. Müller, und er blieb.";
+        assert_eq!(texts("de", &format!("{sentence} ").repeat(500)), [sentence; 500]);
+        let endless = format!("Und {}", "so weiter ".repeat(2000));
+        let found = texts("de", &format!("Eins. {endless}bis hier. Zwei."));
+        assert!(found == ["Eins.", &format!("{endless}bis hier."), "Zwei."], "{} sentences", found.len());
+        // These took minutes each.
+        for part in ["A!", "\u{201c}", "1. A\n"] {
+            let text = part.repeat(300_000 / part.len());
+            texts("en", &text);
+        }
     }
 
     #[test]

@@ -1,13 +1,15 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
     path::Path,
 };
 
 use bild_core::Token;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{LoadError, Result};
+use crate::{
+    error::{LoadError, Result},
+    files::Folder,
+};
 
 /// The tokens that a draft is made of, in place of all of the vocabulary: those that are frequent in outputs, for each token of the
 /// source those that are likely beside it, the source's own, and those that end a sequence.
@@ -53,7 +55,8 @@ impl Shortlist {
     /// If the file cannot be read, or is no list or an empty one.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let text = fs::read(path).map_err(|source| LoadError::Read { path: path.into(), source })?;
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let text = Folder::Directory(path.parent().unwrap_or(Path::new("")).into()).file(&name).read()?;
         let broken = |reason: String| LoadError::Broken { path: path.into(), reason };
         let list: Self = serde_json::from_slice(&text).map_err(|error| broken(format!("no short list: {error}")))?;
         if list.frequent.is_empty() && list.beside.is_empty() {
@@ -69,8 +72,9 @@ impl Shortlist {
 
     /// The tokens that are scored for a source, ascending, those that end a sequence aside.
     pub fn tokens(&self, source: &[Token]) -> Vec<Token> {
+        let source: BTreeSet<Token> = source.iter().copied().collect();
         let beside = source.iter().filter_map(|token| self.beside.get(token)).flatten();
-        let mut tokens: Vec<Token> = self.frequent.iter().chain(source).chain(beside).copied().collect();
+        let mut tokens: Vec<Token> = self.frequent.iter().chain(&source).chain(beside).copied().collect();
         tokens.sort_unstable();
         tokens.dedup();
         tokens

@@ -1,4 +1,4 @@
-use std::{ops::RangeInclusive, time::Duration};
+use std::{collections::HashSet, ops::RangeInclusive, time::Duration};
 
 use bild_core::{Error, MOST_TOKENS, Result, Settings, Token};
 use serde::{
@@ -160,6 +160,7 @@ impl GenerationConfig {
     /// Refuses what forces a token and suppresses it, as transformers 5 does: there would be nothing to write.
     fn check_forced(&self) -> Result<()> {
         let suppressed = suppressed(self.suppress_tokens.as_deref().unwrap_or_default());
+        let suppressed: HashSet<Token> = suppressed.into_iter().collect();
         let first = self.forced_bos_token_id.map(|token| vec![token]);
         let last = self.forced_eos_token_id.as_ref().map(OneOrMany::to_vec);
         for (name, tokens) in [("`forced_bos_token_id`", first), ("`forced_eos_token_id`", last)] {

@@ -42,6 +42,13 @@ impl Answer {
             }
             _ => ("", vec![(text, "")]),
         };
+        if sources.len() > service.most_sources {
+            return Err(Failure::too_long(format_args!(
+                "the text has {} sentences, expected at most {}",
+                sources.len(),
+                service.most_sources
+            )));
+        }
         let request = body.request(&service)?;
         let parts = sources.into_iter().map(|(source, space)| {
             let response = service.queue.try_send(request.clone().with_text(source.to_owned()))?;

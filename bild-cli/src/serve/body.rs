@@ -4,10 +4,16 @@ use std::{sync::Arc, time::Duration};
 
 use bild::{TextRequest, policies::AnyPolicy};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::{NAMES, Service, failure::Failure};
 use crate::{Error, pair::Loaded, policy::Needs, policy::needs};
+
+/// The most bytes of a policy, of a prefix and of a string that ends a text, and the most of these.
+const MOST_POLICY: usize = 4096;
+const MOST_PREFIX: usize = 1024;
+const MOST_STOP: usize = 256;
+const MOST_STOPS: usize = 16;
 
 /// As JSON; what is left out is as the service has it.
 #[derive(Debug, Deserialize)]
@@ -15,7 +21,7 @@ use crate::{Error, pair::Loaded, policy::Needs, policy::needs};
 pub(super) struct Body {
     pub(super) text: String,
     /// By its name or as JSON has it.
-    policy: Option<Value>,
+    policy: Option<Box<RawValue>>,
     max_new_tokens: Option<usize>,
     /// In seconds.
     time_limit: Option<f64>,
@@ -24,8 +30,6 @@ pub(super) struct Body {
     /// Strings before which the text ends.
     #[serde(default)]
     stop: Vec<String>,
-    /// What will probably be written.
-    guess: Option<String>,
     /// Whether pieces are sent as they come.
     #[serde(default)]
     pub(super) stream: bool,
@@ -39,8 +43,24 @@ impl Body {
         serde_json::from_slice(json).map_err(|error| Failure::bad(bild::decode::plain_words(&error)))
     }
 
+    /// What is said for all sources must be short: it is gone through for each of them, or at each of their tokens.
+    fn check(&self) -> Result<(), Failure> {
+        let longest = |name, length, most| match length > most {
+            true => Err(Failure::bad(format_args!("`{name}` has {length} bytes, expected at most {most}"))),
+            false => Ok(()),
+        };
+        longest("policy", self.policy.as_ref().map_or(0, |policy| policy.get().len()), MOST_POLICY)?;
+        longest("prefix", self.prefix.as_ref().map_or(0, String::len), MOST_PREFIX)?;
+        longest("stop", self.stop.iter().map(String::len).max().unwrap_or(0), MOST_STOP)?;
+        match self.stop.len() {
+            ..=MOST_STOPS => Ok(()),
+            count => Err(Failure::bad(format_args!("`stop` has {count} strings, expected at most {MOST_STOPS}"))),
+        }
+    }
+
     /// The request for each of its sources, but for their text.
     pub(super) fn request(&self, service: &Service) -> Result<TextRequest<'static>, Failure> {
+        self.check()?;
         let mut settings = service.settings.clone().with_trace(self.events);
         if let Some(tokens) = self.max_new_tokens {
             let most = service.most_new_tokens;
@@ -55,9 +75,9 @@ impl Body {
             settings.deadline = settings.deadline.map(|limit| limit.min(time));
         }
         let mut request = TextRequest::new("");
-        request = match &self.policy {
-            None => request,
-            Some(Value::String(name)) => match service.policies.get(name.as_str()) {
+        let name = self.policy.as_ref().map(|policy| serde_json::from_str::<String>(policy.get()));
+        request = match (&self.policy, name) {
+            (Some(_), Some(Ok(name))) => match service.policies.get(name.as_str()) {
                 Some(policy) => request.with_policy(Arc::clone(policy)),
                 None if NAMES.contains(&name.as_str()) => {
                     return Err(Failure::bad(format_args!(
@@ -71,7 +91,8 @@ impl Body {
                     )));
                 }
             },
-            Some(json) => request.with_policy(policy(&service.loaded, json.clone()).map_err(Failure::bad)?),
+            (Some(json), _) => request.with_policy(policy(&service.loaded, json.get()).map_err(Failure::bad)?),
+            (None, _) => request,
         };
         if let Some(prefix) = &self.prefix {
             request = request.with_prefix(&**prefix);
@@ -79,17 +100,14 @@ impl Body {
         if !self.stop.is_empty() {
             request = request.with_stop_strings(self.stop.iter().cloned());
         }
-        if let Some(guess) = &self.guess {
-            request = request.with_guess(guess.clone());
-        }
         settings.seed = self.seed.unwrap_or(settings.seed);
         Ok(request.with_settings(settings))
     }
 }
 
 /// The policy of a request, for the models that are there.
-pub(super) fn policy(loaded: &Loaded, json: Value) -> Result<AnyPolicy, Error> {
-    let policy: AnyPolicy = serde_json::from_value(json)?;
+pub(super) fn policy(loaded: &Loaded, json: &str) -> Result<AnyPolicy, Error> {
+    let policy: AnyPolicy = serde_json::from_str(json)?;
     if needs(&policy) == Needs::Both && !loaded.drafts() {
         return Err("this policy needs two models, and one is loaded here".into());
     }

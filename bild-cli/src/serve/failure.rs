@@ -20,6 +20,10 @@ impl Failure {
         Self { status: StatusCode::BAD_REQUEST, sentence: sentence.to_string() }
     }
 
+    pub(super) fn too_long(sentence: impl ToString) -> Self {
+        Self { status: StatusCode::PAYLOAD_TOO_LARGE, sentence: sentence.to_string() }
+    }
+
     pub(super) fn not_found() -> Self {
         let sentence = "there is nothing here: POST /generate, GET /, GET /health and GET /metrics are".into();
         Self { status: StatusCode::NOT_FOUND, sentence }

@@ -99,6 +99,8 @@ struct Service {
     tokenizer: Tokenizer,
     settings: Settings,
     most_new_tokens: usize,
+    /// More sources than that can never wait together.
+    most_sources: usize,
     /// Nothing where a text is one source.
     language: Option<String>,
     /// The policies that requests call by name, so that those which learn go on learning.
@@ -178,7 +180,9 @@ impl Service {
         let options = QueueOptions::default()
             .with_max_waiting(NonZeroUsize::new(args.max_waiting).unwrap_or(NonZeroUsize::MIN))
             .with_max_wait(Duration::from_secs_f64(args.max_wait));
-        let named = |name: &'static str| Some((name, Arc::new(body::policy(&loaded, json!({ "policy": name })).ok()?)));
+        let named = |name: &'static str| {
+            Some((name, Arc::new(body::policy(&loaded, &json!({ "policy": name }).to_string()).ok()?)))
+        };
         let policies: HashMap<_, _> = NAMES.into_iter().filter_map(named).collect();
         let names: Vec<_> = NAMES.into_iter().filter(|name| policies.contains_key(name)).collect();
         let page = include_str!("page.html")
@@ -189,6 +193,7 @@ impl Service {
             loaded,
             tokenizer,
             settings,
+            most_sources: args.max_waiting,
             most_new_tokens: args.most_new_tokens.max(limits.max_new_tokens.unwrap_or(0)),
             language: (!args.whole).then(|| args.pair.options().language(args.language.as_deref())),
             policies,

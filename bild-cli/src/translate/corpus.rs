@@ -7,7 +7,9 @@ use std::{
     path::Path,
 };
 
-use serde_json::{Value, json};
+use bild::Output;
+use serde::{Deserialize, Deserializer, Serialize, de::IgnoredAny};
+use serde_json::value::{RawValue, to_raw_value};
 
 use super::{Program, input::Sources, lines::Translation, report::Report};
 use crate::{Error, progress, streams::Stdout, warnings};
@@ -41,20 +43,18 @@ fn go_on(path: &Path, sources: &mut impl Iterator<Item = Result<String, Error>>)
     let (mut count, mut kept, mut complete, mut line) = (0, 0, true, Vec::new());
     while reader.read_until(b'\n', &mut line).map_err(error)? > 0 {
         count += 1;
-        let object = serde_json::from_slice::<Value>(&line);
+        let object = serde_json::from_slice::<Done>(&line);
         let begins =
             [&b"{\"id\":"[..], b"{\"error\":"].iter().any(|own| own.starts_with(&line) || line.starts_with(own));
         if begins && object.as_ref().is_err_and(serde_json::Error::is_eof) && !line.ends_with(b"\n") {
             break; // it was cut off
         }
-        let object = object.unwrap_or_default();
-        let has = |key| object.get(key).is_some();
-        let is_result = has("error") || has("text") && has("tokens");
-        let Some(id) = object.get("id").filter(|_| is_result) else {
+        let object = object.ok().filter(|done| done.error.is_some() || done.text.is_some() && done.tokens.is_some());
+        let (failed, Some(id)) = object.map_or((false, None), |done| (done.error.is_some(), done.id)) else {
             return Err(format!("--out: {name}, line {count}, is none of an earlier run: name another file").into());
         };
-        complete &= !has("error");
-        if sources.next().transpose()?.map(|source| entry(&source).0).as_ref() != Some(id) {
+        complete &= !failed;
+        if sources.next().transpose()?.is_none_or(|source| entry(&source).0.get() != id.get()) {
             return Err(format!("--out: {name}, line {count}, is not for these sources: name another file").into());
         }
         kept += line.len() as u64;
@@ -68,22 +68,71 @@ fn go_on(path: &Path, sources: &mut impl Iterator<Item = Result<String, Error>>)
     Ok((file, complete))
 }
 
+/// A line of sources. What it holds is kept as it is written, so that it takes no more memory than the line, and numbers of any length stay
+/// what they are.
+#[derive(Deserialize)]
+struct Line {
+    #[serde(default, deserialize_with = "as_written")]
+    id: Option<Box<RawValue>>,
+    #[serde(default, deserialize_with = "as_written")]
+    text: Option<Box<RawValue>>,
+}
+
+/// A line that was written earlier.
+#[derive(Deserialize)]
+struct Done {
+    #[serde(default, deserialize_with = "as_written")]
+    id: Option<Box<RawValue>>,
+    text: Option<IgnoredAny>,
+    tokens: Option<IgnoredAny>,
+    error: Option<IgnoredAny>,
+}
+
+/// Of null, too.
+fn as_written<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Box<RawValue>>, D::Error> {
+    Box::deserialize(value).map(Some)
+}
+
+/// A line of results.
+#[derive(Serialize)]
+struct Written<'a> {
+    id: &'a RawValue,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tokens: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    truncated: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+type Entry = (Box<RawValue>, Result<String, String>);
+
 /// The id and the text of a line; without them, what is wrong.
-fn entry(line: &str) -> (Value, Result<String, String>) {
-    let mut object: Value = match serde_json::from_str(line) {
-        Ok(object) => object,
-        Err(error) => return (Value::Null, Err(format!("the line is no JSON: {error}"))),
+fn entry(line: &str) -> Entry {
+    let null = || RawValue::NULL.to_owned();
+    let Line { id, text } = match serde_json::from_str(line) {
+        // A list would be taken for its fields.
+        Ok(_) if !line.trim_start().starts_with('{') => Line { id: None, text: None },
+        Ok(line) => line,
+        Err(error) => {
+            let reason = bild::decode::plain_words(&error);
+            return (null(), Err(format!("the line is no JSON object with an \"id\" and a \"text\": {reason}")));
+        }
     };
-    let id = object.get("id").cloned();
-    match (id, object.get_mut("text").map(Value::take)) {
-        (Some(id), Some(Value::String(text))) => (id, Ok(text)),
-        (id, Some(Value::String(_))) => (id.unwrap_or_default(), Err("the line has no \"id\"".into())),
-        (id, _) => (id.unwrap_or_default(), Err("the line has no \"text\" that is a string".into())),
+    let text = text.and_then(|text| serde_json::from_str::<String>(text.get()).ok());
+    let Some(text) = text else {
+        return (id.unwrap_or_else(null), Err("the line has no \"text\" that is a string".into()));
+    };
+    match id {
+        Some(id) => (id, Ok(text)),
+        None => (null(), Err("the line has no \"id\"".into())),
     }
 }
 
 /// What of an entry is to be translated.
-fn text_of((_, text): &(Value, Result<String, String>)) -> Result<&str, Error> {
+fn text_of((_, text): &Entry) -> Result<&str, Error> {
     text.as_deref().map_err(|error| error.clone().into())
 }
 
@@ -124,18 +173,18 @@ impl Program<'_> {
                 return; // a line that was cut off must stay the last
             }
             complete &= translated.is_ok();
-            let line = match &translated {
+            let mut line = Written { id: &id, text: None, tokens: None, truncated: None, error: None };
+            match &translated {
                 Ok(Translation { text, parts }) => {
                     parts.iter().for_each(|(source, output)| report.add(output, source, false));
-                    let tokens: usize = parts.iter().map(|(_, output)| output.tokens.len()).sum();
-                    let mut object = json!({ "id": id, "text": text, "tokens": tokens });
-                    if parts.iter().any(|(_, output)| output.truncated || warnings::time_up(output).is_some()) {
-                        object["truncated"] = true.into();
-                    }
-                    object
+                    line.text = Some(text);
+                    line.tokens = Some(parts.iter().map(|(_, output)| output.tokens.len()).sum());
+                    let cut = |(_, output): &(_, Output)| output.truncated || warnings::time_up(output).is_some();
+                    line.truncated = parts.iter().any(cut).then_some(true);
                 }
-                Err(error) => json!({ "id": id, "error": error.to_string() }),
-            };
+                Err(error) => line.error = Some(error.to_string()),
+            }
+            let line = to_raw_value(&line).expect("strings, numbers and JSON can be written as JSON");
             let written = match &mut file {
                 Some(file) => file.write_all(format!("{line}\n").as_bytes()).map_err(|error| {
                     Error::from(format!(

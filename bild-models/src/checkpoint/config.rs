@@ -1,6 +1,6 @@
 //! A raw configuration: JSON as transformers means it, read by whichever family it is of.
 
-use std::path::Path;
+use std::{collections::HashSet, path::Path};
 
 use bild_core::Token;
 use serde_json::Value;
@@ -82,10 +82,13 @@ impl<'a> Fields<'a> {
             Some(Value::Array(list)) => list.as_slice(),
             Some(single) => std::slice::from_ref(single),
         };
+        // A file may name one many times.
         let mut end = Vec::new();
+        let mut known = HashSet::new();
         for value in list {
             let token = value.as_i64().ok_or_else(|| self.wrong(field, "a token, a list of them or null"))?;
-            end.extend(Token::try_from(token).ok().filter(|&token| (token as usize) < vocab_size));
+            let token = Token::try_from(token).ok().filter(|&token| (token as usize) < vocab_size);
+            end.extend(token.filter(|&token| known.insert(token)));
         }
         Ok(end)
     }

@@ -117,10 +117,10 @@ impl<'a> Machine<'a> {
                 }
                 b'K' => self.int(1)?,
                 b'M' => self.int(2)?,
-                b'J' => self.int(4)?,
+                b'J' => self.signed(4)?,
                 0x8a => {
                     let length = self.byte()? as usize;
-                    self.int(length)?; // LONG1
+                    self.signed(length)?; // LONG1
                 }
                 b'X' | b'T' => self.text(4)?,
                 0x8c | b'U' => self.text(1)?,
@@ -323,8 +323,17 @@ impl<'a> Machine<'a> {
         Ok(self.stack.split_off(mark))
     }
 
+    /// A number whose highest bit is its sign. None that describes a tensor is negative.
+    fn signed(&mut self, bytes: usize) -> Result<()> {
+        if self.input.get(bytes.wrapping_sub(1)).is_some_and(|byte| byte >> 7 == 1) {
+            self.bytes(bytes as u64)?;
+            self.push(Value::Other);
+            return Ok(());
+        }
+        self.int(bytes)
+    }
+
     fn int(&mut self, bytes: usize) -> Result<()> {
-        // A long is signed and so is BININT; BININT1 and BININT2 are not. None that describes a tensor is negative.
         if bytes > 8 {
             return Err(format!("its pickle has a number of {bytes} bytes"));
         }

@@ -59,9 +59,9 @@ impl<'a> Tensors<'a> {
         self.checkpoint.directory()
     }
 
-    /// How many numbers a tensor has, 0 if there is none of that name that can be read.
-    pub(crate) fn elements(&self, name: &str) -> u64 {
-        self.names.get(name).map_or(0, |stored| self.file_of(stored).elements(stored))
+    /// The shape of a tensor, if there is one of that name that can be read.
+    pub(crate) fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.names.get(name).and_then(|stored| self.file_of(stored).shape(stored))
     }
 
     /// The path of the file that holds a tensor, or of the first of all.

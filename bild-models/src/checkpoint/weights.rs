@@ -89,10 +89,9 @@ impl WeightsFile {
         self.tensors.contains_key(name)
     }
 
-    /// How many numbers a tensor has, 0 if there is none of that name that can be read.
-    pub(crate) fn elements(&self, name: &str) -> u64 {
-        let readable = self.tensors.get(name).filter(|place| place.kind.size().is_some());
-        readable.map_or(0, |place| place.shape.iter().product::<usize>() as u64)
+    /// The shape of a tensor, if there is one of that name that can be read.
+    pub(crate) fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.tensors.get(name).filter(|place| place.kind.size().is_some()).map(|place| &*place.shape)
     }
 
     /// The values of a tensor of this shape, row-major, as f32; all of them finite.

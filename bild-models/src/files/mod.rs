@@ -1,6 +1,7 @@
 //! Files that a model comes in, in a directory or in memory, read with a sentence for whatever can be wrong with them.
 
 mod foreign;
+pub(crate) mod json;
 
 use std::{
     collections::BTreeMap,
@@ -17,7 +18,7 @@ use crate::error::{LoadError, Result};
 pub(crate) use foreign::{BEGINNING, foreign, foreign_to_binary};
 
 /// The most bytes of a file that is read whole; an mT5's tokenizer.json has 16 MB.
-const LONGEST_FILE: u64 = 256 << 20;
+const LONGEST_FILE: u64 = 64 << 20;
 
 /// A directory, or files in memory by their names.
 #[derive(Clone, Debug)]
@@ -147,8 +148,7 @@ impl Stored {
     /// The JSON object that it holds.
     pub(crate) fn json(&self) -> Result<Value> {
         let bytes = self.read()?;
-        let value: Value = serde_json::from_slice(without_byte_order_mark(&bytes))
-            .map_err(|error| self.broken(format!("it is not JSON: {error}")))?;
+        let value = json::parse(&bytes).map_err(|reason| self.broken(reason))?;
         if value.is_object() { Ok(value) } else { Err(self.broken("it is not a JSON object".into())) }
     }
 }

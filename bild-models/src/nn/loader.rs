@@ -14,6 +14,19 @@ use crate::{
     error::{LoadError, Result},
 };
 
+/// Rows of a matrix are held in multiples of this.
+#[cfg(not(feature = "flex"))]
+const PANEL: usize = 1;
+
+/// How many numbers a tensor takes, the rows of a matrix made a multiple of `rows`.
+fn numbers(shape: &[usize], rows: u64) -> u64 {
+    let size = |(i, &size): (usize, &usize)| match shape.len() {
+        2 if i == 0 => (size as u64).next_multiple_of(rows),
+        _ => size as u64,
+    };
+    shape.iter().enumerate().map(size).fold(1, u64::saturating_mul)
+}
+
 /// Reads tensors onto a device.
 pub(crate) struct Loader<'a, B: Backend> {
     tensors: &'a Tensors<'a>,
@@ -34,20 +47,22 @@ impl<'a, B: Backend> Loader<'a, B> {
         device: &'a B::Device,
         options: &'a LoadOptions,
     ) -> Result<Self> {
-        let sizes = names.map(|name| tensors.elements(name));
-        let (total, largest) =
-            sizes.fold((0u64, 0), |(sum, largest), size| (sum.saturating_add(size), largest.max(size)));
+        let (mut total, mut held, mut largest) = (0u64, 0u64, 0);
+        for shape in names.filter_map(|name| tensors.shape(name)) {
+            total = total.saturating_add(numbers(shape, 1));
+            let padded = numbers(shape, PANEL as u64);
+            (held, largest) = (held.saturating_add(padded), largest.max(padded));
+        }
         let loader = Self { tensors, device, options, precision: options.precision, done: Arc::default(), total };
-        loader.check_memory(largest)?;
+        // The tensor under way may be held twice.
+        loader.check_memory(held.saturating_add(largest))?;
         Ok(loader)
     }
 
-    fn check_memory(&self, largest: u64) -> Result<()> {
+    fn check_memory(&self, numbers: u64) -> Result<()> {
         if !memory::is_host::<B>(self.device) {
             return Ok(());
         }
-        // The tensor under way may be held twice.
-        let numbers = self.total.saturating_add(largest);
         let needed = match self.options.precision {
             // A byte at most.
             Precision::Int8 | Precision::Int4 if is_flex::<B>() => numbers,

@@ -11,6 +11,7 @@ mod sentencepiece;
 mod stops;
 mod tokenizer;
 mod tokenizer_config;
+mod vetted;
 
 pub use generator::{TextGenerator, TextOutput, TextQueue, TextStream};
 pub use request::TextRequest;

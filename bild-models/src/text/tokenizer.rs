@@ -1,4 +1,5 @@
 use std::{
+    collections::HashSet,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -12,6 +13,7 @@ use super::{
     cleanup::{clean_up, settled},
     panics::caught_quietly,
     tokenizer_config::{TokenizerConfig, is_sentinel, sentinel},
+    vetted::vet,
 };
 use crate::{
     error::{LoadError, Result},
@@ -73,6 +75,7 @@ impl Tokenizer {
         let (model, is_bpe) = if path.extension().is_some_and(|ending| ending == "model") {
             (sentencepiece(&bytes, &config).map_err(broken)?, false)
         } else {
+            vet(&bytes).map_err(broken)?;
             let inner = without_panic(|| json(without_byte_order_mark(&bytes), &config));
             let inner = inner.map_err(|reason| broken(format!("it is not a tokenizer: {reason}")))?;
             let is_bpe = matches!(inner.get_model(), ModelWrapper::BPE(_));
@@ -223,11 +226,13 @@ fn json(bytes: &[u8], config: &TokenizerConfig) -> tokenizers::Result<tokenizers
     if config.is_t5 && !named.iter().any(is_sentinel) {
         named.extend((0..config.extra_ids).map(|i| AddedToken::from(sentinel(i), true)));
     }
-    let is_named = |content: &str| named.iter().any(|token| token.content == content);
+    let names: HashSet<&str> = named.iter().map(|token| &*token.content).collect();
+    let is_named = |content: &str| names.contains(content);
     let added = config.added.values().map(|token| token.clone().special(token.special || is_named(&token.content)));
     let added: Vec<AddedToken> = added.collect();
     let known = tokenizer.get_added_tokens_decoder();
-    let is_known = |content: &str| known.values().chain(&added).any(|token| token.content == content);
+    let known: HashSet<&str> = known.values().chain(&added).map(|token| &*token.content).collect();
+    let is_known = |content: &str| known.contains(content);
     // What T5's tokenizer takes for granted is not made up where the file does not have it.
     let is_granted = |token: &AddedToken| is_sentinel(token) || ["</s>", "<unk>", "<pad>"].contains(&&*token.content);
     let is_new = |token: &&AddedToken| {

@@ -1,7 +1,10 @@
 //! What the files beside a tokenizer say of it: `tokenizer_config.json` and, where that has no `added_tokens_decoder`,
 //! `special_tokens_map.json` and `added_tokens.json`, in the order in which transformers reads them.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::{BTreeMap, HashSet},
+    path::PathBuf,
+};
 
 use bild_core::Token;
 use serde_json::Value;
@@ -73,12 +76,12 @@ impl TokenizerConfig {
         let roles = roles(&files, is_t5)?;
         let additional = additional(&files)?;
         if let Some(file) = numbers {
-            let special: Vec<&AddedToken> =
-                roles.iter().map(|role| &role.1).chain(additional.iter().flatten()).collect();
+            let special = roles.iter().map(|role| &role.1).chain(additional.iter().flatten());
+            let special: HashSet<&str> = special.map(|token| &*token.content).collect();
             for (content, number) in file.values.as_object().into_iter().flatten() {
                 let token = number.as_u64().and_then(|number| Token::try_from(number).ok());
                 let token = token.ok_or_else(|| file.wrong(content, &number.to_string(), A_NUMBER))?;
-                let is_special = special.iter().any(|token| token.content == *content);
+                let is_special = special.contains(&**content);
                 added.insert(token, AddedToken::from(content, is_special));
             }
         }
@@ -152,6 +155,7 @@ fn roles(files: &[File], is_t5: bool) -> Result<Vec<(String, AddedToken)>> {
 /// The lists of special tokens without a role, that of tokenizer_config.json first.
 fn additional(files: &[File]) -> Result<Option<Vec<AddedToken>>> {
     let mut additional: Option<Vec<AddedToken>> = None;
+    let mut known = HashSet::new();
     for file in files.iter().rev() {
         for field in ["additional_special_tokens", "extra_special_tokens"] {
             let list = match file.get(field) {
@@ -164,7 +168,7 @@ fn additional(files: &[File]) -> Result<Option<Vec<AddedToken>>> {
             let additional = additional.get_or_insert_default();
             for value in list {
                 let token = file.token(field, value, true)?;
-                if !additional.iter().any(|known| known.content == token.content) {
+                if known.insert(token.content.clone()) {
                     additional.push(token);
                 }
             }

@@ -1,5 +1,6 @@
 //! Attention of a few rows over keys and values.
 
+use aligned_vec::{AVec, avec};
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
@@ -13,9 +14,9 @@ const LANES: usize = 16;
 /// the entries of a value for what is found: neither needs a sum within a vector.
 pub(crate) struct KeysValues {
     /// `[heads, d_kv, room]`
-    keys: Vec<f32>,
+    keys: AVec<f32>,
     /// `[heads, room, depth]`
-    values: Vec<f32>,
+    values: AVec<f32>,
     d_kv: usize,
     /// The number of rows and `d_kv`, each made a multiple of `LANES`.
     room: usize,
@@ -60,7 +61,7 @@ impl KeysValues {
 
     fn with_room(room: usize, limit: usize, heads: usize, d_kv: usize, threads: Threads) -> Self {
         let [room, depth] = [room, d_kv].map(|count| count.next_multiple_of(LANES));
-        let (keys, values) = (vec![0.0; heads * d_kv * room], vec![0.0; heads * room * depth]);
+        let (keys, values) = (avec![0.0; heads * d_kv * room], avec![0.0; heads * room * depth]);
         Self { keys, values, d_kv, room, depth, limit, threads }
     }
 

@@ -6,6 +6,7 @@
 
 use std::fmt;
 
+use aligned_vec::{AVec, avec};
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
@@ -112,7 +113,7 @@ impl<B: Rounded> RoundedPanels<B> {
 
     /// `x` (`[rows, width]`) times the transpose of the matrix: `[rows, outputs]`.
     pub(super) fn product(&self, x: &[f32]) -> Vec<f32> {
-        self.product_by(Kind::all().next().expect("the portable kind is always there"), x)
+        self.product_by(Kind::best::<B>(self.width, x.len() / self.width), x)
     }
 
     fn product_by(&self, kind: Kind, x: &[f32]) -> Vec<f32> {
@@ -120,10 +121,11 @@ impl<B: Rounded> RoundedPanels<B> {
         // A byte takes a quarter of the time that a float takes.
         let parts = parts(&self.threads, rows, self.blocks.len() * size_of::<B>() / 4);
         let count = self.count();
-        let inputs = Inputs::round::<B>(x, self.width, kind.most_rows::<B>(), parts > 1);
+        let inputs = Inputs::round::<B>(x, self.width, kind, parts > 1);
         in_panels(rows, self.outputs, parts, |first, results| {
             let panels = self.blocks[first * count..].chunks_exact(count).zip(&self.scales[first..]);
             let count = results[0].len().div_ceil(PANEL);
+            let kind = kind.ready();
             for (i, (panel, scales)) in panels.take(count).enumerate() {
                 let multiply = |results: &mut [&mut [f32]], at| {
                     for (tile, results) in inputs.tiles().zip(results.chunks_mut(inputs.share)) {
@@ -149,23 +151,26 @@ struct Inputs {
     share: usize,
     /// For each row: words, scales, offsets.
     counts: [usize; 3],
-    words: Vec<i32>,
+    words: AVec<i32>,
     scales: Vec<f32>,
     offsets: Vec<i32>,
 }
 
 impl Inputs {
-    fn round<B: Block>(x: &[f32], width: usize, most_rows: usize, shared: bool) -> Self {
+    fn round<B: Block>(x: &[f32], width: usize, kind: Kind, shared: bool) -> Self {
         let rows = x.len() / width;
         let words = width.div_ceil(B::WORDS * WORD) * B::WORDS;
         let counts = [words, width.div_ceil(GROUP), (words * WORD).div_ceil(B::OFFSET_INPUTS)];
-        let share = rows.div_ceil(rows.div_ceil(most_rows));
-        let mut words = vec![0; rows * counts[0]];
+        let most = kind.most_rows::<B>();
+        let even = rows.div_ceil(rows.div_ceil(most));
+        let share = kind.by_row().map_or(even, |by| even.next_multiple_of(by));
+        let mut words = avec![0; rows.next_multiple_of(kind.by_row().unwrap_or(1)) * counts[0]];
         let (mut scales, mut offsets) = (vec![0.0; rows * counts[1]], vec![0; rows * counts[2]]);
         let sizes = counts.map(|count| share * count);
+        let words_of_row = kind.by_row().map(|_| counts[0]);
         let round = |(((x, words), scales), offsets)| {
             let sums = [B::OFFSET_INPUTS as i32, B::OFFSET];
-            Arch::new().dispatch(Round { x, width, words, scales, offsets, sums });
+            Arch::new().dispatch(Round { x, width, words, words_of_row, scales, offsets, sums });
         };
         if shared && rows > share {
             let tiles = x.par_chunks(share * width).zip(words.par_chunks_mut(sizes[0]));
@@ -181,7 +186,7 @@ impl Inputs {
         let [words, scales, offsets] = self.counts.map(|count| self.share * count);
         let scales = self.scales.chunks(scales).zip(self.offsets.chunks(offsets));
         self.words.chunks(words).zip(scales).map(|(words, (scales, offsets))| Tile {
-            rows: words.len() / self.counts[0],
+            rows: scales.len() / self.counts[1],
             words,
             scales,
             offsets,
@@ -194,6 +199,8 @@ struct Round<'a> {
     x: &'a [f32],
     width: usize,
     words: &'a mut [i32],
+    /// How many, where they lie row after row.
+    words_of_row: Option<usize>,
     scales: &'a mut [f32],
     offsets: &'a mut [i32],
     /// Of how many inputs an offset is the sum, and times what.
@@ -207,6 +214,7 @@ impl WithSimd for Round<'_> {
     fn with_simd<S: Simd>(self, _: S) {
         let rows = self.x.len() / self.width;
         let [inputs, factor] = self.sums;
+        let (row_step, word_step) = self.words_of_row.map_or((1, rows), |words| (words, 1));
         for (row, x) in self.x.chunks_exact(self.width).enumerate() {
             let mut offsets = self.offsets[row..].iter_mut().step_by(rows);
             for (group, x) in x.chunks(GROUP).enumerate() {
@@ -215,7 +223,8 @@ impl WithSimd for Round<'_> {
                 for (some, offset) in rounded[..x.len()].chunks(inputs as usize).zip(offsets.by_ref()) {
                     *offset = factor * some.iter().map(|&x| i32::from(x)).sum::<i32>();
                 }
-                let words = self.words[group * (GROUP / WORD) * rows + row..].iter_mut().step_by(rows);
+                let begin = group * (GROUP / WORD) * word_step + row * row_step;
+                let words = self.words[begin..].iter_mut().step_by(word_step);
                 let count = x.len().div_ceil(WORD);
                 for (word, bytes) in words.zip(&rounded.as_chunks::<WORD>().0[..count]) {
                     *word = i32::from_le_bytes(bytes.map(|byte| byte as u8));
@@ -309,14 +318,13 @@ mod tests {
     }
 
     fn kinds_agree<B: Rounded>() {
-        let kinds: Vec<Kind> = Kind::all().collect();
-        for rows in 1..=14 {
+        for rows in (1..=14).chain([16, 17, 32, 33, 50]) {
             for (width, outputs) in SHAPES {
                 let x = rows_of_many_sizes(rows, width);
                 let panels = panels::<B>(&values(outputs * width, 2), width);
                 let portable: Vec<u32> =
                     panels.product_by(Kind::Portable, &x).iter().map(|value| value.to_bits()).collect();
-                for &kind in &kinds {
+                for kind in Kind::all::<B>(width) {
                     let same = panels.product_by(kind, &x).iter().map(|value| value.to_bits()).eq(portable.clone());
                     assert!(same, "{kind:?}: {rows} rows of {width} to {outputs}");
                 }
@@ -362,7 +370,7 @@ mod tests {
             let panels = panels::<B>(&row.repeat(40), width);
             let expected: f32 = panels.row(0).map(f32::abs).sum();
             assert!((expected - width as f32).abs() < 1e-3);
-            for &kind in &Kind::all().collect::<Vec<_>>() {
+            for kind in Kind::all::<B>(width) {
                 let found = panels.product_by(kind, &row.repeat(13));
                 assert!(found.iter().all(|value| (value - width as f32).abs() < 1e-3), "{kind:?}: {found:?}");
             }

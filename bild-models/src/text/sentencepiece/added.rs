@@ -6,14 +6,15 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use bild_core::Token;
 use tokenizers::AddedToken;
 
+use super::longest::Longest;
 use crate::text::tokenizer_config::{TokenizerConfig, is_sentinel, sentinel};
 
 #[derive(Debug)]
 pub(super) struct Added {
     by_token: BTreeMap<Token, AddedToken>,
     by_content: HashMap<String, Token>,
-    /// What is found in a text, longest first.
-    longest: Vec<String>,
+    /// What is found in a text.
+    longest: Longest,
     /// The contents of tokens that decoding leaves out.
     special: HashSet<String>,
 }
@@ -66,8 +67,7 @@ impl Added {
 
         let special = by_token.values().filter(|token| token.special).chain(&named);
         let special = special.map(|token| token.content.clone()).collect();
-        let mut longest: Vec<String> = by_content.keys().filter(|content| !content.is_empty()).cloned().collect();
-        longest.sort_by(|a, b| b.len().cmp(&a.len()).then(a.cmp(b)));
+        let longest = Longest::new(by_content.keys().cloned());
         Self { by_token, by_content, longest, special }
     }
 
@@ -94,11 +94,11 @@ impl Added {
         let mut parts = Vec::new();
         let (mut begin, mut at) = (0, 0);
         while let Some(character) = text[at..].chars().next() {
-            if let Some(content) = self.longest.iter().find(|content| text[at..].starts_with(&***content)) {
+            if let Some(content) = self.longest.at(&text[at..]) {
                 if begin < at {
                     parts.push(text[begin..at].to_owned());
                 }
-                parts.push(content.clone());
+                parts.push(content.to_owned());
                 at += content.len();
                 begin = at;
             } else {

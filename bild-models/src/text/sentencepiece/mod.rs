@@ -4,6 +4,7 @@
 //! normalization rules grapheme by grapheme and sums scores in f64, which shows in odd or long texts.
 
 mod added;
+mod longest;
 mod normalizer;
 mod proto;
 mod unigram;
@@ -16,6 +17,9 @@ use added::{Added, is_space};
 use normalizer::Normalizer;
 use proto::{Kind, Model};
 use unigram::Unigram;
+
+/// The most bytes of a model, of which a piece may take two and twenty times as many in memory; mT5's has 4 MB.
+const MOST_BYTES: usize = 16 << 20;
 
 /// The mark that pieces have in the place of a space.
 const SPACE: &str = "▁";
@@ -43,6 +47,9 @@ pub(crate) struct SentencePiece {
 impl SentencePiece {
     /// From the contents of a `spiece.model` and what the files beside it say.
     pub(crate) fn new(model: &[u8], config: &TokenizerConfig) -> Result<Self, String> {
+        if model.len() > MOST_BYTES {
+            return Err(format!("it has {} bytes, more than any such model", model.len()));
+        }
         let mut model = Model::decode(model).map_err(|error| format!("it is not a SentencePiece model: {error}"))?;
         let spec = model.trainer_spec.take().unwrap_or_default();
         match spec.model_type() {

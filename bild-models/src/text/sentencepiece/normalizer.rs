@@ -3,14 +3,16 @@
 
 use super::{
     SPACE,
+    longest::Longest,
     proto::{Kind, NormalizerSpec, Piece},
 };
+use crate::text::vetted::vet_results;
 
 #[derive(Debug)]
 pub(super) struct Normalizer {
     rules: Rules,
-    /// Pieces of the user's, which are not rewritten, longest first.
-    user_defined: Vec<String>,
+    /// Pieces of the user's, which are not rewritten.
+    user_defined: Longest,
     begins_with_space: bool,
     collapses_spaces: bool,
 }
@@ -21,8 +23,7 @@ impl Normalizer {
             return Err("it leaves spaces as they are, which no T5 does".into());
         }
         let user_defined = pieces.iter().filter(|piece| piece.kind() == Kind::UserDefined);
-        let mut user_defined: Vec<_> = user_defined.map(|piece| piece.piece().to_owned()).collect();
-        user_defined.sort_by_key(|piece| std::cmp::Reverse(piece.len()));
+        let user_defined = Longest::new(user_defined.map(|piece| piece.piece().to_owned()));
         Ok(Self {
             rules: Rules::new(spec.precompiled_charsmap())?,
             user_defined,
@@ -66,8 +67,8 @@ impl Normalizer {
 
     /// What the longest beginning of a text that has a rule, or else its first character, becomes; and its length.
     fn first<'t>(&'t self, text: &'t str) -> (&'t str, usize) {
-        if let Some(piece) = self.user_defined.iter().find(|piece| text.starts_with(piece.as_str())) {
-            return (&text[..piece.len()], piece.len());
+        if let Some(piece) = self.user_defined.at(text) {
+            return (piece, piece.len());
         }
         if let Some((result, length)) = self.rules.longest(text) {
             return (result, length);
@@ -94,6 +95,7 @@ impl Rules {
         let (size, rest) = map.split_at_checked(4).ok_or_else(broken)?;
         let size = u32::from_le_bytes(size.try_into().unwrap_or_default()) as usize;
         let (units, results) = rest.split_at_checked(size).ok_or_else(broken)?;
+        vet_results(results)?;
         let units = units.as_chunks().0.iter().map(|&unit| u32::from_le_bytes(unit)).collect();
         Ok(Self { units, results: String::from_utf8(results.to_vec()).map_err(|_| broken())? })
     }

@@ -2,10 +2,16 @@
 
 use bild_core::Token;
 
-use super::proto::{Kind, Piece};
+use super::{
+    longest::narrowed,
+    proto::{Kind, Piece},
+};
 
 /// How much less likely than the least likely piece an unknown character is, as sentencepiece has it.
 const UNKNOWN_PENALTY: f32 = 10.0;
+
+/// In bytes. At each place of a text so many are looked at.
+const LONGEST_PIECE: usize = 1024;
 
 #[derive(Debug)]
 pub(super) struct Unigram {
@@ -22,6 +28,12 @@ struct Entry {
     piece: Box<[u8]>,
     token: Token,
     score: Score,
+}
+
+impl AsRef<[u8]> for Entry {
+    fn as_ref(&self) -> &[u8] {
+        &self.piece
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -49,8 +61,12 @@ impl Unigram {
                 Kind::Unused => Score::Unused,
                 Kind::Unknown | Kind::Control | Kind::Byte => continue,
             };
-            if piece.piece().is_empty() {
-                return Err(format!("its piece {token} is empty"));
+            match piece.piece().len() {
+                0 => return Err(format!("its piece {token} is empty")),
+                length if length > LONGEST_PIECE => {
+                    return Err(format!("its piece {token} has {length} bytes, expected at most {LONGEST_PIECE}"));
+                }
+                _ => {}
             }
             sorted.push(Entry { piece: piece.piece().as_bytes().into(), token: token as Token, score });
         }
@@ -112,11 +128,4 @@ impl Unigram {
         segments.reverse();
         segments
     }
-}
-
-/// Of entries that share their first `depth` bytes, those that go on with `byte`; the one that ends there comes first.
-fn narrowed(entries: &[Entry], depth: usize, byte: u8) -> &[Entry] {
-    let begin = entries.partition_point(|entry| entry.piece.get(depth).is_none_or(|&found| found < byte));
-    let end = begin + entries[begin..].partition_point(|entry| entry.piece[depth] == byte);
-    &entries[begin..end]
 }

@@ -4,12 +4,16 @@
 //! The only module with `unsafe`: the instructions are there on some CPUs alone, and no library offers them all.
 #![allow(unsafe_code)]
 
+#[cfg(target_arch = "x86_64")]
+mod amx;
 mod blocks;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod portable;
 #[cfg(target_arch = "x86_64")]
 mod x86;
+
+use std::marker::PhantomData;
 
 use super::PANEL;
 
@@ -24,7 +28,7 @@ pub(super) const GROUP: usize = 128;
 /// Some rows of inputs, rounded to 8 bits in groups, that are multiplied together.
 pub(super) struct Tile<'a> {
     pub(super) rows: usize,
-    /// `[words, rows]`: four inputs in each, the first in the lowest byte.
+    /// `[words, rows]`: four inputs in each, the first in the lowest byte. Where `Kind::by_row`, `[rows, words]`.
     pub(super) words: &'a [i32],
     /// `[groups, rows]`: the scale of the inputs of a group.
     pub(super) scales: &'a [f32],
@@ -36,6 +40,8 @@ pub(super) struct Tile<'a> {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Kind {
     #[cfg(target_arch = "x86_64")]
+    Amx,
+    #[cfg(target_arch = "x86_64")]
     Vnni,
     #[cfg(target_arch = "x86_64")]
     Avx2,
@@ -45,24 +51,39 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    /// Those that this CPU has, the best first.
-    pub(super) fn all() -> impl Iterator<Item = Self> {
+    /// Those that this CPU has for a matrix of so many inputs, the best for many rows first.
+    pub(super) fn all<B: Block>(inputs: usize) -> impl Iterator<Item = Self> {
         #[cfg(target_arch = "x86_64")]
         let special = {
+            let amx = B::int8(&[]).is_some() && inputs.is_multiple_of(amx::WORDS * WORD) && amx::allowed();
             let vnni = is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vnni");
             let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
-            [vnni.then_some(Self::Vnni), avx2.then_some(Self::Avx2)]
+            [amx.then_some(Self::Amx), vnni.then_some(Self::Vnni), avx2.then_some(Self::Avx2)]
         };
         #[cfg(target_arch = "aarch64")]
         let special = [std::arch::is_aarch64_feature_detected!("neon").then_some(Self::Neon)];
         #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
         let special = [None];
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = inputs;
         special.into_iter().flatten().chain([Self::Portable])
+    }
+
+    /// The best for so many rows.
+    pub(super) fn best<B: Block>(inputs: usize, rows: usize) -> Self {
+        let pays = |kind: &Self| match kind {
+            #[cfg(target_arch = "x86_64")]
+            Self::Amx => rows >= amx::WORTH_IT,
+            _ => true,
+        };
+        Self::all::<B>(inputs).find(pays).expect("the portable kind is always there")
     }
 
     /// The most rows of a tile: as many as the sums of which fit the registers.
     pub(super) fn most_rows<B: Block>(self) -> usize {
         match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Amx => 2 * amx::ROWS,
             #[cfg(target_arch = "x86_64")]
             Self::Vnni => 12,
             #[cfg(target_arch = "x86_64")]
@@ -73,31 +94,73 @@ impl Kind {
         }
     }
 
+    /// Where words must lie row after row: of how many rows at a time, the last ones filled up with rows of zeros.
+    pub(super) fn by_row(self) -> Option<usize> {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Amx => Some(amx::ROWS),
+            _ => None,
+        }
+    }
+
+    /// Makes the CPU ready to multiply so in the thread that asks.
+    pub(super) fn ready(self) -> Ready {
+        #[cfg(target_arch = "x86_64")]
+        if self == Self::Amx {
+            // SAFETY: this kind is made by `all` alone, where the unit is allowed.
+            unsafe { amx::configure() };
+        }
+        Ready(self, PhantomData)
+    }
+}
+
+/// A kind whose instructions can be used in this thread, as long as this lives.
+pub(super) struct Ready(Kind, PhantomData<*const ()>);
+
+impl Ready {
     /// A tile times a panel whose outputs have these scales, into `PANEL` entries of each row of results, from `at` on.
     pub(super) fn multiply<B: Block>(
-        self,
+        &self,
         tile: &Tile<'_>,
         panel: &[B],
         scales: &[f32; PANEL],
         results: &mut [&mut [f32]],
         at: usize,
     ) {
-        assert!((1..=self.most_rows::<B>()).contains(&tile.rows) && results.len() == tile.rows);
-        assert_eq!(tile.words.len(), panel.len() * B::WORDS * tile.rows);
+        let Self(kind, _) = *self;
+        assert!((1..=kind.most_rows::<B>()).contains(&tile.rows) && results.len() == tile.rows);
+        let rows = tile.rows.next_multiple_of(kind.by_row().unwrap_or(1));
+        assert_eq!(tile.words.len(), panel.len() * B::WORDS * rows);
         let inputs = panel.len() * B::WORDS * WORD;
         assert_eq!(tile.scales.len(), inputs.div_ceil(GROUP) * tile.rows);
         assert_eq!(tile.offsets.len(), inputs.div_ceil(B::OFFSET_INPUTS) * tile.rows);
         // SAFETY: a kind is made by `all` alone, where the CPU has what it needs.
         unsafe {
-            match self {
+            match kind {
                 #[cfg(target_arch = "x86_64")]
-                Self::Vnni => x86::vnni(tile, panel, scales, results, at),
+                Kind::Amx => {
+                    let panel = B::int8(panel).expect("no other blocks are multiplied so");
+                    assert!(panel.len().is_multiple_of(amx::WORDS), "{} words do not fill tiles", panel.len());
+                    amx::amx(tile, panel, scales, results, at);
+                }
                 #[cfg(target_arch = "x86_64")]
-                Self::Avx2 => x86::avx2(tile, panel, scales, results, at),
+                Kind::Vnni => x86::vnni(tile, panel, scales, results, at),
+                #[cfg(target_arch = "x86_64")]
+                Kind::Avx2 => x86::avx2(tile, panel, scales, results, at),
                 #[cfg(target_arch = "aarch64")]
-                Self::Neon => neon::neon(tile, panel, scales, results, at),
-                Self::Portable => by_rows::<portable::Portable, B, 1>(tile, panel, scales, results, at),
+                Kind::Neon => neon::neon(tile, panel, scales, results, at),
+                Kind::Portable => by_rows::<portable::Portable, B, 1>(tile, panel, scales, results, at),
             }
+        }
+    }
+}
+
+impl Drop for Ready {
+    fn drop(&mut self) {
+        #[cfg(target_arch = "x86_64")]
+        if self.0 == Kind::Amx {
+            // SAFETY: as for `ready`.
+            unsafe { amx::release() };
         }
     }
 }

@@ -1,0 +1,194 @@
+//! What a stranger's `tokenizer.json` may hold. The crate `tokenizers` does what it says, however long that takes and however much
+//! memory: what would let a text grow without bounds, take minutes, or use up the stack is refused before it is asked.
+
+use serde_json::{Map, Value};
+
+use crate::files::json;
+
+/// The longest string in bytes, but for rules of characters; that of any known tokenizer has a few hundred.
+const LONGEST_STRING: usize = 1024;
+
+/// All strings together. A Unigram model takes some 350 bytes of memory for each byte of a piece; mT5's pieces have 2.5 MB.
+const STRINGS: usize = 8 << 20;
+
+/// By how much the rules of a normalizer or of a decoder may make a text longer.
+const GROWTH: f64 = 64.0;
+
+/// How often a regular expression may repeat a part, all repetitions within others.
+const REPETITIONS: u64 = 10_000;
+
+/// The most bytes that a rule of characters may make of one: in NFKC it is 33.
+pub(super) const LONGEST_RESULT: usize = 64;
+
+/// Refuses a file that must not be opened.
+pub(super) fn vet(text: &[u8]) -> Result<(), String> {
+    let file = json::parse(text)?;
+    let mut strings = 0;
+    vet_value("", &file, &mut strings)?;
+    for part in ["normalizer", "decoder"] {
+        let growth = file.get(part).map_or(1.0, growth);
+        if growth > GROWTH {
+            return Err(format!("its {part} may make a text {growth} times as long, expected at most {GROWTH}"));
+        }
+    }
+    Ok(())
+}
+
+/// Looks at a value that stands under this key.
+fn vet_value(key: &str, value: &Value, strings: &mut usize) -> Result<(), String> {
+    match value {
+        Value::String(text) => vet_string(key, text, strings),
+        Value::Array(list) => {
+            let sources = list.iter().filter(|item| item.get("Sequence").is_some()).count();
+            if key == "single" && sources > 1 {
+                return Err(format!("its template repeats a text {sources} times"));
+            }
+            list.iter().try_for_each(|value| vet_value(key, value, strings))
+        }
+        Value::Object(object) => object.iter().try_for_each(|(key, value)| {
+            vet_string("", key, strings)?;
+            vet_value(key, value, strings)
+        }),
+        Value::Number(number) => {
+            let largest = if key == "max_input_chars_per_word" { 1000 } else { i64::from(i32::MAX) as u64 };
+            match number.as_u64() {
+                Some(number) if number > largest && !is_length(key) => {
+                    Err(format!("it has the number {number} ({key}), expected at most {largest}"))
+                }
+                _ => Ok(()),
+            }
+        }
+        Value::Bool(_) | Value::Null => Ok(()),
+    }
+}
+
+/// Of truncation and padding, which are left aside.
+fn is_length(key: &str) -> bool {
+    ["max_length", "stride", "pad_to_multiple_of", "Fixed"].contains(&key)
+}
+
+fn vet_string(key: &str, text: &str, strings: &mut usize) -> Result<(), String> {
+    if key == "precompiled_charsmap" {
+        return vet_rules(text);
+    }
+    *strings += text.len();
+    if text.len() > LONGEST_STRING {
+        return Err(format!("it has a string of {} bytes, expected at most {LONGEST_STRING}", text.len()));
+    }
+    if *strings > STRINGS {
+        return Err(format!("its strings have more than {} MB together", STRINGS >> 20));
+    }
+    match key {
+        "Regex" if repetitions(text) > REPETITIONS => {
+            Err(format!("its regular expression {text:?} repeats more than {REPETITIONS} times"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The rules of characters in base64: see `LONGEST_RESULT`. What is none is refused by the crate.
+fn vet_rules(text: &str) -> Result<(), String> {
+    use base64::{Engine, prelude::BASE64_STANDARD};
+
+    let Ok(rules) = BASE64_STANDARD.decode(text) else { return Ok(()) };
+    let size = rules.first_chunk().map_or(0, |&size| u32::from_le_bytes(size) as usize);
+    vet_results(rules.get(4 + size..).unwrap_or_default())
+}
+
+/// The results of rules of characters, one after the other with a zero byte after each.
+pub(super) fn vet_results(results: &[u8]) -> Result<(), String> {
+    match results.split(|&byte| byte == 0).map(<[u8]>::len).max() {
+        Some(longest) if longest > LONGEST_RESULT => Err(format!(
+            "a rule of its normalizer makes {longest} bytes of a character, expected at most {LONGEST_RESULT}"
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// How many times as long as before a text may be, after all that a value describes.
+fn growth(value: &Value) -> f64 {
+    let own = value.as_object().map_or(1.0, own_growth);
+    let parts: &mut dyn Iterator<Item = &Value> = match value {
+        Value::Array(list) => &mut list.iter(),
+        Value::Object(object) => &mut object.values(),
+        _ => &mut std::iter::empty(),
+    };
+    own * parts.map(growth).product::<f64>()
+}
+
+fn own_growth(part: &Map<String, Value>) -> f64 {
+    let length = |key: &str| part.get(key).and_then(Value::as_str).map_or(0, str::len) as f64;
+    match part.get("type").and_then(Value::as_str) {
+        Some("Replace") => {
+            let pattern = part.get("pattern").and_then(|pattern| pattern.get("String")?.as_str()).map_or(1, str::len);
+            (length("content") / pattern.max(1) as f64).max(1.0)
+        }
+        Some("Prepend") => 1.0 + length("prepend"),
+        Some("ByteLevel") => 2.0,
+        // Rules of characters seldom make one longer; twice in a row they would by the square.
+        Some("Precompiled") => 16.0,
+        _ => 1.0,
+    }
+}
+
+/// How often a regular expression may repeat a part by counts in braces, were they all within each other.
+fn repetitions(pattern: &str) -> u64 {
+    let braces = pattern.split('{').skip(1).filter_map(|rest| rest.split_once('}')).map(|(counts, _)| counts);
+    let counts = braces.map(|counts| {
+        let numbers = counts.split(',').filter(|number| number.bytes().all(|byte| byte.is_ascii_digit()));
+        numbers.filter(|number| !number.is_empty()).map(|number| number.parse().unwrap_or(u64::MAX)).max().unwrap_or(1)
+    });
+    counts.fold(1, |product: u64, count| product.saturating_mul(count.max(1)))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn reason(file: &Value) -> String {
+        vet(file.to_string().as_bytes()).unwrap_err()
+    }
+
+    #[test]
+    fn what_would_grow_hang_or_overflow_the_stack_is_refused() {
+        let replace = |content: &str| json!({"type": "Replace", "pattern": {"String": "a"}, "content": content});
+        let doubled = json!({"normalizer": {"type": "Sequence", "normalizers": vec![replace("aa"); 7]}});
+        assert_eq!(reason(&doubled), "its normalizer may make a text 128 times as long, expected at most 64");
+        let ruled = json!({"normalizer": [{"type": "Precompiled"}, {"type": "Precompiled"}]});
+        assert!(reason(&ruled).contains("256 times"));
+        assert!(reason(&json!({"decoder": replace(&"a".repeat(65))})).contains("decoder may make a text 65 times"));
+        assert!(reason(&json!({"added_tokens": [{"content": "a".repeat(1025)}]})).contains("a string of 1025 bytes"));
+        assert!(reason(&json!({"model": {"vocab": {"a".repeat(2000): 1}}})).contains("a string of 2000 bytes"));
+        let many: Vec<String> = (0..9000).map(|i| format!("{i:01000}")).collect();
+        assert_eq!(reason(&json!(many)), "its strings have more than 8 MB together");
+        for pattern in ["((?=a)){99999999999}", "((a{101}){100})", "a{,10001}", "a{99999999999999999999}"] {
+            assert!(reason(&json!({"pattern": {"Regex": pattern}})).contains("repeats more than 10000 times"));
+        }
+        let template = json!({"single": [{"Sequence": {"id": "A"}}, {"Sequence": {"id": "A"}}]});
+        assert_eq!(reason(&template), "its template repeats a text 2 times");
+        assert!(reason(&json!({"vocab": {"a": 4_294_967_295u64}})).contains("the number 4294967295 (a)"));
+        assert!(reason(&json!({"max_input_chars_per_word": 1001})).contains("expected at most 1000"));
+        let rules = [&4u32.to_le_bytes()[..], &[0; 4], "b".repeat(65).as_bytes()].concat();
+        let rules = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, rules);
+        assert!(reason(&json!({"precompiled_charsmap": rules})).contains("makes 65 bytes of a character"));
+    }
+
+    #[test]
+    fn what_tokenizers_have_is_not() {
+        let usual = json!({
+            "truncation": {"max_length": 4_294_967_296u64},
+            "normalizer": {"type": "Sequence", "normalizers": [
+                {"type": "Precompiled", "precompiled_charsmap": ""},
+                {"type": "Strip"},
+                {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": "▁"},
+            ]},
+            "pre_tokenizer": {"type": "Split", "pattern": {"Regex": "\\p{N}{1,3}| ?\\p{L}+"}},
+            "post_processor": {"single": [{"Sequence": {"id": "A"}}, {"SpecialToken": {"id": "</s>"}}]},
+            "decoder": {"type": "Replace", "pattern": {"String": "▁"}, "content": " "},
+            "model": {"max_input_chars_per_word": 100, "vocab": {"a": 250_111}},
+        });
+        vet(usual.to_string().as_bytes()).unwrap();
+    }
+}
