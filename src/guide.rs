@@ -9,6 +9,7 @@ macro_rules! pages {
         #[doc = "[results]: crate::guide::results\n[checked]: crate::guide::checked\n[json]: crate::guide::policy_json"]
         #[doc = "[generation settings]: crate::guide::checkpoints#generation-settings"]
         #[doc = "[draft decoder]: crate::guide::checkpoints#a-draft-decoder"]
+        #[doc = "[fewer tokens]: crate::guide::choosing#drafts-that-score-fewer-tokens"]
         #[doc = "[int8]: crate::guide::backends#int8\n[`Threads`]: crate::Threads\n[loop]: crate::decode::Generation"]
         #[doc = "[int8 text]: crate::guide::performance#what-int8-does-to-the-text\n"]
         #[doc = include_str!("../docs/pictures.txt")]

@@ -169,7 +169,7 @@ fn a_list_that_is_none_is_refused() {
         Shortlist::open(&path).unwrap_err().to_string()
     };
     for (text, expected) in [
-        ("", "no short list"),
+        ("", "it is empty"),
         ("[1, 2]", "no short list"),
         (r#"{"frequent": [-1]}"#, "no short list"),
         (r#"{"frequent": [1], "besides": {}}"#, "unknown field `besides`"),

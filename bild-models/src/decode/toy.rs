@@ -94,7 +94,7 @@ impl<B: Backend> Decoder for ToyWeights<B> {
     }
 
     fn bytes_for(&self, source: usize, tokens: usize) -> u64 {
-        (self.layers.len() as f64 * Cache::<B>::numbers(source + tokens, HEADS)) as u64 * 4
+        (self.layers.len() as f64 * Cache::<B>::bytes(source + tokens, HEADS, false)) as u64
     }
 
     fn encode(self: &Arc<Self>, sources: &[(&Source, &SessionLimit)]) -> Vec<Result<Tensor<B, 2>>> {
@@ -110,7 +110,8 @@ impl<B: Backend> Decoder for ToyWeights<B> {
         let begin = |(embedded, limit): (Tensor<B, 2>, &SessionLimit)| {
             let (prompt, tokens) = (embedded.dims()[0], limit.tokens);
             Ok(run(self, prompt, move |weights| {
-                let cache = |_| Cache::new(prompt + tokens, HEADS, &weights.threads, &weights.device);
+                let layout = Layout { heads: HEADS, short: false, threads: &weights.threads };
+                let cache = |_| Cache::new(prompt + tokens, layout, &weights.device);
                 let caches = weights.layers.iter().map(cache).collect();
                 let mut state = ToyState { caches, bias: weights.bias.table(prompt + tokens), prompt: 0 };
                 weights.forward(embedded, &mut [Part { state: &mut state, at: 0, rows: prompt }], 0..weights.layers());

@@ -12,42 +12,55 @@ pub(crate) enum Cache<B: Backend> {
     Kernel(crate::backend::kernel::KeysValues),
 }
 
+/// How caches are laid out.
+#[derive(Clone, Copy)]
+pub(crate) struct Layout<'a> {
+    pub(crate) heads: Heads,
+    /// Whether numbers are held in 16 bits (bf16), which half as much has to be read of. Flex alone does.
+    pub(crate) short: bool,
+    pub(crate) threads: &'a Threads,
+}
+
 impl<B: Backend> Cache<B> {
     /// With room for `limit` rows in the end.
-    pub(crate) fn new(limit: usize, heads: Heads, threads: &Threads, device: &B::Device) -> Self {
+    pub(crate) fn new(limit: usize, layout: Layout<'_>, device: &B::Device) -> Self {
         #[cfg(feature = "flex")]
         if crate::backend::is_flex::<B>() {
-            let keys_values = crate::backend::kernel::KeysValues::new(limit, heads.count, heads.width, threads.clone());
+            let Layout { heads, short, threads } = layout;
+            let keys_values =
+                crate::backend::kernel::KeysValues::new(limit, heads.count, heads.width, threads.clone(), short);
             return Self::Kernel(keys_values);
         }
-        Self::full(limit, heads, threads, device)
+        Self::full(limit, layout, device)
     }
 
     /// With room for `limit` rows, all of which will be written.
-    pub(crate) fn full(limit: usize, heads: Heads, threads: &Threads, device: &B::Device) -> Self {
+    pub(crate) fn full(limit: usize, layout: Layout<'_>, device: &B::Device) -> Self {
+        let Layout { heads, short, threads } = layout;
         #[cfg(feature = "flex")]
         if crate::backend::is_flex::<B>() {
             let keys_values =
-                crate::backend::kernel::KeysValues::full(limit, heads.count, heads.width, threads.clone());
+                crate::backend::kernel::KeysValues::full(limit, heads.count, heads.width, threads.clone(), short);
             return Self::Kernel(keys_values);
         }
-        let _ = threads;
+        let _ = (threads, short);
         let rows = || Tensor::zeros([limit, heads.count * heads.width], device);
         Self::Plain(Some([rows(), rows()]))
     }
 
-    /// How many numbers one with room for `limit` rows takes.
-    pub(crate) fn numbers(limit: usize, heads: Heads) -> f64 {
+    /// How many bytes one with room for `limit` rows takes.
+    pub(crate) fn bytes(limit: usize, heads: Heads, short: bool) -> f64 {
         #[cfg(feature = "flex")]
         if crate::backend::is_flex::<B>() {
-            return crate::backend::kernel::KeysValues::numbers(limit, heads.count, heads.width);
+            return crate::backend::kernel::KeysValues::bytes(limit, heads.count, heads.width, short);
         }
-        2.0 * limit as f64 * (heads.count * heads.width) as f64
+        let _ = short;
+        2.0 * limit as f64 * (heads.count * heads.width * size_of::<f32>()) as f64
     }
 
     /// One that holds just these keys and values.
-    pub(crate) fn of(keys: Tensor<B, 2>, values: Tensor<B, 2>, heads: Heads, threads: &Threads) -> Self {
-        let mut cache = Self::full(keys.dims()[0], heads, threads, &keys.device());
+    pub(crate) fn of(keys: Tensor<B, 2>, values: Tensor<B, 2>, layout: Layout<'_>) -> Self {
+        let mut cache = Self::full(keys.dims()[0], layout, &keys.device());
         cache.write(keys, values, 0);
         cache
     }

@@ -215,8 +215,9 @@ impl<B: Backend> Decoder for T5Weights<B> {
     fn bytes_for(&self, source: usize, tokens: usize) -> u64 {
         let config = &self.config;
         let inner = config.heads().all() as f64;
-        let cache = |rows| Cache::<B>::numbers(rows, config.heads());
-        let caches = config.decoder_layers as f64 * (cache(source) + cache(tokens)) + cache(source);
+        let cache = |rows, short| Cache::<B>::bytes(rows, config.heads(), short);
+        let [own, cross] = [tokens, source].map(|rows| cache(rows, self.decoder.short));
+        let caches = config.decoder_layers as f64 * (own + cross) + cache(source, false);
         let [source, tokens, heads] = [source, tokens, config.num_heads].map(|count| count as f64);
         // Hidden states, queries, keys and values, what is found, and the feed-forward layer.
         let rows = source * (3.0 * config.d_model as f64 + 4.0 * inner + 3.0 * config.d_ff as f64);
@@ -224,8 +225,8 @@ impl<B: Backend> Decoder for T5Weights<B> {
         let scores = if is_flex::<B>() { 0.0 } else { 4.0 * heads * source * source };
         // The logits of a verification of a usual draft, and a copy of them.
         let logits = 2.0 * tokens.min(16.0) * config.vocab_size as f64;
-        let numbers = caches + rows + scores + 2.0 * heads * (source + tokens) + logits;
-        (numbers * size_of::<f32>() as f64) as u64
+        let numbers = rows + scores + 2.0 * heads * (source + tokens) + logits;
+        (caches + numbers * size_of::<f32>() as f64) as u64
     }
 
     fn encode(self: &Arc<Self>, sources: &[(&Source, &SessionLimit)]) -> Vec<Result<Tensor<B, 2>>> {

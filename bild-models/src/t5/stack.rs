@@ -5,12 +5,12 @@ use burn::tensor::{Tensor, backend::Backend};
 
 use super::T5Config;
 use crate::{
-    Threads,
+    Precision, Threads,
     decode::Part,
     error::Result,
     nn::{
-        Attending, Attention, Bias, BiasTable, Cache, FeedForward, Heads, Loader, PositionBias, Projection, RmsNorm,
-        joined,
+        Attending, Attention, Bias, BiasTable, Cache, FeedForward, Heads, Layout, Loader, PositionBias, Projection,
+        RmsNorm, joined,
     },
 };
 
@@ -88,7 +88,9 @@ impl<B: Backend> EncoderStack<B> {
         sources: &[(usize, SessionLimit)],
     ) -> Vec<bild_core::Result<Tensor<B, 2>>> {
         let table = self.bias.table(sources.iter().map(|(length, _)| *length).max().unwrap_or_default());
-        let cache = |(length, _): &(usize, _)| Cache::full(*length, config.heads(), threads, &x.device());
+        // What is found in a layer is used up there: 16 bits would save nothing.
+        let layout = Layout { heads: config.heads(), short: false, threads };
+        let cache = |(length, _): &(usize, _)| Cache::full(*length, layout, &x.device());
         let mut caches: Vec<_> = sources.iter().map(cache).collect(); // of one layer after the other
         let biases: Vec<_> = sources.iter().map(|(length, _)| table.rows(0, *length, *length)).collect();
         let mut goes_on: Vec<_> = sources.iter().map(|_| Ok(())).collect();
@@ -128,6 +130,8 @@ pub(super) struct DecoderStack<B: Backend> {
     layers: Vec<Arc<DecoderLayer<B>>>,
     bias: Arc<PositionBias<B>>,
     pub(super) norm: Arc<RmsNorm<B>>,
+    /// Whether keys and values are held in 16 bits: where weights are in 8 or fewer, nothing is lost that is not lost already.
+    pub(super) short: bool,
 }
 
 struct DecoderLayer<B: Backend> {
@@ -175,13 +179,14 @@ impl<B: Backend> DecoderStack<B> {
             }))
         };
         let layers = (0..config.decoder_layers).map(layer).collect::<Result<_>>()?;
-        Ok(Self { layers, bias: Arc::new(parts.bias()?), norm: Arc::new(parts.norm("final_layer_norm")?) })
+        let short = loader.precision() != Precision::F32;
+        Ok(Self { layers, bias: Arc::new(parts.bias()?), norm: Arc::new(parts.norm("final_layer_norm")?), short })
     }
 
     /// Some of the layers, with the same bias and norm.
     pub(super) fn of_layers(&self, layers: &[usize]) -> Self {
         let layers = layers.iter().map(|&layer| self.layers[layer].clone()).collect();
-        Self { layers, bias: self.bias.clone(), norm: self.norm.clone() }
+        Self { layers, bias: self.bias.clone(), norm: self.norm.clone(), short: self.short }
     }
 
     /// The states of generations within their limits, from the encoder's hidden states of each, `[source, d_model]`; unless its
@@ -193,7 +198,8 @@ impl<B: Backend> DecoderStack<B> {
         threads: &Threads,
     ) -> Vec<bild_core::Result<DecoderState<B>>> {
         let Some((first, _)) = sources.first() else { return Vec::new() };
-        let (heads, device) = (config.heads(), first.device());
+        let device = first.device();
+        let layout = Layout { heads: config.heads(), short: self.short, threads };
         let mut states: Vec<_> = sources
             .iter()
             .map(|(encoded, limit)| {
@@ -212,8 +218,8 @@ impl<B: Backend> DecoderStack<B> {
                 at += length;
                 let of = |x: &Tensor<B, 2>| x.clone().narrow(0, first, length);
                 if let Ok(begun) = state {
-                    let own = Cache::new(limit.tokens, heads, threads, &device);
-                    begun.layers.push(LayerState { own, source: Cache::of(of(&keys), of(&values), heads, threads) });
+                    let own = Cache::new(limit.tokens, layout, &device);
+                    begun.layers.push(LayerState { own, source: Cache::of(of(&keys), of(&values), layout) });
                     if let Err(error) = limit.check() {
                         *state = Err(error);
                     }
