@@ -61,7 +61,7 @@ pub(crate) fn tensors(mut file: Opened, length: u64) -> Result<BTreeMap<String, 
 /// no file takes more memory than it takes on disk.
 fn entries(archive: &ZipArchive<impl ReaderAt>, length: u64) -> Result<HashMap<String, Range<u64>>, String> {
     let wrong = |error: rawzip::Error| format!("its zip directory makes no sense: {error}");
-    let mut entries = HashMap::new();
+    let (mut entries, mut checksums) = (HashMap::new(), Vec::new());
     let mut buffer = vec![0; RECOMMENDED_BUFFER_SIZE];
     let mut directory = archive.entries(&mut buffer);
     while let Some(entry) = directory.next_entry().map_err(wrong)? {
@@ -75,6 +75,7 @@ fn entries(archive: &ZipArchive<impl ReaderAt>, length: u64) -> Result<HashMap<S
         if end > length {
             return Err(format!("its entry {name} ends at byte {end}, but the file has {length}"));
         }
+        checksums.push((begin..end, entry.crc32(), name.clone()));
         if entries.insert(name.clone(), begin..end).is_some() {
             return Err(format!("its entry {name} is there twice"));
         }
@@ -87,7 +88,29 @@ fn entries(archive: &ZipArchive<impl ReaderAt>, length: u64) -> Result<HashMap<S
     if ranges.windows(2).any(|pair| pair[0].end > pair[1].start) {
         return Err("its entries overlap".into());
     }
+    checksums.sort_unstable_by_key(|(range, _, _)| range.start);
+    checksums.iter().try_for_each(|(range, crc, name)| check(archive, range, *crc, name))?;
     Ok(entries)
+}
+
+/// Reads an entry as it stands and compares it with its checksum. torch.save can be told to leave that out.
+fn check(archive: &ZipArchive<impl ReaderAt>, range: &Range<u64>, expected: u32, name: &str) -> Result<(), String> {
+    if expected == 0 {
+        return Ok(());
+    }
+    let mut hasher = crc32fast::Hasher::new();
+    let mut buffer = vec![0; 1 << 20];
+    let mut at = range.start;
+    while at < range.end {
+        let part = &mut buffer[..(range.end - at).min(1 << 20) as usize];
+        archive.get_ref().read_exact_at(part, at).map_err(|error| error.to_string())?;
+        hasher.update(part);
+        at += part.len() as u64;
+    }
+    match hasher.finalize() {
+        found if found == expected => Ok(()),
+        found => Err(format!("its entry {name} is damaged: its checksum is {found:08x}, expected {expected:08x}")),
+    }
 }
 
 fn contents(archive: &ZipArchive<impl ReaderAt>, place: &Range<u64>, most: u64) -> Result<Vec<u8>, String> {

@@ -128,7 +128,6 @@ impl<B: Backend> Decoder for ToyWeights<B> {
     fn forward(&self, mut x: Tensor<B, 2>, parts: &mut [Part<'_, ToyState<B>>], layers: Range<usize>) -> Tensor<B, 2> {
         for i in layers {
             let (attention, feed_forward) = &*self.layers[i];
-            let [query, keys, values] = attention.project(x.clone());
             let attending = parts.iter_mut().map(|Part { state, at, rows }| {
                 let ToyState { caches, bias, prompt } = &mut **state;
                 let end = *prompt + *at + *rows;
@@ -142,7 +141,7 @@ impl<B: Backend> Decoder for ToyWeights<B> {
                 bias: Some(bias),
             });
             let attending = attending.collect();
-            x = feed_forward.forward(x + attention.attend(query, Some(&[keys, values]), attending));
+            x = feed_forward.forward(x.clone() + attention.forward(x, attending));
         }
         x
     }

@@ -46,19 +46,10 @@ impl<B: Backend> Attention<B> {
         Ok(Self { norm, input, output: Projection::load(loader, &[output], [width, heads.all()])?, heads })
     }
 
-    /// The projections of `x` (`[rows, width]`) after the norm, `[rows, heads · width]` each.
-    pub(crate) fn project<const N: usize>(&self, x: Tensor<B, 2>) -> [Tensor<B, 2>; N] {
-        self.input.forward_parts(self.norm.forward(x))
-    }
-
-    /// What queries (`[rows, heads · width]`, one session after the other) find, each in the cache of its session, projected to
-    /// `[rows, width]`; `new` keys and values are written to the caches first.
-    pub(crate) fn attend(
-        &self,
-        query: Tensor<B, 2>,
-        new: Option<&[Tensor<B, 2>; 2]>,
-        parts: Vec<Attending<'_, B>>,
-    ) -> Tensor<B, 2> {
-        self.output.forward(attend(query, new, parts, self.heads.count))
+    /// What rows (`[rows, width]`, one session after the other) find after the norm, each in the cache of its session, projected back to
+    /// `[rows, width]`; keys and values of theirs, if they attend to each other, are written to the caches first.
+    pub(crate) fn forward(&self, x: Tensor<B, 2>, parts: Vec<Attending<'_, B>>) -> Tensor<B, 2> {
+        let projected = self.input.forward(self.norm.forward(x));
+        self.output.forward(attend(projected, parts, self.heads))
     }
 }

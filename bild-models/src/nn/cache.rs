@@ -3,13 +3,28 @@ use burn::tensor::{Tensor, activation, backend::Backend};
 use super::{Heads, joined, position::Bias};
 use crate::Threads;
 
+/// Where there is no kernel rows are held and looked at by so many at a time, so that few shapes occur, however long a text is.
+const STEP: usize = 64;
+
+/// How many rows stand for so many: just these where kernels compute, elsewhere the next multiple of `STEP`.
+pub(crate) fn held<B: Backend>(rows: usize) -> usize {
+    if crate::backend::is_flex::<B>() { rows } else { rows.next_multiple_of(STEP) }
+}
+
 /// The keys and values that one attention looks at, laid out once: those of the source, or of the tokens of a generation
 /// up to its limit. How much of it is filled is known to the session, which takes tokens back by setting a length.
 pub(crate) enum Cache<B: Backend> {
-    /// `[limit, heads · width]` each; `None` only while they are written.
-    Plain(Option<[Tensor<B, 2>; 2]>),
+    Plain(Plain<B>),
     #[cfg(feature = "flex")]
     Kernel(crate::backend::kernel::KeysValues),
+}
+
+/// Keys and values as tensors.
+pub(crate) struct Plain<B: Backend> {
+    /// `[2, heads, rows, width]`; `None` until they are written if that is done all at once, and while more are.
+    rows: Option<Tensor<B, 4>>,
+    /// Whether all are written at once.
+    at_once: bool,
 }
 
 /// How caches are laid out.
@@ -31,11 +46,14 @@ impl<B: Backend> Cache<B> {
                 crate::backend::kernel::KeysValues::new(limit, heads.count, heads.width, threads.clone(), short);
             return Self::Kernel(keys_values);
         }
-        Self::full(limit, layout, device)
+        let Heads { count, width } = layout.heads;
+        // What is looked at and not written yet is masked, and must be numbers.
+        let rows = Tensor::zeros([2, count, held::<B>(limit), width], device);
+        Self::Plain(Plain { rows: Some(rows), at_once: false })
     }
 
-    /// With room for `limit` rows, all of which will be written.
-    pub(crate) fn full(limit: usize, layout: Layout<'_>, device: &B::Device) -> Self {
+    /// With room for `limit` rows, all of which are written at once.
+    pub(crate) fn full(limit: usize, layout: Layout<'_>) -> Self {
         let Layout { heads, short, threads } = layout;
         #[cfg(feature = "flex")]
         if crate::backend::is_flex::<B>() {
@@ -43,9 +61,8 @@ impl<B: Backend> Cache<B> {
                 crate::backend::kernel::KeysValues::full(limit, heads.count, heads.width, threads.clone(), short);
             return Self::Kernel(keys_values);
         }
-        let _ = (threads, short);
-        let rows = || Tensor::zeros([limit, heads.count * heads.width], device);
-        Self::Plain(Some([rows(), rows()]))
+        let _ = (limit, heads, threads, short);
+        Self::Plain(Plain { rows: None, at_once: true })
     }
 
     /// How many bytes one with room for `limit` rows takes.
@@ -55,52 +72,65 @@ impl<B: Backend> Cache<B> {
             return crate::backend::kernel::KeysValues::bytes(limit, heads.count, heads.width, short);
         }
         let _ = short;
-        2.0 * limit as f64 * (heads.count * heads.width * size_of::<f32>()) as f64
+        2.0 * held::<B>(limit) as f64 * (heads.all() * size_of::<f32>()) as f64
     }
 
-    /// One that holds just these keys and values.
-    pub(crate) fn of(keys: Tensor<B, 2>, values: Tensor<B, 2>, layout: Layout<'_>) -> Self {
-        let mut cache = Self::full(keys.dims()[0], layout, &keys.device());
-        cache.write(keys, values, 0);
-        cache
-    }
-
-    /// Writes new rows, `[rows, heads · width]` each, from row `at` on.
-    pub(crate) fn write(&mut self, keys: Tensor<B, 2>, values: Tensor<B, 2>, at: usize) {
-        match self {
-            Self::Plain(rows) => {
-                let [count, width] = keys.dims();
-                let [old_keys, old_values] = rows.take().expect("they are put back after each write");
-                let place = || [at..at + count, 0..width];
-                *rows = Some([old_keys.slice_assign(place(), keys), old_values.slice_assign(place(), values)]);
+    /// One that holds just these keys and values, `[rows, 2 · heads · width]`.
+    pub(crate) fn of(keys_values: Tensor<B, 2>, layout: Layout<'_>) -> Self {
+        let mut cache = Self::full(keys_values.dims()[0], layout);
+        match &mut cache {
+            Self::Plain(plain) => {
+                let rows = by_head(keys_values, layout.heads);
+                // Laid out once, not at each look.
+                let room = Tensor::empty(rows.dims(), &rows.device());
+                plain.write(room.slice_assign(rows.dims().map(|size| 0..size), rows), 0);
             }
             #[cfg(feature = "flex")]
-            Self::Kernel(rows) => crate::backend::flex::write(rows, &keys, &values, at).expect("flex alone has these"),
+            Self::Kernel(rows) => {
+                let inner = layout.heads.all();
+                let [keys, values] = [0, inner].map(|first| keys_values.clone().narrow(1, first, inner));
+                crate::backend::flex::write(rows, &keys, &values, 0).expect("flex alone has these");
+            }
         }
+        cache
+    }
+}
+
+impl<B: Backend> Plain<B> {
+    /// Writes new keys and values, `[2, heads, rows, width]`, from row `at` on.
+    fn write(&mut self, new: Tensor<B, 4>, at: usize) {
+        let old = self.rows.take();
+        self.rows = Some(if self.at_once {
+            new
+        } else {
+            let [two, heads, count, width] = new.dims();
+            // Nobody else has them, so they are written where they are.
+            old.expect("they are put back after each write")
+                .slice_assign([0..two, 0..heads, at..at + count, 0..width], new)
+        });
     }
 
-    /// What queries (`[rows, heads · width]`) find among the first `count` keys: the sums of values, weighted by the softmax
-    /// of the products of query and key with `bias` added, `[rows, heads · width]`.
-    fn attend(&self, query: Tensor<B, 2>, count: usize, bias: Option<&Bias<'_, B>>, heads: usize) -> Tensor<B, 2> {
-        let [keys, values] = match self {
-            Self::Plain(rows) => rows.clone().expect("they are put back after each write"),
-            #[cfg(feature = "flex")]
-            Self::Kernel(_) => unreachable!("a kernel attends for all sessions at once"),
-        };
-        let [rows, width] = query.dims();
-        let split = |x: Tensor<B, 2>| {
-            let rows = x.dims()[0];
-            x.reshape([rows, heads, width / heads]).swap_dims(0, 1) // [heads, rows, width]
-        };
-        let (keys, values) = (keys.narrow(0, 0, count), values.narrow(0, 0, count));
-        let scores = split(query).matmul(split(keys).swap_dims(1, 2)); // [heads, rows, count]
+    /// What queries (`[1, heads, rows, width]`) find among the first `count` keys, and those up to the next `STEP` that `bias` must mask:
+    /// the sums of values, weighted by the softmax of the products of query and key with `bias` added, `[rows, heads · width]`.
+    fn attend(&self, query: Tensor<B, 4>, count: usize, bias: Option<&Bias<'_, B>>) -> Tensor<B, 2> {
+        let all = self.rows.as_ref().expect("they are put back after each write");
+        let [_, heads, rows, width] = query.dims();
+        let seen = held::<B>(count).min(all.dims()[2]);
+        let of = |which: usize| all.clone().slice([which..which + 1, 0..heads, 0..seen, 0..width]);
+        let scores = query.matmul(of(0).swap_dims(2, 3)); // [1, heads, rows, seen]
         let scores = match bias {
             Some(bias) => scores + bias.plain(),
             None => scores,
         };
-        let found = activation::softmax(scores, 2).matmul(split(values)); // [heads, rows, width]
-        found.swap_dims(0, 1).reshape([rows, width])
+        let found = activation::softmax(scores, 3).matmul(of(1));
+        found.swap_dims(1, 2).reshape([rows, heads * width])
     }
+}
+
+/// Projections (`[rows, parts · heads · width]`) as `[parts, heads, rows, width]`.
+fn by_head<B: Backend>(projected: Tensor<B, 2>, heads: Heads) -> Tensor<B, 4> {
+    let [rows, width] = projected.dims();
+    projected.reshape([rows, width / heads.all(), heads.count, heads.width]).permute([1, 2, 0, 3])
 }
 
 /// The rows of one session that attend, and what they attend to.
@@ -112,15 +142,11 @@ pub(crate) struct Attending<'a, B: Backend> {
     pub(crate) bias: Option<&'a Bias<'a, B>>,
 }
 
-/// What queries (`[rows, heads · width]`, one session after the other) find, each in the cache of its session, to the same shape;
-/// `new` keys and values of that shape are written to the caches first.
-pub(crate) fn attend<B: Backend>(
-    query: Tensor<B, 2>,
-    new: Option<&[Tensor<B, 2>; 2]>,
-    parts: Vec<Attending<'_, B>>,
-    heads: usize,
-) -> Tensor<B, 2> {
+/// What queries (the first `heads · width` of each row of `projected`, one session after the other) find, each in the cache of its session,
+/// `[rows, heads · width]`. Keys and values, if they stand beside the queries, are written to the caches first.
+pub(crate) fn attend<B: Backend>(projected: Tensor<B, 2>, parts: Vec<Attending<'_, B>>, heads: Heads) -> Tensor<B, 2> {
     let _span = tracing::trace_span!("attention").entered();
+    let writes = projected.dims()[1] > heads.all();
     #[cfg(feature = "flex")]
     if crate::backend::is_flex::<B>() {
         let looks = parts.into_iter().map(|Attending { rows, cache, count, bias }| {
@@ -128,16 +154,20 @@ pub(crate) fn attend<B: Backend>(
             crate::backend::kernel::Look { rows, memory, count, bias: bias.map(Bias::kernel) }
         });
         let looks = looks.collect();
-        return crate::backend::flex::attend(&query, new, looks).expect("flex alone has these");
+        let part = |i: usize| projected.clone().narrow(1, i * heads.all(), heads.all());
+        let new = writes.then(|| [part(1), part(2)]);
+        return crate::backend::flex::attend(&part(0), new.as_ref(), looks).expect("flex alone has these");
     }
-    let mut at = 0;
+    let (mut at, alone) = (0, parts.len() == 1);
     let mut found: Vec<_> = Vec::with_capacity(parts.len());
     for Attending { rows, cache, count, bias } in parts {
-        let of = |x: &Tensor<B, 2>| x.clone().narrow(0, at, rows);
-        if let Some([keys, values]) = new {
-            cache.write(of(keys), of(values), count - rows);
+        let own = if alone { projected.clone() } else { projected.clone().narrow(0, at, rows) };
+        let own = by_head(own, heads);
+        let Cache::Plain(cache) = cache else { unreachable!("flex alone has others") };
+        if writes {
+            cache.write(own.clone().narrow(0, 1, 2), count - rows);
         }
-        found.push(cache.attend(of(&query), count, bias, heads));
+        found.push(cache.attend(own.narrow(0, 0, 1), count, bias));
         at += rows;
     }
     joined(found)

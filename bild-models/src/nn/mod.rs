@@ -16,7 +16,7 @@ mod short_head;
 use burn::tensor::{Tensor, backend::Backend};
 
 pub(crate) use attention::{Attention, Heads};
-pub(crate) use cache::{Attending, Cache, Layout};
+pub(crate) use cache::{Attending, Cache, Layout, held};
 pub(crate) use exit::Exit;
 pub use feed_forward::Activation;
 pub(crate) use feed_forward::FeedForward;

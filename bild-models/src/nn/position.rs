@@ -1,7 +1,7 @@
-use burn::tensor::{Tensor, TensorData, backend::Backend};
+use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
 
-use super::loader::Loader;
-use crate::error::Result;
+use super::{cache::held, loader::Loader};
+use crate::{backend::is_flex, error::Result};
 
 /// The relative position bias of a stack: what attention adds for the distance between query and key, per head.
 ///
@@ -54,17 +54,20 @@ impl<B: Backend> PositionBias<B> {
 
     /// The bias between tokens of which at most `limit` stand in a row; a decoder's masks what stands ahead.
     pub(crate) fn table(&self, limit: usize) -> BiasTable<B> {
+        let limit = held::<B>(limit);
         let bidirectional = self.buckets.bidirectional;
         let bucket = |ahead: isize| (bidirectional || ahead <= 0).then(|| self.buckets.of(ahead));
         let buckets: Vec<_> = (0..2 * limit).map(|i| bucket(i as isize - (limit as isize - 1))).collect();
         let value = |head: usize, bucket: Option<usize>| {
             bucket.map_or(f32::NEG_INFINITY, |bucket| self.values[bucket * self.heads + head])
         };
-        let mut table = Vec::with_capacity(self.heads * buckets.len());
+        let masked = if is_flex::<B>() { 0 } else { 1 };
+        let mut table = Vec::with_capacity(self.heads * (buckets.len() + masked));
         for head in 0..self.heads {
             table.extend(buckets.iter().map(|&bucket| value(head, bucket)));
+            table.extend(std::iter::repeat_n(f32::NEG_INFINITY, masked));
         }
-        BiasTable { table: Table::new(table, self.heads, &self.device), limit }
+        BiasTable { table: Table::new(table, self.heads, &self.device), limit, bidirectional }
     }
 }
 
@@ -74,12 +77,13 @@ pub(crate) struct BiasTable<B: Backend> {
     /// For each head, the bias of a key that stands `ahead` of its query, for `ahead` from `1 − limit` to `limit`.
     table: Table<B>,
     limit: usize,
+    bidirectional: bool,
 }
 
 enum Table<B: Backend> {
-    /// `[heads, 1, 2 · limit]`
-    Plain(Tensor<B, 3>),
-    /// The same, on the host.
+    /// `[1, heads, 1, 2 · limit + 1]`, the last for what is masked.
+    Plain(Tensor<B, 4>),
+    /// `[heads, 2 · limit]`, on the host.
     #[cfg(feature = "flex")]
     Kernel(Vec<f32>),
 }
@@ -90,45 +94,75 @@ impl<B: Backend> Table<B> {
         if crate::backend::is_flex::<B>() {
             return Self::Kernel(values);
         }
-        let shape = [heads, 1, values.len() / heads];
+        let shape = [1, heads, 1, values.len() / heads];
         Self::Plain(Tensor::from_data(TensorData::new(values, shape), device))
     }
 }
 
 /// The bias of the rows of one pass.
-#[cfg_attr(not(feature = "flex"), allow(dead_code))] // only a kernel reads the table
-pub(crate) struct Bias<'a, B: Backend> {
-    table: &'a BiasTable<B>,
-    first: usize,
-    /// `[heads, rows, keys]`, where no kernel reads the table.
-    plain: Option<Tensor<B, 3>>,
+pub(crate) enum Bias<'a, B: Backend> {
+    /// `[1, heads or 1, rows or 1, keys]`, keys that are not there masked.
+    Plain(Tensor<B, 4>),
+    #[cfg(feature = "flex")]
+    Kernel(crate::backend::kernel::Bias<'a>),
+    #[cfg(not(feature = "flex"))]
+    #[allow(dead_code)]
+    Never(std::convert::Infallible, std::marker::PhantomData<&'a B>),
 }
 
 impl<B: Backend> BiasTable<B> {
     /// The bias of `rows` queries from position `first` on over the first `keys` keys.
     pub(crate) fn rows(&self, first: usize, rows: usize, keys: usize) -> Bias<'_, B> {
-        let plain = match &self.table {
-            Table::Plain(table) => {
-                let row = |row: usize| table.clone().narrow(2, self.limit - 1 - row, keys);
-                Some(if rows == 1 { row(first) } else { Tensor::cat((first..first + rows).map(row).collect(), 1) })
-            }
+        match &self.table {
+            Table::Plain(table) => Bias::Plain(self.plain(table.clone(), first, rows, keys)),
             #[cfg(feature = "flex")]
-            Table::Kernel(_) => None,
-        };
-        Bias { table: self, first, plain }
+            Table::Kernel(table) => Bias::Kernel(crate::backend::kernel::Bias {
+                table,
+                width: 2 * self.limit,
+                first: self.limit - 1 - first,
+            }),
+        }
+    }
+
+    fn plain(&self, table: Tensor<B, 4>, first: usize, rows: usize, keys: usize) -> Tensor<B, 4> {
+        let seen = held::<B>(keys);
+        let begin = |row: usize| self.limit - 1 - row;
+        if rows == 1 && !self.bidirectional {
+            // What stands ahead is masked as it is.
+            return table.narrow(3, begin(first), seen);
+        }
+        let of_row = |row: usize| (0..seen).map(move |key| if key < keys { begin(row) + key } else { 2 * self.limit });
+        let indices: Vec<i32> = (first..first + rows).flat_map(of_row).map(|index| index as i32).collect();
+        let (device, heads) = (table.device(), table.dims()[1]);
+        let indices = Tensor::<B, 1, Int>::from_data(TensorData::new(indices, [rows * seen]), &device);
+        table.select(3, indices).reshape([1, heads, rows, seen])
     }
 }
 
 impl<B: Backend> Bias<'_, B> {
-    /// `[heads, rows, keys]`
-    pub(crate) fn plain(&self) -> Tensor<B, 3> {
-        self.plain.clone().expect("a plain cache goes with a plain table")
+    /// What masks all but the first `keys` keys of a cache that holds just these, if that must be done.
+    pub(crate) fn mask(keys: usize, device: &B::Device) -> Option<Bias<'static, B>> {
+        let seen = held::<B>(keys);
+        if seen == keys {
+            return None;
+        }
+        let values: Vec<f32> = (0..seen).map(|key| if key < keys { 0.0 } else { f32::NEG_INFINITY }).collect();
+        Some(Bias::Plain(Tensor::from_data(TensorData::new(values, [1, 1, 1, seen]), device)))
+    }
+
+    pub(crate) fn plain(&self) -> Tensor<B, 4> {
+        match self {
+            Self::Plain(bias) => bias.clone(),
+            _ => unreachable!("a plain cache goes with a plain table"),
+        }
     }
 
     #[cfg(feature = "flex")]
     pub(crate) fn kernel(&self) -> crate::backend::kernel::Bias<'_> {
-        let Table::Kernel(table) = &self.table.table else { unreachable!("a kernel's cache goes with its table") };
-        crate::backend::kernel::Bias { table, width: 2 * self.table.limit, first: self.table.limit - 1 - self.first }
+        match self {
+            Self::Kernel(bias) => *bias,
+            Self::Plain(_) => unreachable!("a kernel's cache goes with its table"),
+        }
     }
 }
 

@@ -9,7 +9,7 @@ mod stored;
 
 use std::{collections::BTreeMap, fmt, ops::Range, sync::Arc};
 
-use bild_core::{Error, Result, SessionLimit, Source, Token, Vocabulary};
+use bild_core::{Error, Model, Pass, Result, SessionLimit, Settings, Source, Token, VerifierSession, Vocabulary, Want};
 use burn::tensor::{Tensor, backend::Backend};
 
 use crate::{
@@ -17,10 +17,10 @@ use crate::{
     backend::is_flex,
     checkpoint::Tensors,
     decode::{self, Decoder, Part, Session, drafts_and_verifies},
-    nn::{self, Cache, Loader, Projection, ShortHead, joined},
+    nn::{self, Cache, Loader, Projection, ShortHead, held, joined},
 };
 pub use config::{Head, T5Config};
-use stack::{DecoderStack, DecoderState, EncoderStack};
+use stack::{DecoderStack, DecoderState, Encoded, EncoderStack};
 pub use stored::T5Tensors;
 
 /// The names that the embedding goes by.
@@ -143,8 +143,9 @@ impl<B: Backend> T5<B> {
         });
         if options.self_test && !is_flex::<B>() {
             // What stands for the encoder's states does not matter; the embedding of a few tokens is there already.
-            let encoded = weights.embed(&decode::probe(shape[0]));
-            let limit = SessionLimit::new(encoded.dims()[0]);
+            let probe = decode::probe(shape[0]);
+            let encoded = Encoded { states: weights.embed_source(&probe), tokens: probe.len() };
+            let limit = SessionLimit::new(probe.len());
             decode::self_test(&weights, || weights.begin(vec![(encoded.clone(), &limit)]).remove(0))?;
         }
         Ok(Self { weights })
@@ -153,6 +154,38 @@ impl<B: Backend> T5<B> {
     /// The shape of the model.
     pub fn config(&self) -> &T5Config {
         &self.weights.config
+    }
+
+    /// Makes every shape once that a generation within these settings will meet, with passes of up to `most_rows` rows (one more than the
+    /// longest draft), so that a backend which compiles or tunes for a shape does that now and not in the middle of one. On `Flex` there is
+    /// nothing to do.
+    ///
+    /// # Errors
+    ///
+    /// If a pass fails.
+    pub fn warm_up(&self, settings: &Settings, most_rows: usize) -> Result<()> {
+        if is_flex::<B>() {
+            return Ok(());
+        }
+        let limit = SessionLimit::new(settings.max_new_tokens + 1);
+        let step = held::<B>(1);
+        let (sources, tokens) = (settings.max_source_tokens.div_ceil(step), limit.tokens.div_ceil(step));
+        for i in 0..sources.max(tokens) {
+            // One token less than a whole step is masked in part, as most are; what is masked nowhere needs no more.
+            for masked in [1, 0] {
+                let length = ((i.min(sources - 1) + 1) * step - masked).clamp(1, settings.max_source_tokens);
+                let mut session = self.begin(&Source::new(vec![0; length]), &limit)?;
+                let begin = i.min(tokens - 1) * step;
+                // The cache is there, and holds numbers, whether or not they were written.
+                session.skip(begin);
+                for rows in 1..=most_rows.min(limit.tokens - begin) {
+                    for want in [Want::default(), Want::default().with_entropy().with_cross_entropy()] {
+                        VerifierSession::score(&mut session, &Pass::verify(begin, &vec![0; rows], want))?;
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     /// What the checkpoint holds that has no effect, a sentence each, for whoever expects one: an adapter that is not merged into
@@ -167,15 +200,22 @@ impl<B: Backend> T5<B> {
     ///
     /// [`Error::EmptySource`], or [`Error::TokenOutOfRange`] if a token is not one of the vocabulary.
     pub fn encode(&self, source: &Source) -> Result<Vec<f32>> {
-        let encoded = self.weights.encode(&[(source, &SessionLimit::new(0))]).remove(0)?;
-        nn::reduce::read(encoded)
+        let Encoded { states, tokens } = self.weights.encode(&[(source, &SessionLimit::new(0))]).remove(0)?;
+        nn::reduce::read(states.narrow(0, 0, tokens))
+    }
+}
+
+impl<B: Backend> T5Weights<B> {
+    /// What the encoder takes of a source: [`held`] rows, of which those after the tokens are masked.
+    fn embed_source(&self, tokens: &[Token]) -> Tensor<B, 2> {
+        let after = vec![0; held::<B>(tokens.len()) - tokens.len()];
+        self.embed(&[tokens, &after].concat())
     }
 }
 
 impl<B: Backend> Decoder for T5Weights<B> {
     type Backend = B;
-    /// The encoder's hidden states, `[tokens, d_model]`.
-    type Encoded = Tensor<B, 2>;
+    type Encoded = Encoded<B>;
     type State = DecoderState<B>;
 
     fn vocabulary(&self) -> &Vocabulary {
@@ -214,6 +254,7 @@ impl<B: Backend> Decoder for T5Weights<B> {
 
     fn bytes_for(&self, source: usize, tokens: usize) -> u64 {
         let config = &self.config;
+        let source = held::<B>(source);
         let inner = config.heads().all() as f64;
         let cache = |rows, short| Cache::<B>::bytes(rows, config.heads(), short);
         let [own, cross] = [tokens, source].map(|rows| cache(rows, self.decoder.short));
@@ -229,27 +270,31 @@ impl<B: Backend> Decoder for T5Weights<B> {
         (caches + numbers * size_of::<f32>() as f64) as u64
     }
 
-    fn encode(self: &Arc<Self>, sources: &[(&Source, &SessionLimit)]) -> Vec<Result<Tensor<B, 2>>> {
+    fn encode(self: &Arc<Self>, sources: &[(&Source, &SessionLimit)]) -> Vec<Result<Encoded<B>>> {
         let embedded = |(source, _): &(&Source, _)| match source.tokens() {
             [] => Err(Error::EmptySource),
             tokens => {
                 decode::check_tokens(&**self, tokens, |at| format!("at position {at} of the source"))?;
-                Ok(self.embed(tokens))
+                Ok(self.embed_source(tokens))
             }
         };
         decode::for_each_ok(sources.iter().map(embedded).collect(), |embedded, chosen| {
-            let of = |(x, &i): (&Tensor<B, 2>, &usize)| (x.dims()[0], sources[i].1.clone());
-            let sources: Vec<_> = embedded.iter().zip(chosen).map(of).collect();
+            let of = |&i: &usize| (sources[i].0.tokens().len(), sources[i].1.clone());
+            let sources: Vec<_> = chosen.iter().map(of).collect();
             let embedded = joined(embedded);
             decode::run(self, embedded.dims()[0], move |weights| {
-                weights.encoder.forward(embedded, &weights.config, &weights.threads, &sources)
+                let states = weights.encoder.forward(embedded, &weights.config, &weights.threads, &sources);
+                let encoded = |(states, (tokens, _)): (Result<_>, &(usize, _))| {
+                    states.map(|states| Encoded { states, tokens: *tokens })
+                };
+                states.into_iter().zip(&sources).map(encoded).collect()
             })
         })
     }
 
-    fn begin(self: &Arc<Self>, encoded: Vec<(Tensor<B, 2>, &SessionLimit)>) -> Vec<Result<DecoderState<B>>> {
+    fn begin(self: &Arc<Self>, encoded: Vec<(Encoded<B>, &SessionLimit)>) -> Vec<Result<DecoderState<B>>> {
         let sources: Vec<_> = encoded.into_iter().map(|(encoded, limit)| (encoded, limit.clone())).collect();
-        let rows = sources.iter().map(|(encoded, _)| encoded.dims()[0]).sum();
+        let rows = sources.iter().map(|(encoded, _)| encoded.tokens).sum();
         decode::run(self, rows, move |weights| weights.decoder.begin(sources, &weights.config, &weights.threads))
     }
 

@@ -10,7 +10,7 @@ use crate::{
     error::Result,
     nn::{
         Attending, Attention, Bias, BiasTable, Cache, FeedForward, Heads, Layout, Loader, PositionBias, Projection,
-        RmsNorm, joined,
+        RmsNorm, held, joined,
     },
 };
 
@@ -78,7 +78,7 @@ impl<B: Backend> EncoderStack<B> {
         Ok(Self { layers, bias: parts.bias()?, norm: parts.norm("final_layer_norm")? })
     }
 
-    /// The tokens of sources of these lengths one after the other, `[tokens, d_model]`, to the states of each, `[length, d_model]`,
+    /// The rows of sources of these lengths one after the other, [`held`] of each, `[rows, d_model]`, to the states of each, as many,
     /// unless its limit says in between that nobody waits for it any more.
     pub(super) fn forward(
         &self,
@@ -90,9 +90,11 @@ impl<B: Backend> EncoderStack<B> {
         let table = self.bias.table(sources.iter().map(|(length, _)| *length).max().unwrap_or_default());
         // What is found in a layer is used up there: 16 bits would save nothing.
         let layout = Layout { heads: config.heads(), short: false, threads };
-        let cache = |(length, _): &(usize, _)| Cache::full(*length, layout, &x.device());
-        let mut caches: Vec<_> = sources.iter().map(cache).collect(); // of one layer after the other
-        let biases: Vec<_> = sources.iter().map(|(length, _)| table.rows(0, *length, *length)).collect();
+        let rows: Vec<_> = sources.iter().map(|(length, _)| held::<B>(*length)).collect();
+        // Of one layer after the other.
+        let mut caches: Vec<Cache<B>> = rows.iter().map(|&rows| Cache::full(rows, layout)).collect();
+        let biases = rows.iter().zip(sources).map(|(&rows, (length, _))| table.rows(0, rows, *length));
+        let biases: Vec<_> = biases.collect();
         let mut goes_on: Vec<_> = sources.iter().map(|_| Ok(())).collect();
         for (attention, feed_forward) in &self.layers {
             for (goes_on, (_, limit)) in goes_on.iter_mut().zip(sources) {
@@ -103,22 +105,17 @@ impl<B: Backend> EncoderStack<B> {
             if goes_on.iter().all(Result::is_err) {
                 break;
             }
-            let [query, keys, values] = attention.project(x.clone());
-            let parts = sources.iter().zip(&mut caches).zip(&biases);
-            let parts = parts.map(|(((rows, _), cache), bias)| Attending {
-                rows: *rows,
-                cache,
-                count: *rows,
-                bias: Some(bias),
-            });
-            let found = attention.attend(query, Some(&[keys, values]), parts.collect());
+            let parts = rows.iter().zip(&mut caches).zip(&biases);
+            let parts =
+                parts.map(|((&rows, cache), bias)| Attending { rows, cache, count: rows, bias: Some(bias) }).collect();
+            let found = attention.forward(x.clone(), parts);
             x = feed_forward.forward(x + found);
         }
         let x = self.norm.forward(x);
         let mut at = 0;
-        let states = sources.iter().zip(goes_on).map(|((length, _), goes_on)| {
-            at += length;
-            goes_on.map(|()| if sources.len() == 1 { x.clone() } else { x.clone().narrow(0, at - length, *length) })
+        let states = rows.iter().zip(goes_on).map(|(rows, goes_on)| {
+            at += rows;
+            goes_on.map(|()| if sources.len() == 1 { x.clone() } else { x.clone().narrow(0, at - rows, *rows) })
         });
         states.collect()
     }
@@ -142,12 +139,29 @@ struct DecoderLayer<B: Backend> {
     feed_forward: FeedForward<B>,
 }
 
+/// What an encoder made of a source.
+#[derive(Clone)]
+pub struct Encoded<B: Backend> {
+    /// Hidden states, [`held`] rows: `[rows, d_model]`.
+    pub(super) states: Tensor<B, 2>,
+    /// How many of them are of tokens.
+    pub(super) tokens: usize,
+}
+
+impl<B: Backend> fmt::Debug for Encoded<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Encoded").field("tokens", &self.tokens).finish_non_exhaustive()
+    }
+}
+
 /// What one generation needs of a decoder.
 pub struct DecoderState<B: Backend> {
     layers: Vec<LayerState<B>>,
     bias: BiasTable<B>,
     /// Tokens of the source.
     source: usize,
+    /// What masks the rows of the source that are no tokens.
+    mask: Option<Bias<'static, B>>,
 }
 
 impl<B: Backend> fmt::Debug for DecoderState<B> {
@@ -189,37 +203,37 @@ impl<B: Backend> DecoderStack<B> {
         Self { layers, bias: self.bias.clone(), norm: self.norm.clone(), short: self.short }
     }
 
-    /// The states of generations within their limits, from the encoder's hidden states of each, `[source, d_model]`; unless its
+    /// The states of generations within their limits, from what the encoder made of the source of each; unless its
     /// limit says in between that nobody waits for it any more.
     pub(super) fn begin(
         &self,
-        sources: Vec<(Tensor<B, 2>, SessionLimit)>,
+        sources: Vec<(Encoded<B>, SessionLimit)>,
         config: &T5Config,
         threads: &Threads,
     ) -> Vec<bild_core::Result<DecoderState<B>>> {
         let Some((first, _)) = sources.first() else { return Vec::new() };
-        let device = first.device();
+        let device = first.states.device();
         let layout = Layout { heads: config.heads(), short: self.short, threads };
         let mut states: Vec<_> = sources
             .iter()
             .map(|(encoded, limit)| {
                 let (layers, bias) = (Vec::with_capacity(self.layers.len()), self.bias.table(limit.tokens));
-                Ok(DecoderState { layers, bias, source: encoded.dims()[0] })
+                Ok(DecoderState { layers, bias, source: encoded.tokens, mask: Bias::mask(encoded.tokens, &device) })
             })
             .collect();
         let (encoded, limits): (Vec<_>, Vec<_>) = sources.into_iter().unzip();
-        let lengths: Vec<_> = encoded.iter().map(|encoded| encoded.dims()[0]).collect();
-        let encoded = joined(encoded);
+        let lengths: Vec<_> = encoded.iter().map(|encoded| encoded.states.dims()[0]).collect();
+        let encoded = joined(encoded.into_iter().map(|encoded| encoded.states).collect());
         for layer in &self.layers {
-            let [keys, values] = layer.source.forward_parts(encoded.clone());
+            let keys_values = layer.source.forward(encoded.clone());
             let mut at = 0;
             for ((state, limit), &length) in states.iter_mut().zip(&limits).zip(&lengths) {
                 let first = at;
                 at += length;
-                let of = |x: &Tensor<B, 2>| x.clone().narrow(0, first, length);
                 if let Ok(begun) = state {
                     let own = Cache::new(limit.tokens, layout, &device);
-                    begun.layers.push(LayerState { own, source: Cache::of(of(&keys), of(&values), layout) });
+                    let of_source = keys_values.clone().narrow(0, first, length);
+                    begun.layers.push(LayerState { own, source: Cache::of(of_source, layout) });
                     if let Err(error) = limit.check() {
                         *state = Err(error);
                     }
@@ -241,12 +255,10 @@ impl<B: Backend> DecoderStack<B> {
     ) -> Tensor<B, 2> {
         let mut parts: Vec<InPass<'_, B>> = parts.iter_mut().map(|part| InPass::new(part, layers.clone())).collect();
         for (i, layer) in self.layers[layers].iter().enumerate() {
-            let [query, keys, values] = layer.own.project(x.clone());
             let own = parts.iter_mut().map(|part| part.own(i)).collect();
-            x = x + layer.own.attend(query, Some(&[keys, values]), own);
-            let [query] = layer.cross.project(x.clone());
+            x = x.clone() + layer.own.forward(x, own);
             let source = parts.iter_mut().map(|part| part.source(i)).collect();
-            x = x + layer.cross.attend(query, None, source);
+            x = x.clone() + layer.cross.forward(x, source);
             x = layer.feed_forward.forward(x);
         }
         x
@@ -261,14 +273,15 @@ struct InPass<'a, B: Backend> {
     rows: usize,
     /// Tokens of the source.
     source: usize,
+    mask: Option<&'a Bias<'static, B>>,
 }
 
 impl<'a, B: Backend> InPass<'a, B> {
     fn new(part: &'a mut Part<'_, DecoderState<B>>, layers: Range<usize>) -> Self {
         let (at, rows) = (part.at, part.rows);
-        let DecoderState { layers: states, bias, source } = &mut *part.state;
+        let DecoderState { layers: states, bias, source, mask } = &mut *part.state;
         let bias = bias.rows(at, rows, at + rows);
-        Self { layers: &mut states[layers], bias, at, rows, source: *source }
+        Self { layers: &mut states[layers], bias, at, rows, source: *source, mask: mask.as_ref() }
     }
 
     /// Attention to the tokens so far, in layer `i` of those of the pass.
@@ -279,6 +292,6 @@ impl<'a, B: Backend> InPass<'a, B> {
 
     /// Attention to the source.
     fn source(&mut self, i: usize) -> Attending<'_, B> {
-        Attending { rows: self.rows, cache: &mut self.layers[i].source, count: self.source, bias: None }
+        Attending { rows: self.rows, cache: &mut self.layers[i].source, count: self.source, bias: self.mask }
     }
 }

@@ -1,0 +1,245 @@
+//! What a model asks of a device: on a GPU a token's time is launches and reads, not arithmetic. A backend that counts stands in for one.
+
+mod common;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
+};
+
+use bild_core::{Generator, Model, Overflow, Pass, SessionLimit, Settings, Source, Token, VerifierSession, Want};
+use bild_models::{Checkpoint, T5};
+use bild_policies::Lossless;
+use burn::tensor::{DType, Shape, TensorData};
+use burn_flex::{Flex, FlexDevice};
+use burn_ir::{BackendIr, BaseOperationIr, OperationIr, TensorId, TensorIr};
+use burn_router::{BackendRouter, MultiBackendBridge, RouterTensor, Runner, RunnerChannel, RunnerClient};
+use common::{Numbers, config, write_checkpoint};
+use serde_json::json;
+
+type Counting = BackendRouter<Channel>;
+
+/// What was asked for since it was last looked at.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Asked {
+    /// Operations by name, but for views.
+    operations: BTreeMap<String, usize>,
+    reads: usize,
+    /// Uploads of numbers.
+    writes: usize,
+    /// Operations with the shapes of what goes in and comes out.
+    shapes: BTreeSet<String>,
+}
+
+impl Asked {
+    fn count(&self) -> usize {
+        self.operations.values().sum()
+    }
+}
+
+static ASKED: Mutex<Option<Asked>> = Mutex::new(None);
+
+fn note(note: impl FnOnce(&mut Asked)) {
+    note(ASKED.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default());
+}
+
+fn taken() -> Asked {
+    ASKED.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default()
+}
+
+#[derive(Clone)]
+struct Channel;
+
+#[derive(Clone)]
+struct Client(Runner<Flex>);
+
+struct Bridge;
+
+impl MultiBackendBridge for Bridge {
+    type TensorHandle = <Flex as BackendIr>::Handle;
+    type Device = FlexDevice;
+
+    fn change_backend_float(handle: Self::TensorHandle, _: Shape, _: &FlexDevice) -> Self::TensorHandle {
+        handle
+    }
+
+    fn change_backend_int(handle: Self::TensorHandle, _: Shape, _: &FlexDevice) -> Self::TensorHandle {
+        handle
+    }
+
+    fn change_backend_bool(handle: Self::TensorHandle, _: Shape, _: &FlexDevice) -> Self::TensorHandle {
+        handle
+    }
+}
+
+impl RunnerChannel for Channel {
+    type Device = FlexDevice;
+    type Bridge = Bridge;
+    type Client = Client;
+    type FloatElem = f32;
+    type IntElem = i32;
+    type BoolElem = bool;
+
+    fn name(_: &FlexDevice) -> String {
+        "counting".into()
+    }
+
+    fn init_client(device: &FlexDevice) -> Client {
+        static CLIENT: OnceLock<Client> = OnceLock::new();
+        CLIENT.get_or_init(|| Client(Runner::new(*device))).clone()
+    }
+
+    fn get_tensor_handle(tensor: &TensorIr, client: &Client) -> <Flex as BackendIr>::Handle {
+        client.0.get_tensor_handle(tensor)
+    }
+
+    fn register_tensor(
+        client: &Client,
+        handle: <Flex as BackendIr>::Handle,
+        shape: Shape,
+        dtype: DType,
+    ) -> RouterTensor<Client> {
+        client.0.register_tensor(handle, shape, dtype, client.clone())
+    }
+}
+
+/// The name of an operation, unless it is a view of what is there.
+fn name(operation: &OperationIr) -> Option<String> {
+    use BaseOperationIr::{Expand, Permute, Reshape, Slice, SwapDims};
+    match operation {
+        OperationIr::BaseFloat(base) | OperationIr::BaseInt(base) | OperationIr::BaseBool(base)
+            if matches!(base, Reshape(_) | SwapDims(_) | Permute(_) | Slice(_) | Expand(_)) =>
+        {
+            None
+        }
+        OperationIr::Init(_) | OperationIr::Drop(_) => None,
+        operation => {
+            let text = format!("{operation:?}");
+            // As in `NumericFloat(F32, Add(…`: what stands before the last parenthesis that opens names it.
+            let names = text.split(['(', ' ', ',']).filter(|word| word.starts_with(char::is_uppercase));
+            names.filter(|word| !word.starts_with("F32") && !word.starts_with("I32")).nth(1).map(str::to_owned)
+        }
+    }
+}
+
+impl RunnerClient for Client {
+    type Device = FlexDevice;
+
+    fn register_op(&self, operation: OperationIr) {
+        if let Some(name) = name(&operation) {
+            let shapes: Vec<_> =
+                operation.inputs().chain(operation.outputs()).map(|tensor| tensor.shape.clone()).collect();
+            note(|asked| {
+                asked.shapes.insert(format!("{name} {shapes:?}"));
+                *asked.operations.entry(name).or_default() += 1;
+            });
+        }
+        self.0.register_op(operation);
+    }
+
+    fn read_tensor_async(
+        &self,
+        tensor: TensorIr,
+    ) -> burn_std::future::DynFut<Result<TensorData, burn::tensor::backend::ExecutionError>> {
+        note(|asked| asked.reads += 1);
+        self.0.read_tensor_async(tensor)
+    }
+
+    fn register_tensor_data(&self, data: TensorData) -> RouterTensor<Self> {
+        note(|asked| asked.writes += 1);
+        let tensor = self.0.register_tensor_data_desc(data);
+        RouterTensor::new(tensor.id, tensor.shape, tensor.dtype, self.clone())
+    }
+
+    fn device(&self) -> FlexDevice {
+        self.0.device()
+    }
+
+    fn sync(&self) -> Result<(), burn::tensor::backend::ExecutionError> {
+        self.0.sync()
+    }
+
+    fn seed(&self, seed: u64) {
+        self.0.seed(seed);
+    }
+
+    fn create_empty_handle(&self) -> TensorId {
+        self.0.create_empty_handle()
+    }
+
+    fn dtype_usage(&self, dtype: DType) -> burn::tensor::backend::DTypeUsageSet {
+        self.0.dtype_usage(dtype)
+    }
+}
+
+fn model(layers: usize, feed_forward: &str) -> T5<Counting> {
+    let directory = tempfile::tempdir().unwrap();
+    let shape = json!({
+        "vocab_size": 100, "d_model": 32, "d_kv": 8, "num_heads": 4, "d_ff": 64, "num_layers": layers, "num_decoder_layers": layers,
+        "feed_forward_proj": feed_forward
+    });
+    write_checkpoint(directory.path(), &config(shape), 1, |_| {});
+    T5::load(&Checkpoint::open(directory.path()).unwrap(), &Default::default()).unwrap()
+}
+
+/// What a step of one token and a verification of eleven ask for.
+fn passes(model: &T5<Counting>) -> [Asked; 3] {
+    let source = Source::new((3..67).collect::<Vec<Token>>());
+    taken();
+    let mut session = model.begin(&source, &SessionLimit::new(64)).unwrap();
+    let mut at = 0;
+    let mut pass = |rows: usize| {
+        let new: Vec<Token> = (0..rows as Token).collect();
+        session.score(&Pass::verify(at, &new, Want::default())).unwrap();
+        at += rows;
+        taken()
+    };
+    [pass(1), pass(1), pass(11)]
+}
+
+/// With views not counted: what T5 1.0 asks of a layer, and T5 1.1, whose gelu by tanh is seven operations.
+#[test]
+fn a_layer_is_few_operations() {
+    let _alone = alone();
+    for (feed_forward, most, most_of_encoder) in [("relu", 45, 78), ("gated-gelu", 53, 92)] {
+        let [two, three] = [2, 3].map(|layers| passes(&model(layers, feed_forward)));
+        let layer = |i: usize| three[i].count() - two[i].count();
+        let found = [0, 1, 2].map(layer);
+        println!("{feed_forward}: {found:?} operations a layer; a token of two layers: {:?}", two[1]);
+        // A layer of the encoder, what the decoder's needs of the source, and its first token.
+        assert!(found[0] <= most_of_encoder, "{} for a source and its first token", found[0]);
+        assert!(found[1] <= most && found[2] <= most, "{found:?}");
+        // The most likely token and its numbers, in one transaction.
+        assert!(two.iter().all(|asked| asked.reads == 2), "{two:?}");
+        // Tokens and, for several rows, where their biases lie.
+        assert!(two[1].writes <= 2 && two[2].writes <= 3, "{two:?}");
+    }
+}
+
+/// A hundred generations of other lengths, sources and drafts meet no shape that a warm-up has not made.
+#[test]
+fn after_a_warm_up_there_are_no_new_shapes() {
+    let _alone = alone();
+    let pair = (model(2, "relu"), model(2, "gated-gelu"));
+    let settings =
+        Settings::default().with_max_new_tokens(100).with_max_source_tokens(150, Overflow::Error).with_end_tokens([]);
+    taken();
+    pair.0.warm_up(&settings, 12).unwrap();
+    pair.1.warm_up(&settings, 12).unwrap();
+    let warm = taken().shapes;
+    let generator = Generator::new(pair, Lossless::default()).unwrap().with_settings(settings);
+    let mut numbers = Numbers(3);
+    let mut cold = BTreeSet::new();
+    for _ in 0..100 {
+        let source = Source::new(numbers.tokens(1 + numbers.0 as usize % 150, 100));
+        generator.generate(source).unwrap();
+        cold.extend(taken().shapes.difference(&warm).cloned());
+    }
+    assert!(cold.is_empty(), "{} of {}: {cold:#?}", cold.len(), warm.len());
+}
+
+/// The counts are of the whole process.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
