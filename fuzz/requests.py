@@ -76,7 +76,8 @@ print(f"requests by status: {answers}; {peak} MiB at most")
 
 lines = []
 for i in range(2000):
-    line = request().replace(b"\n", b" ").replace(b"\r", b" ")
+    # A line that is not UTF-8 ends them all, and says so.
+    line = request().decode("utf-8", "replace").replace("\n", " ").replace("\r", " ").encode()
     lines.append(line if draw.random() < 0.5 else line.replace(b'"text"', b'"id": %d, "text"' % i, 1))
 done = subprocess.run([program, "translate", "--jsonl"], input=b"\n".join(lines) + b"\n", capture_output=True, timeout=600)
 found = done.stdout.splitlines()

@@ -54,6 +54,25 @@ fn each_object_becomes_one_in_its_place() {
     assert_eq!(place.read("out.jsonl"), ended.out);
 }
 
+/// Numbers of any length, and what is in them, are no business of the program.
+#[test]
+fn an_id_is_written_as_it_was() {
+    let place = Place::new();
+    let ids = ["12345678901234567890123.10", r#"[1, {"a": 2.50}]"#, "null", r#""\u00e4""#];
+    let lines: String = ids.iter().map(|id| format!("{{\"id\": {id}, \"text\": \"Ja.\"}}\n")).collect();
+    place.write("in.jsonl", &lines);
+    let out = place.run("translate", &["--jsonl", "--file", "in.jsonl"]).ok().out;
+    for (line, id) in out.lines().zip(ids) {
+        assert!(line.starts_with(&format!("{{\"id\":{id},\"text\":\"")), "{line}");
+    }
+    place.run("translate", &["--jsonl", "--file", "in.jsonl", "--out", "out.jsonl"]).ok();
+    place.run("translate", &["--jsonl", "--file", "in.jsonl", "--out", "out.jsonl"]).ok();
+    assert_eq!(place.read("out.jsonl"), out, "they are known again");
+    place.write("list.jsonl", "[1, \"Ja.\"]\n");
+    let found = place.run("translate", &["--jsonl", "--file", "list.jsonl"]);
+    assert!(found.code == Some(1) && found.out.contains("no \\\"text\\\""), "{found:?}");
+}
+
 #[test]
 fn a_corpus_is_gone_on_with_and_never_mixed_up() {
     let place = Place::new();

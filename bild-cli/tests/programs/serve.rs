@@ -179,6 +179,14 @@ fn what_is_wrong_is_said() {
     post(r#"{"text": "x", "max_new_tokens": 201}"#).refused(400, "expected at most 200");
     post(r#"{"text": "x", "max_new_tokens": 0}"#).refused(400, "max_new_tokens is 0");
     post(r#"{"text": "x", "time_limit": -1}"#).refused(400, "`time_limit` is -1");
+    post(r#"{"text": "x", "guess": "y"}"#).refused(400, "unknown field `guess`");
+    // What is gone through for each sentence, or at each token, must be short.
+    post(&json!({ "text": "x", "stop": vec!["."; 17] }).to_string())
+        .refused(400, "`stop` has 17 strings, expected at most 16");
+    post(&json!({ "text": "x", "stop": [".".repeat(257)] }).to_string()).refused(400, "`stop` has 257 bytes");
+    post(&json!({ "text": "x", "prefix": "a".repeat(1025) }).to_string()).refused(400, "`prefix` has 1025 bytes");
+    post(&json!({ "text": "x", "policy": vec![json!({ "": 0 }); 2000] }).to_string()).refused(400, "`policy` has ");
+    post(&json!({ "text": "Ja. ".repeat(300) }).to_string()).refused(413, "300 sentences, expected at most 256");
     post(&json!({ "text": "Wort ".repeat(60) }).to_string()).refused(413, "the limit is 40");
     post(&json!({ "text": "Wort ".repeat(300_000) }).to_string()).refused(413, "longer than 1048576 bytes");
     server.ask("POST", "/generate", b"{\"text\": \"\xff\"}").refused(400, "");

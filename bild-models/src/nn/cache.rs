@@ -8,7 +8,7 @@ const STEP: usize = 64;
 
 /// How many rows stand for so many: just these where kernels compute, elsewhere the next multiple of `STEP`.
 pub(crate) fn held<B: Backend>(rows: usize) -> usize {
-    if crate::backend::is_flex::<B>() { rows } else { rows.next_multiple_of(STEP) }
+    if crate::backend::is_flex::<B>() { rows } else { rows.checked_next_multiple_of(STEP).unwrap_or(rows) }
 }
 
 /// The keys and values that one attention looks at, laid out once: those of the source, or of the tokens of a generation

@@ -94,7 +94,7 @@ impl Number for Pair {
             // As far as they lie in one half of neighbouring words.
             let (run, rest) = values.split_at(values.len().min(LANES - at % LANES));
             let words = row[at / (2 * LANES) * LANES + at % LANES..].iter_mut().zip(run);
-            if at / LANES % 2 == 0 {
+            if (at / LANES).is_multiple_of(2) {
                 words.for_each(|(word, value)| *word = *word & 0xffff_0000 | short(*value));
             } else {
                 words.for_each(|(word, value)| *word = *word & 0xffff | short(*value) << 16);
@@ -213,7 +213,9 @@ impl<N: Number> Memory<N> {
     }
 
     fn bytes(limit: usize, heads: usize, d_kv: usize) -> f64 {
-        let [room, depth] = [limit, d_kv].map(|count| words::<N>(count) as f64);
+        // As `words`, beyond what an integer holds.
+        let blocks = |count: usize| (count as f64 / (LANES * N::OF_WORD) as f64).ceil();
+        let [room, depth] = [limit, d_kv].map(|count| blocks(count) * LANES as f64);
         heads as f64 * (room * d_kv as f64 + room * N::OF_WORD as f64 * depth) * size_of::<N>() as f64
     }
 
@@ -437,6 +439,7 @@ fn sums<S: Simd, N: Number, const R: usize>(
 
 /// The entries in C vectors of words of the R sums, from vector `at` on.
 #[inline(always)]
+#[allow(clippy::needless_range_loop)] // several arrays go by the same index
 fn columns<S: Simd, N: Number, const R: usize, const C: usize>(
     simd: S,
     factors: [&[f32]; R],
