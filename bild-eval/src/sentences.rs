@@ -44,7 +44,7 @@ pub fn sentences<'a>(language: &str, text: &'a str) -> (&'a str, Vec<Sentence<'a
 /// So many bytes are looked at together: sentencex takes time by the square of a text without an end of a sentence.
 const WINDOW: usize = 4096;
 
-/// Where sentences begin, the first where the text does, whatever is found.
+/// Where sentences begin, the first where the text does, whatever is found. A quotation of more than [`WINDOW`] is not seen as one.
 fn starts(language: &str, text: &str) -> Vec<usize> {
     let mut starts = vec![0];
     let mut begin = 0;
@@ -68,7 +68,8 @@ fn window(text: &str) -> &str {
     let end = text.floor_char_boundary(WINDOW);
     let near = &text[..end];
     match near.rfind(char::is_whitespace) {
-        Some(space) if end < text.len() && space > 0 => &near[..space],
+        // All of the white space goes to what follows: a blank line ends a sentence.
+        Some(space) if end < text.len() && !near[..space].trim_end().is_empty() => near[..space].trim_end(),
         _ => near,
     }
 }

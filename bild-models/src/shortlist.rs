@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     error::{LoadError, Result},
-    files::Folder,
+    files::Stored,
 };
 
 /// The tokens that a draft is made of, in place of all of the vocabulary: those that are frequent in outputs, for each token of the
@@ -55,8 +55,7 @@ impl Shortlist {
     /// If the file cannot be read, or is no list or an empty one.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let text = Folder::Directory(path.parent().unwrap_or(Path::new("")).into()).file(&name).read()?;
+        let text = Stored::at(path).read()?;
         let broken = |reason: String| LoadError::Broken { path: path.into(), reason };
         let list: Self = serde_json::from_slice(&text).map_err(|error| broken(format!("no short list: {error}")))?;
         if list.frequent.is_empty() && list.beside.is_empty() {

@@ -49,7 +49,9 @@ fn go_on(path: &Path, sources: &mut impl Iterator<Item = Result<String, Error>>)
         if begins && object.as_ref().is_err_and(serde_json::Error::is_eof) && !line.ends_with(b"\n") {
             break; // it was cut off
         }
-        let object = object.ok().filter(|done| done.error.is_some() || done.text.is_some() && done.tokens.is_some());
+        // A list would be taken for its fields.
+        let object = object.ok().filter(|_| line.starts_with(b"{"));
+        let object = object.filter(|done| done.error.is_some() || done.text.is_some() && done.tokens.is_some());
         let (failed, Some(id)) = object.map_or((false, None), |done| (done.error.is_some(), done.id)) else {
             return Err(format!("--out: {name}, line {count}, is none of an earlier run: name another file").into());
         };

@@ -83,6 +83,11 @@ pub(crate) enum Opened {
 }
 
 impl Stored {
+    /// The file at this path.
+    pub(crate) fn at(path: &Path) -> Self {
+        Self { path: path.into(), contents: Contents::OnDisk }
+    }
+
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }

@@ -47,7 +47,8 @@ impl<B: Backend> Cache<B> {
             return Self::Kernel(keys_values);
         }
         let Heads { count, width } = layout.heads;
-        // What is looked at and not written yet is masked, and must be numbers.
+        // What is looked at and not written yet is masked, and must be numbers: 0 times a NaN is one. So a row that overflows,
+        // which ends a generation of its own, spoils those that look at it until it is written anew.
         let rows = Tensor::zeros([2, count, held::<B>(limit), width], device);
         Self::Plain(Plain { rows: Some(rows), at_once: false })
     }

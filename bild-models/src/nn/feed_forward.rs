@@ -1,7 +1,7 @@
 use burn::tensor::{Tensor, activation, backend::Backend};
 
 use super::{loader::Loader, norm::RmsNorm, projection::Projection};
-use crate::{backend::is_flex, error::Result};
+use crate::{backend::memory::is_host, error::Result};
 
 /// The non-linearity of the feed-forward layers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +75,7 @@ fn gated<B: Backend>(activation: Activation, gate: Tensor<B, 2>, up: Tensor<B, 2
 fn apply<B: Backend>(activation: Activation, x: Tensor<B, 2>) -> Tensor<B, 2> {
     match activation {
         // One operation of a device, where `relu` is two. On the host it would make 0 of a NaN.
-        Activation::Relu if !is_flex::<B>() => x.clamp_min(0.0),
+        Activation::Relu if !is_host::<B>(&x.device()) => x.clamp_min(0.0),
         Activation::Relu => activation::relu(x),
         Activation::Gelu => activation::gelu(x),
         Activation::GeluTanh => activation::gelu_approximate(x),

@@ -9,7 +9,9 @@ mod stored;
 
 use std::{collections::BTreeMap, fmt, ops::Range, sync::Arc};
 
-use bild_core::{Error, Model, Pass, Result, SessionLimit, Settings, Source, Token, VerifierSession, Vocabulary, Want};
+use bild_core::{
+    Error, MOST_TOKENS, Model, Pass, Result, SessionLimit, Settings, Source, Token, VerifierSession, Vocabulary, Want,
+};
 use burn::tensor::{Tensor, backend::Backend};
 
 use crate::{
@@ -158,12 +160,20 @@ impl<B: Backend> T5<B> {
 
     /// Makes every shape once that a generation within these settings will meet, with passes of up to `most_rows` rows (one more than the
     /// longest draft), so that a backend which compiles or tunes for a shape does that now and not in the middle of one. On `Flex` there is
-    /// nothing to do.
+    /// nothing to do. An early exit, a draft decoder, a short list and passes of several sessions have shapes of their own, which a first
+    /// generation makes.
     ///
     /// # Errors
     ///
-    /// If a pass fails.
+    /// If a limit is 0 or above 65,536, or a pass fails.
     pub fn warm_up(&self, settings: &Settings, most_rows: usize) -> Result<()> {
+        let limits = [("max_new_tokens", settings.max_new_tokens), ("max_source_tokens", settings.max_source_tokens)];
+        for (name, found) in limits {
+            if !(1..=MOST_TOKENS).contains(&found) {
+                let expected = "a number of tokens from 1 to 65536";
+                return Err(Error::Setting { name, found: found.to_string(), expected });
+            }
+        }
         if is_flex::<B>() {
             return Ok(());
         }

@@ -6,13 +6,18 @@ use serde_json::{Map, Value};
 use crate::files::json;
 
 /// The longest string in bytes, but for rules of characters; that of any known tokenizer has a few hundred.
-const LONGEST_STRING: usize = 1024;
+pub(super) const LONGEST_STRING: usize = 1024;
 
-/// All strings together. A Unigram model takes some 350 bytes of memory for each byte of a piece; mT5's pieces have 2.5 MB.
-const STRINGS: usize = 8 << 20;
+/// All strings together. A Unigram model takes some 350 bytes of memory for each byte of a piece, and mT5's pieces have 2.5 MB; others take
+/// little more than their pieces and merges.
+const STRINGS: usize = 32 << 20;
+const STRINGS_OF_UNIGRAM: usize = 6 << 20;
 
-/// By how much the rules of a normalizer or of a decoder may make a text longer.
-const GROWTH: f64 = 64.0;
+/// By how much the rules of a normalizer, a pre-tokenizer or a decoder may make a text longer.
+const GROWTH: f64 = 256.0;
+
+/// The most parts of a template, and tokens of one of them.
+const TEMPLATE: usize = 64;
 
 /// How often a regular expression may repeat a part, all repetitions within others.
 const REPETITIONS: u64 = 10_000;
@@ -25,7 +30,12 @@ pub(super) fn vet(text: &[u8]) -> Result<(), String> {
     let file = json::parse(text)?;
     let mut strings = 0;
     vet_value("", &file, &mut strings)?;
-    for part in ["normalizer", "decoder"] {
+    let of_unigram = file.get("model").and_then(|model| model.get("type")).is_some_and(|kind| kind == "Unigram");
+    let most = if of_unigram { STRINGS_OF_UNIGRAM } else { STRINGS };
+    if strings > most {
+        return Err(format!("its strings have {strings} bytes together, expected at most {most}"));
+    }
+    for part in ["normalizer", "pre_tokenizer", "decoder"] {
         let growth = file.get(part).map_or(1.0, growth);
         if growth > GROWTH {
             return Err(format!("its {part} may make a text {growth} times as long, expected at most {GROWTH}"));
@@ -42,6 +52,9 @@ fn vet_value(key: &str, value: &Value, strings: &mut usize) -> Result<(), String
             let sources = list.iter().filter(|item| item.get("Sequence").is_some()).count();
             if key == "single" && sources > 1 {
                 return Err(format!("its template repeats a text {sources} times"));
+            }
+            if ["single", "ids"].contains(&key) && list.len() > TEMPLATE {
+                return Err(format!("its template has {} parts ({key}), expected at most {TEMPLATE}", list.len()));
             }
             list.iter().try_for_each(|value| vet_value(key, value, strings))
         }
@@ -74,9 +87,6 @@ fn vet_string(key: &str, text: &str, strings: &mut usize) -> Result<(), String> 
     *strings += text.len();
     if text.len() > LONGEST_STRING {
         return Err(format!("it has a string of {} bytes, expected at most {LONGEST_STRING}", text.len()));
-    }
-    if *strings > STRINGS {
-        return Err(format!("its strings have more than {} MB together", STRINGS >> 20));
     }
     match key {
         "Regex" if repetitions(text) > REPETITIONS => {
@@ -119,14 +129,17 @@ fn growth(value: &Value) -> f64 {
 fn own_growth(part: &Map<String, Value>) -> f64 {
     let length = |key: &str| part.get(key).and_then(Value::as_str).map_or(0, str::len) as f64;
     match part.get("type").and_then(Value::as_str) {
-        Some("Replace") => {
-            let pattern = part.get("pattern").and_then(|pattern| pattern.get("String")?.as_str()).map_or(1, str::len);
-            (length("content") / pattern.max(1) as f64).max(1.0)
-        }
+        Some("Replace") => match part.get("pattern").and_then(|pattern| pattern.get("String")?.as_str()) {
+            Some(pattern) if !pattern.is_empty() => (length("content") / pattern.len() as f64).max(1.0),
+            // What matches nothing does so between all characters.
+            _ => 1.0 + length("content"),
+        },
         Some("Prepend") => 1.0 + length("prepend"),
         Some("ByteLevel") => 2.0,
-        // Rules of characters seldom make one longer; twice in a row they would by the square.
-        Some("Precompiled") => 16.0,
+        // An empty one is found between all characters, and becomes a space.
+        Some("BPEDecoder") if length("suffix") == 0.0 => 2.0,
+        Some("CTC") if length("word_delimiter_token") == 0.0 || length("pad_token") == 0.0 => 2.0,
+        Some("Precompiled") => LONGEST_RESULT as f64,
         _ => 1.0,
     }
 }
@@ -154,15 +167,34 @@ mod tests {
     #[test]
     fn what_would_grow_hang_or_overflow_the_stack_is_refused() {
         let replace = |content: &str| json!({"type": "Replace", "pattern": {"String": "a"}, "content": content});
-        let doubled = json!({"normalizer": {"type": "Sequence", "normalizers": vec![replace("aa"); 7]}});
-        assert_eq!(reason(&doubled), "its normalizer may make a text 128 times as long, expected at most 64");
+        let doubled = json!({"normalizer": {"type": "Sequence", "normalizers": vec![replace("aa"); 9]}});
+        assert_eq!(reason(&doubled), "its normalizer may make a text 512 times as long, expected at most 256");
+        let between = |pattern: Value| json!({"type": "Replace", "pattern": pattern, "content": "a"});
+        for part in [
+            between(json!({"Regex": "x*"})),
+            between(json!({"String": ""})),
+            json!({"type": "ByteLevel"}),
+            json!({"type": "BPEDecoder", "suffix": ""}),
+            json!({"type": "CTC", "pad_token": "", "word_delimiter_token": "|"}),
+        ] {
+            for place in ["normalizer", "pre_tokenizer", "decoder"] {
+                assert!(reason(&json!({ place: vec![part.clone(); 9] })).contains("512 times"), "{part}");
+            }
+        }
         let ruled = json!({"normalizer": [{"type": "Precompiled"}, {"type": "Precompiled"}]});
-        assert!(reason(&ruled).contains("256 times"));
-        assert!(reason(&json!({"decoder": replace(&"a".repeat(65))})).contains("decoder may make a text 65 times"));
+        assert!(reason(&ruled).contains("4096 times"));
+        assert!(reason(&json!({"decoder": replace(&"a".repeat(257))})).contains("decoder may make a text 257 times"));
+        assert!(
+            reason(&json!({"single": vec![json!({"SpecialToken": {"id": "a"}}); 65]}))
+                .contains("has 65 parts (single)")
+        );
+        assert!(reason(&json!({"special_tokens": {"a": {"ids": vec![1; 65]}}})).contains("has 65 parts (ids)"));
         assert!(reason(&json!({"added_tokens": [{"content": "a".repeat(1025)}]})).contains("a string of 1025 bytes"));
         assert!(reason(&json!({"model": {"vocab": {"a".repeat(2000): 1}}})).contains("a string of 2000 bytes"));
         let many: Vec<String> = (0..9000).map(|i| format!("{i:01000}")).collect();
-        assert_eq!(reason(&json!(many)), "its strings have more than 8 MB together");
+        let unigram = json!({"model": {"type": "Unigram", "vocab": many}});
+        assert!(reason(&unigram).contains("expected at most 6291456"));
+        vet(json!({"model": {"type": "BPE", "merges": many}}).to_string().as_bytes()).unwrap();
         for pattern in ["((?=a)){99999999999}", "((a{101}){100})", "a{,10001}", "a{99999999999999999999}"] {
             assert!(reason(&json!({"pattern": {"Regex": pattern}})).contains("repeats more than 10000 times"));
         }

@@ -6,12 +6,10 @@ use super::{
     longest::narrowed,
     proto::{Kind, Piece},
 };
+use crate::text::vetted::LONGEST_STRING;
 
 /// How much less likely than the least likely piece an unknown character is, as sentencepiece has it.
 const UNKNOWN_PENALTY: f32 = 10.0;
-
-/// In bytes. At each place of a text so many are looked at.
-const LONGEST_PIECE: usize = 1024;
 
 #[derive(Debug)]
 pub(super) struct Unigram {
@@ -52,6 +50,7 @@ impl Unigram {
             let score = match piece.kind() {
                 Kind::Normal => {
                     if !piece.score().is_finite() {
+                        // At each place of a text so many bytes are looked at.
                         return Err(format!("its piece {token} has the score {}", piece.score()));
                     }
                     (least, most) = (least.min(piece.score()), most.max(piece.score()));
@@ -63,8 +62,8 @@ impl Unigram {
             };
             match piece.piece().len() {
                 0 => return Err(format!("its piece {token} is empty")),
-                length if length > LONGEST_PIECE => {
-                    return Err(format!("its piece {token} has {length} bytes, expected at most {LONGEST_PIECE}"));
+                length if length > LONGEST_STRING => {
+                    return Err(format!("its piece {token} has {length} bytes, expected at most {LONGEST_STRING}"));
                 }
                 _ => {}
             }

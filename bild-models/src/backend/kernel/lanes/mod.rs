@@ -13,6 +13,8 @@ mod portable;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+#[cfg(target_arch = "x86_64")]
+use std::cell::Cell;
 use std::marker::PhantomData;
 
 use super::PANEL;
@@ -52,10 +54,22 @@ pub(super) enum Kind {
 
 impl Kind {
     /// Those that this CPU has for a matrix of so many inputs, the best for many rows first.
+    #[cfg(test)]
     pub(super) fn all<B: Block>(inputs: usize) -> impl Iterator<Item = Self> {
+        Self::some::<B>(inputs, usize::MAX)
+    }
+
+    /// The best for so many rows.
+    pub(super) fn best<B: Block>(inputs: usize, rows: usize) -> Self {
+        Self::some::<B>(inputs, rows).next().expect("the portable kind is always there")
+    }
+
+    /// Those that pay for so many rows.
+    fn some<B: Block>(inputs: usize, rows: usize) -> impl Iterator<Item = Self> {
         #[cfg(target_arch = "x86_64")]
         let special = {
-            let amx = B::int8(&[]).is_some() && inputs.is_multiple_of(amx::WORDS * WORD) && amx::allowed();
+            let amx = rows >= amx::WORTH_IT && B::int8(&[]).is_some() && inputs.is_multiple_of(amx::WORDS * WORD);
+            let amx = amx && amx::allowed();
             let vnni = is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vnni");
             let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
             [amx.then_some(Self::Amx), vnni.then_some(Self::Vnni), avx2.then_some(Self::Avx2)]
@@ -65,18 +79,8 @@ impl Kind {
         #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
         let special = [None];
         #[cfg(not(target_arch = "x86_64"))]
-        let _ = inputs;
+        let _ = (inputs, rows);
         special.into_iter().flatten().chain([Self::Portable])
-    }
-
-    /// The best for so many rows.
-    pub(super) fn best<B: Block>(inputs: usize, rows: usize) -> Self {
-        let pays = |kind: &Self| match kind {
-            #[cfg(target_arch = "x86_64")]
-            Self::Amx => rows >= amx::WORTH_IT,
-            _ => true,
-        };
-        Self::all::<B>(inputs).find(pays).expect("the portable kind is always there")
     }
 
     /// The most rows of a tile: as many as the sums of which fit the registers.
@@ -106,12 +110,18 @@ impl Kind {
     /// Makes the CPU ready to multiply so in the thread that asks.
     pub(super) fn ready(self) -> Ready {
         #[cfg(target_arch = "x86_64")]
-        if self == Self::Amx {
-            // SAFETY: this kind is made by `all` alone, where the unit is allowed.
+        if self == Self::Amx && READY.replace(READY.get() + 1) == 0 {
+            // SAFETY: this kind is made where the unit is allowed alone.
             unsafe { amx::configure() };
         }
         Ready(self, PhantomData)
     }
+}
+
+#[cfg(target_arch = "x86_64")]
+thread_local! {
+    /// How many hold this thread's tiles.
+    static READY: Cell<usize> = const { Cell::new(0) };
 }
 
 /// A kind whose instructions can be used in this thread, as long as this lives.
@@ -134,7 +144,7 @@ impl Ready {
         let inputs = panel.len() * B::WORDS * WORD;
         assert_eq!(tile.scales.len(), inputs.div_ceil(GROUP) * tile.rows);
         assert_eq!(tile.offsets.len(), inputs.div_ceil(B::OFFSET_INPUTS) * tile.rows);
-        // SAFETY: a kind is made by `all` alone, where the CPU has what it needs.
+        // SAFETY: a kind is made by `some` alone, where the CPU has what it needs.
         unsafe {
             match kind {
                 #[cfg(target_arch = "x86_64")]
@@ -158,7 +168,7 @@ impl Ready {
 impl Drop for Ready {
     fn drop(&mut self) {
         #[cfg(target_arch = "x86_64")]
-        if self.0 == Kind::Amx {
+        if self.0 == Kind::Amx && READY.replace(READY.get() - 1) == 1 {
             // SAFETY: as for `ready`.
             unsafe { amx::release() };
         }
