@@ -164,6 +164,7 @@ pub(crate) fn attend<B: Backend>(projected: Tensor<B, 2>, parts: Vec<Attending<'
     for Attending { rows, cache, count, bias } in parts {
         let own = if alone { projected.clone() } else { projected.clone().narrow(0, at, rows) };
         let own = by_head(own, heads);
+        #[cfg_attr(not(feature = "flex"), allow(irrefutable_let_patterns))]
         let Cache::Plain(cache) = cache else { unreachable!("flex alone has others") };
         if writes {
             cache.write(own.clone().narrow(0, 1, 2), count - rows);
