@@ -5,39 +5,15 @@ mod common;
 use std::{
     fs::{self, File, OpenOptions},
     io::{Seek, SeekFrom, Write},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
-use bild_core::{Generator, NoDraft, Settings, Source};
 use bild_models::{Checkpoint, LoadError, T5};
-use bild_policies::Lossless;
-use common::{Numbers, TestBackend, fixture, write_checkpoint};
+use common::{Numbers, TestBackend, copy, files, run, write_checkpoint};
 use serde_json::json;
-use tempfile::TempDir;
-
-/// A copy of a reference checkpoint.
-fn copy(name: &str) -> (TempDir, Vec<PathBuf>) {
-    let directory = tempfile::tempdir().unwrap();
-    let mut files = Vec::new();
-    for entry in fs::read_dir(fixture(name)).unwrap() {
-        let from = entry.unwrap().path();
-        let to = directory.path().join(from.file_name().unwrap());
-        fs::copy(&from, &to).unwrap();
-        files.push(to);
-    }
-    files.sort();
-    (directory, files)
-}
 
 fn load(directory: &Path) -> Result<T5<TestBackend>, LoadError> {
     T5::load(&Checkpoint::open(directory)?, &Default::default())
-}
-
-/// Decodes a little, which must end.
-fn run(model: T5<TestBackend>) {
-    let settings = Settings::default().with_max_new_tokens(2);
-    let generator = Generator::new((NoDraft, model), Lossless::default()).unwrap().with_settings(settings);
-    let _ = generator.generate(Source::new([3, 1]));
 }
 
 /// A thousand bits of weights: a checksum tells, where there is one; else weights that are not finite are refused, and others make
@@ -45,7 +21,7 @@ fn run(model: T5<TestBackend>) {
 #[test]
 fn flipped_bits_of_weights_are_told_where_something_can_tell() {
     for (name, file, has_checksum) in [("t5-bf16", "model.safetensors", false), ("mt5", "pytorch_model.bin", true)] {
-        let (directory, _) = copy(name);
+        let directory = copy(name);
         let path = directory.path().join(file);
         let bytes = fs::read(&path).unwrap();
         let mut numbers = Numbers(1);
@@ -77,7 +53,8 @@ fn flipped_bits_of_weights_are_told_where_something_can_tell() {
 #[test]
 fn files_that_are_cut_off_are_refused() {
     for name in ["t5-bf16", "t5-v1_1", "mt5"] {
-        let (directory, files) = copy(name);
+        let directory = copy(name);
+        let files = files(directory.path());
         let weights: Vec<_> = files.iter().filter(|path| !path.extension().unwrap().eq("json")).collect();
         let mut numbers = Numbers(2);
         for _ in 0..70 {
@@ -93,7 +70,8 @@ fn files_that_are_cut_off_are_refused() {
 
 #[test]
 fn shards_that_changed_places_are_refused() {
-    let (directory, files) = copy("t5-v1_1");
+    let directory = copy("t5-v1_1");
+    let files = files(directory.path());
     let shards: Vec<_> = files.iter().filter(|path| path.extension().unwrap() == "safetensors").collect();
     let [first, second] = shards[..] else { panic!("there are two") };
     let between = directory.path().join("between");
@@ -108,7 +86,7 @@ fn shards_that_changed_places_are_refused() {
 #[test]
 fn a_file_that_changes_while_it_is_read_is_no_crash() {
     for (name, file) in [("t5-bf16", "model.safetensors"), ("mt5", "pytorch_model.bin")] {
-        let (directory, _) = copy(name);
+        let directory = copy(name);
         let path = directory.path().join(file);
         let sound = fs::read(&path).unwrap();
         for kept in [0, 1, 100, sound.len() / 2, sound.len() - 1] {

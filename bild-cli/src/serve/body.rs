@@ -75,25 +75,12 @@ impl Body {
             settings.deadline = settings.deadline.map(|limit| limit.min(time));
         }
         let mut request = TextRequest::new("");
-        let name = self.policy.as_ref().map(|policy| serde_json::from_str::<String>(policy.get()));
-        request = match (&self.policy, name) {
-            (Some(_), Some(Ok(name))) => match service.policies.get(name.as_str()) {
-                Some(policy) => request.with_policy(Arc::clone(policy)),
-                None if NAMES.contains(&name.as_str()) => {
-                    return Err(Failure::bad(format_args!(
-                        "the policy {name} cannot be had of the models loaded here"
-                    )));
-                }
-                None => {
-                    let names = NAMES.join(", ");
-                    return Err(Failure::bad(format_args!(
-                        "there is no policy {name}: {names} are, or JSON as --policy-file has it"
-                    )));
-                }
-            },
-            (Some(json), _) => request.with_policy(policy(&service.loaded, json.get()).map_err(Failure::bad)?),
-            (None, _) => request,
-        };
+        if let Some(json) = self.policy.as_deref().map(RawValue::get) {
+            request = match serde_json::from_str::<String>(json) {
+                Ok(name) => request.with_policy(named(service, &name)?),
+                Err(_) => request.with_policy(policy(&service.loaded, json).map_err(Failure::bad)?),
+            };
+        }
         if let Some(prefix) = &self.prefix {
             request = request.with_prefix(&**prefix);
         }
@@ -102,6 +89,20 @@ impl Body {
         }
         settings.seed = self.seed.unwrap_or(settings.seed);
         Ok(request.with_settings(settings))
+    }
+}
+
+/// The policy that requests call so.
+fn named(service: &Service, name: &str) -> Result<Arc<AnyPolicy>, Failure> {
+    match service.policies.get(name) {
+        Some(policy) => Ok(Arc::clone(policy)),
+        None if NAMES.contains(&name) => {
+            Err(Failure::bad(format_args!("the policy {name} cannot be had of the models loaded here")))
+        }
+        None => {
+            let names = NAMES.join(", ");
+            Err(Failure::bad(format_args!("there is no policy {name}: {names} are, or JSON as --policy-file has it")))
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use bild_policies::Lossless;
 use burn::tensor::backend::Backend;
 use safetensors::{Dtype, tensor::TensorView};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 /// The backend of tests that do not name another.
 pub type TestBackend = burn_flex::Flex;
@@ -19,6 +20,33 @@ pub type TestBackend = burn_flex::Flex;
 /// A reference checkpoint.
 pub fn fixture(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/t5").join(name)
+}
+
+/// A copy of a reference checkpoint, to break.
+pub fn copy(name: &str) -> TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(fixture(name)).unwrap() {
+        let path = entry.unwrap().path();
+        let file = path.file_name().unwrap();
+        if file != "expected.json" {
+            std::fs::copy(&path, directory.path().join(file)).unwrap();
+        }
+    }
+    directory
+}
+
+/// The files of a folder, in order.
+pub fn files(directory: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<_> = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files
+}
+
+/// Decodes a little, which must end.
+pub fn run(model: T5<TestBackend>) {
+    let settings = Settings::default().with_max_new_tokens(2);
+    let generator = Generator::new((NoDraft, model), Lossless::default()).unwrap().with_settings(settings);
+    let _ = generator.generate(Source::new([3, 1]));
 }
 
 pub fn load(directory: &Path) -> T5<TestBackend> {

@@ -121,8 +121,7 @@ impl Number for Pair {
 /// The upper 16 bits of a number, rounded to nearest, a tie to even; a NaN stays one.
 #[inline(always)]
 fn short(value: f32) -> u32 {
-    let bits = value.to_bits();
-    if value.is_nan() { 0x7fc0 } else { (bits + 0x7fff + (bits >> 16 & 1)) >> 16 }
+    u32::from(half::bf16::from_f32(value).to_bits())
 }
 
 /// Rows that there is room for at first.
@@ -543,6 +542,12 @@ mod tests {
         }
         for value in values(1000, 3) {
             assert_eq!(short(value), u32::from(half::bf16::from_f32(value).to_bits()), "{value}");
+            let found = |upper: u32| (f32::from_bits(upper << 16) - value).abs();
+            assert!(
+                found(short(value)) <= found(short(value).saturating_sub(1))
+                    && found(short(value)) <= found(short(value) + 1),
+                "{value}"
+            );
         }
         assert!(f32::from_bits(short(f32::NAN) << 16).is_nan());
         assert!(f32::from_bits(short(f32::from_bits(0xffff_ffff)) << 16).is_nan());
