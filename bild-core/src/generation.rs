@@ -45,7 +45,9 @@ pub struct Generation {
     seed: u64,
     stop: Vec<Token>,
     limit: SessionLimit,
+    /// The most drafts that a pass can return, and how many the one that is waited for may.
     most_drafts: usize,
+    asked_drafts: usize,
     /// The start token, then every generated token; the last `drafts.len()` wait for the verifier.
     tokens: Vec<Token>,
     drafts: Vec<Drafted>,
@@ -100,6 +102,7 @@ impl Generation {
             stop: settings.stop_tokens.clone(),
             limit: SessionLimit::of(max_new_tokens, interrupt),
             most_drafts: 1,
+            asked_drafts: 1,
             tokens: vec![vocabulary.start],
             reader: RowReader {
                 source: read,
@@ -117,7 +120,8 @@ impl Generation {
         })
     }
 
-    /// Asks a draft model that can do more for up to `most` drafts a pass, in place of one.
+    /// Asks a draft model that can do more for up to `most` drafts a pass, in place of one, as far as the policy
+    /// [expects](PolicyState::expected_drafts) to keep them.
     pub fn with_most_drafts(mut self, most: usize) -> Self {
         self.most_drafts = most.max(1);
         self
@@ -148,8 +152,14 @@ impl Generation {
             Role::Verifier => (self.verifier_seen, self.wants.verifier),
         };
         let want = self.reader.asked(want);
+        self.asked_drafts = match self.speaker {
+            Role::Draft if self.most_drafts > 1 => {
+                self.policy.expected_drafts(&context!(self)).clamp(1, self.most_drafts)
+            }
+            _ => 1,
+        };
         self.batch = [1, self.tokens.len() - seen];
-        Some(Pass { role: self.speaker, keep: seen, new: &self.tokens[seen..], most: self.most_drafts, want })
+        Some(Pass { role: self.speaker, keep: seen, new: &self.tokens[seen..], most: self.asked_drafts, want })
     }
 
     /// Takes the rows of the pass it waits for, or the error that came instead: from the draft model none to
@@ -185,8 +195,8 @@ impl Generation {
     /// The draft model proposes tokens; the policy keeps each, or falls back.
     fn draft(&mut self, rows: Rows) -> Result<()> {
         let (before, proposed) = (self.tokens.len(), rows.len());
-        if proposed > self.most_drafts {
-            return Err(Error::Rows { role: Role::Draft, expected: self.most_drafts, found: proposed });
+        if proposed > self.asked_drafts {
+            return Err(Error::Rows { role: Role::Draft, expected: self.asked_drafts, found: proposed });
         }
         self.draft_seen = before;
         if proposed == 0 {

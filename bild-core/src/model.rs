@@ -85,6 +85,12 @@ pub trait DraftModel: Model<Session: DraftSession> {
         self.speaks().map_or(Ok(()), |draft| draft.check_same(verifier))
     }
 
+    /// The most drafts that a pass can return: more than one where the model goes on from its own most likely tokens for less than
+    /// another pass costs, as on a device whose numbers take time to be read.
+    fn most_drafts(&self) -> usize {
+        1
+    }
+
     /// Has passes of several sessions made, each as [`propose`](DraftSession::propose) would, and returns what each gave, in their
     /// order. Unless a model has a better way, that is one after the other; one that fails or panics leaves the others as they are.
     fn propose_all(&self, passes: &mut [(&mut Self::Session, Pass<'_>)]) -> Vec<Result<Rows>> {

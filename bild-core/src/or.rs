@@ -40,6 +40,10 @@ impl<A: DraftModel, B: DraftModel> DraftModel for Or<A, B> {
         self.second.check(verifier)
     }
 
+    fn most_drafts(&self) -> usize {
+        self.first.most_drafts().max(self.second.most_drafts())
+    }
+
     fn propose_all(&self, passes: &mut [(&mut Self::Session, Pass<'_>)]) -> Vec<Result<Rows>> {
         self.ask_all(passes, |passes| self.second.propose_all(passes))
     }
@@ -62,7 +66,7 @@ impl<A: DraftModel, P: Pair> Pair for Or<A, P> {
     }
 
     fn most_drafts(&self) -> usize {
-        self.second.most_drafts()
+        self.first.most_drafts().max(self.second.most_drafts())
     }
 
     fn pass_all(&self, passes: &mut [(&mut Self::Session, Pass<'_>)]) -> Vec<Result<Rows>> {

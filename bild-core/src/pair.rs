@@ -89,6 +89,10 @@ impl<D: DraftModel, V: VerifierModel> Pair for (D, V) {
         Ok((self.0.begin(source, limit)?, self.1.begin(source, limit)?))
     }
 
+    fn most_drafts(&self) -> usize {
+        self.0.most_drafts()
+    }
+
     fn pass_all(&self, passes: &mut [(&mut Self::Session, Pass<'_>)]) -> Vec<Result<Rows>> {
         let drafts = passes.first().is_some_and(|(_, pass)| pass.role == Role::Draft);
         if drafts {

@@ -34,6 +34,10 @@ macro_rules! shared {
                 (**self).check(verifier)
             }
 
+            fn most_drafts(&self) -> usize {
+                (**self).most_drafts()
+            }
+
             fn propose_all(&self, passes: &mut [(&mut T::Session, Pass<'_>)]) -> Vec<Result<Rows>> {
                 (**self).propose_all(passes)
             }

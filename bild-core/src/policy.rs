@@ -56,6 +56,14 @@ pub trait PolicyState: Send {
         Verdict::first_refused(drafts, rows, |draft, row| draft.token != row.argmax)
     }
 
+    /// How many drafts it will probably keep from here on before it hands over. A draft model that makes several in one pass is asked
+    /// for so many, at most: those after the last that is kept were made in vain, and those that were not asked for cost another pass.
+    /// It is asked before a pass of such a draft model only.
+    fn expected_drafts(&self, at: &Context<'_>) -> usize {
+        let _ = at;
+        1
+    }
+
     /// Whether drafts are verified before the generation ends on one (end-of-sequence, a stop token, the limit). What is
     /// lossless must.
     fn verify_before_end(&self) -> bool {

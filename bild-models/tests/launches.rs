@@ -7,7 +7,9 @@ use std::{
     sync::{Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
-use bild_core::{Generator, Model, Overflow, Pass, SessionLimit, Settings, Source, Token, VerifierSession, Want};
+use bild_core::{
+    DraftSession, Generator, Model, Overflow, Pass, SessionLimit, Settings, Source, Token, VerifierSession, Want,
+};
 use bild_models::{Checkpoint, T5};
 use bild_policies::Lossless;
 use burn::tensor::{DType, Shape, TensorData};
@@ -25,6 +27,9 @@ struct Asked {
     /// Operations by name, but for views.
     operations: BTreeMap<String, usize>,
     reads: usize,
+    /// Times that what comes next waits for reads.
+    waits: usize,
+    waits_now: bool,
     /// Uploads of numbers.
     writes: usize,
     /// Operations with the shapes of what goes in and comes out.
@@ -130,6 +135,7 @@ impl RunnerClient for Client {
             let shapes: Vec<_> =
                 operation.inputs().chain(operation.outputs()).map(|tensor| tensor.shape.clone()).collect();
             note(|asked| {
+                asked.waits_now = false;
                 asked.shapes.insert(format!("{name} {shapes:?}"));
                 *asked.operations.entry(name).or_default() += 1;
             });
@@ -141,7 +147,11 @@ impl RunnerClient for Client {
         &self,
         tensor: TensorIr,
     ) -> burn_std::future::DynFut<Result<TensorData, burn::tensor::backend::ExecutionError>> {
-        note(|asked| asked.reads += 1);
+        note(|asked| {
+            asked.reads += 1;
+            asked.waits += usize::from(!asked.waits_now);
+            asked.waits_now = true;
+        });
         self.0.read_tensor_async(tensor)
     }
 
@@ -214,6 +224,31 @@ fn a_layer_is_few_operations() {
         // Tokens and, for several rows, where their biases lie.
         assert!(two[1].writes <= 2 && two[2].writes <= 3, "{two:?}");
     }
+}
+
+/// A draft of many tokens is read once, and is what the same tokens are one at a time.
+#[test]
+fn a_draft_is_one_read() {
+    let _alone = alone();
+    let model = model(2, "relu");
+    let source = Source::new((3..20).collect::<Vec<Token>>());
+    let mut step_by_step = model.begin(&source, &SessionLimit::new(40)).unwrap();
+    let mut tokens = vec![0];
+    for at in 0..12 {
+        let rows = step_by_step.propose(&Pass::draft(at, &tokens[at..], Want::default())).unwrap();
+        tokens.push(rows[0].argmax);
+    }
+    let mut session = model.begin(&source, &SessionLimit::new(40)).unwrap();
+    session.propose(&Pass::draft(0, &[0], Want::default())).unwrap();
+    taken();
+    let mut pass = Pass::draft(0, &[0], Want::default());
+    pass.most = 12;
+    let rows = session.propose(&pass).unwrap();
+    assert_eq!(rows.iter().map(|row| row.argmax).collect::<Vec<_>>(), tokens[1..]);
+    let asked = taken();
+    assert_eq!(asked.waits, 1, "{asked:?}");
+    // The start token; and a step's numbers of the vocabulary, which are no upload elsewhere.
+    assert_eq!(asked.writes, 1 + 12, "{asked:?}");
 }
 
 /// A hundred generations of other lengths, sources and drafts meet no shape that a warm-up has not made.

@@ -78,6 +78,10 @@ impl PolicyState for State {
         }
     }
 
+    fn expected_drafts(&self, at: &Context<'_>) -> usize {
+        self.policy.expected_drafts(at).min(self.length.saturating_sub(at.drafts.len()))
+    }
+
     fn verified(&mut self, at: &Context<'_>, drafts: &[Drafted], rows: &[Row]) -> Verdict {
         let verdict = self.policy.verified(at, drafts, rows);
         if verdict.accepted < drafts.len() {

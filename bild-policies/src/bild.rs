@@ -131,6 +131,10 @@ impl<F: FallbackRule, R: RollbackRule> PolicyState for Bild<F, R> {
         if self.fallback.falls_back(at, row) { Draft::FallBack } else { keep(at, row, self.max_draft) }
     }
 
+    fn expected_drafts(&self, at: &Context<'_>) -> usize {
+        expected(at, self.max_draft, true)
+    }
+
     fn verified(&mut self, _at: &Context<'_>, drafts: &[Drafted], rows: &[Row]) -> Verdict {
         let verdict = Verdict::first_refused(drafts, rows, |draft, row| self.rollback.refuses(draft, row));
         match (self.variant, drafts.get(verdict.accepted)) {
@@ -153,5 +157,19 @@ pub(crate) fn keep(at: &Context<'_>, row: &Row, max_draft: Option<NonZeroUsize>)
         Draft::KeepLast(row.argmax)
     } else {
         Draft::Keep(row.argmax)
+    }
+}
+
+/// How many more drafts there is room for, at least 1; if drafts also end early, no more than is usual.
+pub(crate) fn expected(at: &Context<'_>, max_draft: Option<NonZeroUsize>, end_early: bool) -> usize {
+    let room = max_draft.map_or(usize::MAX, |max| max.get().saturating_sub(at.drafts.len()).max(1));
+    if end_early { room.min(usual(at)) } else { room }
+}
+
+/// How many drafts a verifier pass has had so far, rounded up and at least 1; at first a few.
+pub(crate) fn usual(at: &Context<'_>) -> usize {
+    match at.statistics.verifier_calls {
+        0 => 4,
+        calls => at.statistics.judged.div_ceil(calls).max(1),
     }
 }

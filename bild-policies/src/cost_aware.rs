@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Lossless,
+    bild::usual,
     costs::{Costs, Shared},
 };
 
@@ -190,6 +191,10 @@ impl PolicyState for State {
             }
             draft => draft,
         }
+    }
+
+    fn expected_drafts(&self, at: &Context<'_>) -> usize {
+        self.policy.expected_drafts(at).min(usual(at))
     }
 
     fn verified(&mut self, at: &Context<'_>, drafts: &[Drafted], rows: &[Row]) -> Verdict {

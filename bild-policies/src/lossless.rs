@@ -3,7 +3,10 @@ use std::num::NonZeroUsize;
 use bild_core::{Context, Draft, Policy, PolicyState, Result, Row, Start};
 use serde::{Deserialize, Serialize};
 
-use crate::{FallbackRule, LowProbability, bild::keep};
+use crate::{
+    FallbackRule, LowProbability,
+    bild::{expected, keep},
+};
 
 /// Speculative greedy decoding: token for token what the big model alone gives, whatever the little one drafts
 /// (Leviathan et al. 2023, arXiv 2211.17192, at temperature 0).
@@ -67,5 +70,9 @@ impl PolicyState for Lossless {
         } else {
             keep(at, row, self.max_draft)
         }
+    }
+
+    fn expected_drafts(&self, at: &Context<'_>) -> usize {
+        expected(at, self.max_draft, self.fallback.is_some())
     }
 }

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Deferral, FallbackRule, LowProbability,
+    bild::expected,
     distribution::Distribution,
     random::{Generator, of_source},
 };
@@ -194,6 +195,10 @@ impl PolicyState for State {
         self.drafts.push(distribution);
         let last = self.policy.max_draft.is_some_and(|max| self.drafts.len() >= max.get());
         if last { Draft::KeepLast(token) } else { Draft::Keep(token) }
+    }
+
+    fn expected_drafts(&self, at: &Context<'_>) -> usize {
+        expected(at, self.policy.max_draft, self.policy.fallback.is_some())
     }
 
     fn verified(&mut self, _at: &Context<'_>, drafts: &[Drafted], rows: &[Row]) -> Verdict {

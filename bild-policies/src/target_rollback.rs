@@ -90,6 +90,10 @@ impl<R: RollbackRule> PolicyState for TargetRollback<R> {
         self.of.drafted(at, row)
     }
 
+    fn expected_drafts(&self, at: &Context<'_>) -> usize {
+        self.of.expected_drafts(at)
+    }
+
     fn verified(&mut self, at: &Context<'_>, drafts: &[Drafted], rows: &[Row]) -> Verdict {
         let verdict = self.of.verified(at, drafts, rows);
         if !drafts.is_empty() {

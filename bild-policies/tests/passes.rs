@@ -158,14 +158,15 @@ fn several_drafts_a_pass_are_what_one_at_a_time_are() {
                 let several = several.generate(source()).unwrap();
                 assert_eq!(content(&several), content(&one), "pair {seed}, policy {i}, {most} drafts a pass");
                 assert!(several.statistics.draft_steps <= one.statistics.draft_steps);
-                assert!(rows.lock().unwrap().iter().all(|&rows| rows == most));
+                let rows = rows.lock().unwrap();
+                assert!(rows.iter().all(|&rows| rows <= most) && rows.iter().any(|&rows| rows > 1));
             }
         }
     }
     let agreed = Toy::new(&Arc::default(), scripted(&[(2, 0.9), (3, 0.9), (4, 0.9), (5, 0.9)]));
     let other = Toy::new(&Arc::default(), scripted(&[(2, 0.9), (3, 0.9), (4, 0.9), (5, 0.9)]));
     let several = Several { pair: (agreed, other), most: 5, rows: Arc::default() };
-    let output = Generator::new(several, Lossless::default()).unwrap().generate(source()).unwrap();
+    let output = Generator::new(several, Lossless::without_limit()).unwrap().generate(source()).unwrap();
     assert_eq!((output.tokens.len(), output.statistics.draft_steps, output.statistics.verifier_calls), (5, 1, 1));
 }
 

@@ -1,17 +1,15 @@
 use std::{fmt, sync::Arc};
 
-use bild_core::{
-    Error, Pair, PairSession, Pass, Result, Role, Row, Rows, SessionLimit, Source, Token, Vocabulary, Want,
-};
+use bild_core::{Error, Pair, PairSession, Pass, Result, Role, Row, Rows, SessionLimit, Source, Token, Vocabulary};
 use burn::tensor::Tensor;
 
 use super::{
-    BATCH_SIZE, Decoder, DecoderModel, Part, asked, check_pass, check_tokens, drafts, for_each_ok, in_output,
-    late::Late, run,
+    BATCH_SIZE, Decoder, DecoderModel, Drafting, Part, asked, check_pass, check_tokens, draft, for_each_ok, in_output,
+    late::Late, most_drafts, proposed, run,
 };
 use crate::{
     LoadError,
-    nn::{Exit, ShortHead, joined, reduce},
+    nn::{Exit, joined, reduce},
 };
 
 /// A model that drafts with its own first decoder layers, the final norm and the head, and verifies with all of them: a
@@ -84,6 +82,10 @@ impl<M: DecoderModel> Pair for EarlyExit<M> {
         Ok(EarlyExitSession { late, layers: self.layers, exit: self.exit.clone(), hidden: Vec::new() })
     }
 
+    fn most_drafts(&self) -> usize {
+        most_drafts(&**self.model.decoder())
+    }
+
     fn pass_all(&self, passes: &mut [(&mut Self::Session, Pass<'_>)]) -> Vec<Result<Rows>> {
         EarlyExitSession::pass_all(self.model.decoder(), passes)
     }
@@ -136,7 +138,7 @@ impl<D: Decoder> EarlyExitSession<D> {
             let (ready, found) = run(decoder, rows, move |decoder| {
                 through_first(decoder, &mut ready, layers);
                 let found = match role {
-                    Role::Draft => draft(decoder, &mut ready, exit.as_deref()),
+                    Role::Draft => propose(decoder, &mut ready, layers, exit.as_deref()),
                     Role::Verifier => verify(decoder, &mut ready, layers),
                 };
                 (ready, found)
@@ -145,9 +147,15 @@ impl<D: Decoder> EarlyExitSession<D> {
                 let session = &mut *passes[i].0;
                 let Ready { state, keep, at, new, rows: hidden, .. } = ready;
                 session.late.put_back(state);
-                let fresh = new.into_iter().zip(hidden).skip(at - keep);
-                session.hidden.extend(fresh);
-                rows.into_iter().collect::<Result<Rows>>()
+                let rows: Rows = match role {
+                    Role::Draft => proposed(rows)?,
+                    Role::Verifier => rows.into_iter().collect::<Result<_>>()?,
+                };
+                // Of several drafts all but the last have been taken in.
+                let own = if role == Role::Draft { rows.len().saturating_sub(1) } else { 0 };
+                let tokens = new.into_iter().chain(rows.iter().take(own).map(|row| row.argmax));
+                session.hidden.extend(tokens.zip(hidden).skip(at - keep));
+                Ok(rows)
             });
             done.collect()
         })
@@ -157,7 +165,7 @@ impl<D: Decoder> EarlyExitSession<D> {
     /// forgotten. The source must have been read.
     fn ready(&mut self, decoder: &Arc<D>, pass: &Pass<'_>) -> Result<Ready<D>> {
         self.late.check_decoder(decoder)?;
-        let Pass { keep, new, want, .. } = *pass;
+        let Pass { keep, new, .. } = *pass;
         check_pass("a pass of an early-exit session", keep, new.len(), self.late.limit.tokens)?;
         let Some(known) = self.hidden.get(keep..) else {
             let problem = format!("{keep} tokens are to be kept of the {} of an early-exit session", self.hidden.len());
@@ -169,7 +177,8 @@ impl<D: Decoder> EarlyExitSession<D> {
         check_tokens(&**decoder, &new[rows.len()..], in_output(at))?;
         self.hidden.truncate(at);
         let short = if pass.role == Role::Draft { self.late.short_head() } else { None };
-        Ok(Ready { state: self.late.take()?, keep, at, new: new.to_vec(), rows, short, want })
+        let drafting = Drafting::new(short, pass, self.late.limit.tokens - keep - new.len());
+        Ok(Ready { state: self.late.take()?, keep, at, new: new.to_vec(), rows, drafting })
     }
 }
 
@@ -180,11 +189,10 @@ struct Ready<D: Decoder> {
     keep: usize,
     at: usize,
     new: Vec<Token>,
-    /// What the first layers made of the new tokens: of those before `at`, then of all.
+    /// What the first layers made of the new tokens: of those before `at`, then of all, and of drafts.
     rows: Vec<Tensor<D::Backend, 2>>,
-    /// What it drafts with, if not with the whole head.
-    short: Option<Arc<ShortHead<D::Backend>>>,
-    want: Want,
+    /// What is wanted of its rows, of drafts or others.
+    drafting: Drafting<D::Backend>,
 }
 
 impl<D: Decoder> Ready<D> {
@@ -216,21 +224,37 @@ fn through_first<D: Decoder>(decoder: &D, ready: &mut [Ready<D>], layers: usize)
     }
 }
 
-/// The draft of each, from its last row.
-fn draft<D: Decoder>(decoder: &D, ready: &mut [Ready<D>], exit: Option<&Exit<D::Backend>>) -> Vec<Vec<Result<Row>>> {
-    let last = joined(ready.iter().filter_map(|ready| ready.rows.last().cloned()).collect());
-    let normed = match exit {
-        Some(exit) => exit.forward(last),
-        None => decoder.norm(last),
+/// The drafts of each, the first from its last row.
+fn propose<D: Decoder>(
+    decoder: &D,
+    ready: &mut [Ready<D>],
+    layers: usize,
+    exit: Option<&Exit<D::Backend>>,
+) -> Vec<Vec<Result<Row>>> {
+    let norm = |rows| match exit {
+        Some(exit) => exit.forward(rows),
+        None => decoder.norm(rows),
     };
-    let (short, wants): (Vec<_>, Vec<_>) = ready.iter_mut().map(|ready| (ready.short.take(), ready.want)).unzip();
-    drafts(decoder, normed, &short, &wants).into_iter().map(|row| vec![row]).collect()
+    let last = joined(ready.iter().filter_map(|ready| ready.rows.last().cloned()).collect());
+    let drafting: Vec<_> = ready.iter().map(|ready| ready.drafting.clone()).collect();
+    draft(decoder, norm(last), &drafting, |before, chosen, last| {
+        let mut going_on: Vec<_> = ready.iter_mut().enumerate().filter(|(i, _)| chosen.contains(i)).collect();
+        let parts = going_on.iter_mut().map(|(_, ready)| {
+            let at = ready.keep + ready.new.len() + before - 1;
+            Part { state: &mut ready.state, at, rows: 1 }
+        });
+        let rows = decoder.forward(decoder.embed_on_device(last), &mut parts.collect::<Vec<_>>(), 0..layers);
+        for (place, (_, ready)) in going_on.into_iter().enumerate() {
+            ready.rows.push(rows.clone().narrow(0, place, 1));
+        }
+        norm(rows)
+    })
 }
 
 /// The rows of each, which go on through the other layers.
 fn verify<D: Decoder>(decoder: &D, ready: &mut [Ready<D>], layers: usize) -> Vec<Vec<Result<Row>>> {
     let rows = joined(ready.iter().flat_map(|ready| &ready.rows).cloned().collect());
-    let asked: Vec<_> = ready.iter().flat_map(|ready| asked(&ready.new, ready.want)).collect();
+    let asked: Vec<_> = ready.iter().flat_map(|ready| asked(&ready.new, ready.drafting.want)).collect();
     let parts = ready.iter_mut().map(|ready| Part { state: &mut ready.state, at: ready.keep, rows: ready.new.len() });
     let hidden = decoder.forward(rows, &mut parts.collect::<Vec<_>>(), layers..decoder.layers());
     let mut found = reduce::rows(decoder.logits(hidden), &asked, decoder.threads()).into_iter();

@@ -15,18 +15,18 @@ mod toy;
 
 use std::{ops::Range, sync::Arc};
 
-use bild_core::{Error, Result, Row, SessionLimit, Source, Token, Vocabulary, Want};
+use bild_core::{Error, Pass, Result, Row, Rows, SessionLimit, Source, Token, Vocabulary, Want};
 use burn::tensor::{
-    Tensor,
+    Int, Tensor, TensorData,
     backend::{Backend, BackendTypes},
 };
 
 use crate::{
     Threads,
-    backend::{self, memory},
+    backend::{self, is_flex, memory},
     nn::{
         ShortHead,
-        reduce::{self, Asked},
+        reduce::{self, Asked, Reduced},
     },
 };
 
@@ -90,6 +90,9 @@ pub trait Decoder: Send + Sync + Sized + 'static {
 
     /// What the first layer takes of tokens, all of the vocabulary: `[tokens, width]`.
     fn embed(&self, tokens: &[Token]) -> Tensor<Self::Backend, 2>;
+
+    /// As [`embed`](Self::embed), of tokens that are on the device, of a backend other than flex.
+    fn embed_on_device(&self, tokens: Tensor<Self::Backend, 1, Int>) -> Tensor<Self::Backend, 2>;
 
     /// The rows of one or more sessions, `[rows, width]` one session after the other, through some of the layers. A row's numbers do
     /// not depend on the other sessions.
@@ -177,6 +180,10 @@ macro_rules! drafts_and_verifies {
                 Some($crate::decode::Decoder::vocabulary(&*self.weights))
             }
 
+            fn most_drafts(&self) -> usize {
+                $crate::decode::most_drafts(&*self.weights)
+            }
+
             fn propose_all(
                 &self,
                 passes: &mut [(&mut Self::Session, bild_core::Pass<'_>)],
@@ -236,27 +243,134 @@ pub(crate) fn for_each_ok<X, Y>(
     found.into_iter().map(|item| item.and_then(|()| done.next().unwrap_or_else(missing))).collect()
 }
 
-/// The rows of drafts, each of a session, after the norm; `short` are the short heads of these.
-fn drafts<D: Decoder>(
+/// What a session drafts with, and what is wanted of its rows.
+#[derive(Clone)]
+struct Drafting<B: Backend> {
+    /// Part of the head, if not all of it.
+    short: Option<Arc<ShortHead<B>>>,
+    want: Want,
+    /// How many drafts, at least 1.
+    most: usize,
+}
+
+impl<B: Backend> Drafting<B> {
+    /// Of a session that has `room` for more tokens.
+    fn new(short: Option<Arc<ShortHead<B>>>, pass: &Pass<'_>, room: usize) -> Self {
+        let step_by_step = is_flex::<B>() || pass.want.logits;
+        let most = if step_by_step { 1 } else { pass.most.min(room + 1) };
+        Self { short, want: pass.want, most }
+    }
+}
+
+/// The most drafts in one go: one that ends its sequence early would be followed by too much that nobody keeps.
+pub(crate) const DRAFTS_IN_ONE_GO: usize = 16;
+
+/// How many drafts a session of this decoder can make in one go. Where tensors lie in the memory of this process nothing is gained.
+pub(crate) fn most_drafts<D: Decoder>(decoder: &D) -> usize {
+    if memory::is_host::<D::Backend>(decoder.device()) { 1 } else { DRAFTS_IN_ONE_GO }
+}
+
+/// The drafts of sessions, the first of each from its last row after the norm. If more are asked for, each goes on from its own: `step`
+/// is given how many there are, the numbers of the sessions that go on and their last drafts, and returns the next rows after the norm;
+/// all are read at once.
+fn draft<D: Decoder>(
     decoder: &D,
     normed: Tensor<D::Backend, 2>,
-    short: &[Option<Arc<ShortHead<D::Backend>>>],
-    wants: &[Want],
+    drafting: &[Drafting<D::Backend>],
+    mut step: impl FnMut(usize, &[usize], Tensor<D::Backend, 1, Int>) -> Tensor<D::Backend, 2>,
+) -> Vec<Vec<Result<Row>>> {
+    if drafting.iter().all(|drafting| drafting.most == 1) {
+        return read_drafts(decoder, normed, drafting).into_iter().map(|row| vec![row]).collect();
+    }
+    let mut chosen: Vec<usize> = (0..drafting.len()).collect();
+    let (mut order, mut found) = (chosen.clone(), reduced_drafts(decoder, normed, drafting, &chosen));
+    let mut last = argmax(&found);
+    for drafted in 1.. {
+        let goes_on = |&(_, &i): &(usize, &usize)| drafting[i].most > drafted;
+        let (places, next): (Vec<_>, Vec<_>) =
+            chosen.iter().enumerate().filter(goes_on).map(|(place, &i)| (place as i32, i)).unzip();
+        if next.is_empty() {
+            break;
+        }
+        if next.len() < chosen.len() {
+            last = last.select(0, Tensor::from_data(TensorData::new(places, [next.len()]), decoder.device()));
+        }
+        chosen = next;
+        let reduced = reduced_drafts(decoder, step(drafted, &chosen, last), drafting, &chosen);
+        last = argmax(&reduced);
+        order.extend(&chosen);
+        found.extend(reduced);
+    }
+    let asked: Vec<Asked> = order.iter().map(|&i| (drafting[i].want, None)).collect();
+    let mut rows: Vec<Vec<_>> = drafting.iter().map(|_| Vec::new()).collect();
+    match Reduced::read_all(found, &asked) {
+        Ok(read) => order.into_iter().zip(read).for_each(|(i, row)| rows[i].push(row)),
+        Err(error) => rows.iter_mut().for_each(|rows| rows.push(Err(Error::model(error.to_string())))),
+    }
+    rows
+}
+
+/// What a session proposes: a draft that fails ends what was drafted before it, and might never have been wanted.
+fn proposed(rows: Vec<Result<Row>>) -> Result<Rows> {
+    let mut well = Vec::with_capacity(rows.len());
+    for row in rows {
+        match row {
+            Ok(row) => well.push(row),
+            Err(error) if well.is_empty() => return Err(error),
+            Err(_) => break,
+        }
+    }
+    Ok(well.into())
+}
+
+/// The drafts from these rows, read.
+fn read_drafts<D: Decoder>(
+    decoder: &D,
+    normed: Tensor<D::Backend, 2>,
+    drafting: &[Drafting<D::Backend>],
 ) -> Vec<Result<Row>> {
-    let asked: Vec<_> = wants.iter().map(|&want| (want, None)).collect();
-    if short.iter().all(Option::is_none) {
+    if drafting.iter().all(|drafting| drafting.short.is_none()) {
+        let asked: Vec<Asked> = drafting.iter().map(|drafting| (drafting.want, None)).collect();
         return reduce::rows(decoder.head(normed, None), &asked, decoder.threads());
     }
-    let mut rows = Vec::with_capacity(short.len());
-    for (i, (short, asked)) in short.iter().zip(&asked).enumerate() {
-        let row = if wants.len() == 1 { normed.clone() } else { normed.clone().narrow(0, i, 1) };
+    let mut rows = Vec::with_capacity(drafting.len());
+    for (i, Drafting { short, want, .. }) in drafting.iter().enumerate() {
+        let row = if drafting.len() == 1 { normed.clone() } else { normed.clone().narrow(0, i, 1) };
         let logits = decoder.head(row, short.as_deref());
         rows.append(&mut match short {
-            Some(short) => short.reduce(logits, asked.0, decoder.threads()),
-            None => reduce::rows(logits, &[*asked], decoder.threads()),
+            Some(short) => short.reduce(logits, *want, decoder.threads()),
+            None => reduce::rows(logits, &[(*want, None)], decoder.threads()),
         });
     }
     rows
+}
+
+/// The most likely tokens of rows, `[rows]`.
+fn argmax<B: Backend>(reduced: &[Reduced<B>]) -> Tensor<B, 1, Int> {
+    let tokens: Vec<_> = reduced.iter().map(|reduced| reduced.argmax.clone().reshape([-1])).collect();
+    if tokens.len() == 1 { tokens[0].clone() } else { Tensor::cat(tokens, 0) }
+}
+
+/// The drafts from these rows, of the sessions with these numbers.
+fn reduced_drafts<D: Decoder>(
+    decoder: &D,
+    normed: Tensor<D::Backend, 2>,
+    drafting: &[Drafting<D::Backend>],
+    chosen: &[usize],
+) -> Vec<Reduced<D::Backend>> {
+    let asked: Vec<Asked> = chosen.iter().map(|&i| (drafting[i].want, None)).collect();
+    if chosen.iter().all(|&i| drafting[i].short.is_none()) {
+        return vec![Reduced::of(decoder.head(normed, None), &asked)];
+    }
+    let rows = chosen.iter().zip(asked).enumerate().map(|(place, (&i, asked))| {
+        let short = drafting[i].short.as_deref();
+        let logits = decoder.head(normed.clone().narrow(0, place, 1), short);
+        match short {
+            Some(short) => short.reduce_on_device(logits, &[asked]),
+            None => Reduced::of(logits, &[asked]),
+        }
+    });
+    rows.collect()
 }
 
 /// Where the tokens of a pass stand, of which the first is at position `first`.

@@ -1,10 +1,12 @@
 use std::{fmt, sync::Arc};
 
-use bild_core::{DraftSession, Pass, Result, Row, Rows, SessionLimit, Source, Token, VerifierSession, Want};
+use bild_core::{DraftSession, Pass, Result, Row, Rows, SessionLimit, Source, Token, VerifierSession};
 use burn::tensor::{Tensor, backend::Backend};
 
-use super::{Decoder, Part, asked, check_pass, check_tokens, drafts, for_each_ok, in_output, late::Late, run};
-use crate::nn::{ShortHead, joined, reduce};
+use super::{
+    Decoder, Drafting, Part, asked, check_pass, check_tokens, draft, for_each_ok, in_output, late::Late, proposed, run,
+};
+use crate::nn::{joined, reduce};
 
 /// One generation's state of a model: what the decoder made of the source, once, and a self-attention cache laid out once for
 /// the limit. Rolling back sets a length.
@@ -46,8 +48,13 @@ impl<D: Decoder> Session<D> {
             let done = done.into_iter().zip(chosen).map(|((state, rows), &i)| {
                 let (session, pass) = &mut passes[i];
                 session.late.put_back(state);
-                session.length += if rows.is_ok() { pass.new.len() } else { 0 };
-                rows.map(Rows::from)
+                // Of several drafts all but the last have been taken in.
+                session.length += match (&rows, of) {
+                    (Ok(rows), Of::Last) => pass.new.len() + rows.len().saturating_sub(1),
+                    (Ok(_), Of::All) => pass.new.len(),
+                    (Err(_), _) => 0,
+                };
+                rows
             });
             done.collect()
         })
@@ -60,7 +67,9 @@ impl<D: Decoder> Session<D> {
         check_pass("a pass of a session", self.length, pass.new.len(), self.late.limit.tokens)?;
         check_tokens(&**decoder, pass.new, in_output(self.length))?;
         let short = if of == Of::Last { self.late.short_head() } else { None };
-        Ok(Ready { state: self.late.take()?, at: self.length, new: pass.new.to_vec(), short, want: pass.want })
+        let room = self.late.limit.tokens - self.length - pass.new.len();
+        let drafting = Drafting::new(short, pass, room);
+        Ok(Ready { state: self.late.take()?, at: self.length, new: pass.new.to_vec(), drafting })
     }
 
     pub(crate) fn propose_all(decoder: &Arc<D>, passes: &mut [(&mut Self, Pass<'_>)]) -> Vec<Result<Rows>> {
@@ -82,35 +91,47 @@ struct Ready<D: Decoder> {
     state: D::State,
     at: usize,
     new: Vec<Token>,
-    /// What it drafts with, if not with the whole head.
-    short: Option<Arc<ShortHead<D::Backend>>>,
-    want: Want,
+    /// What is wanted of its rows, of drafts or others.
+    drafting: Drafting<D::Backend>,
 }
 
 /// A pass: the state and the rows of each part.
-fn compute<D: Decoder>(decoder: &D, mut ready: Vec<Ready<D>>, of: Of) -> Vec<(D::State, Result<Vec<Row>>)> {
+fn compute<D: Decoder>(decoder: &D, mut ready: Vec<Ready<D>>, of: Of) -> Vec<(D::State, Result<Rows>)> {
+    let found: Vec<Result<Rows>> = match of {
+        Of::Last => propose(decoder, &mut ready).into_iter().map(proposed).collect(),
+        Of::All => score(decoder, &mut ready).into_iter().map(|rows| rows.into_iter().collect()).collect(),
+    };
+    ready.into_iter().map(|ready| ready.state).zip(found).collect()
+}
+
+fn score<D: Decoder>(decoder: &D, ready: &mut [Ready<D>]) -> Vec<Vec<Result<Row>>> {
+    let hidden = through_layers(decoder, ready);
+    let asked: Vec<_> = ready.iter().flat_map(|ready| asked(&ready.new, ready.drafting.want)).collect();
+    let mut found = reduce::rows(decoder.logits(hidden), &asked, decoder.threads()).into_iter();
+    ready.iter().map(|ready| found.by_ref().take(ready.new.len()).collect()).collect()
+}
+
+fn propose<D: Decoder>(decoder: &D, ready: &mut [Ready<D>]) -> Vec<Vec<Result<Row>>> {
     let counts: Vec<_> = ready.iter().map(|ready| ready.new.len()).collect();
+    let drafting: Vec<_> = ready.iter().map(|ready| ready.drafting.clone()).collect();
+    let normed = decoder.norm(last_rows(through_layers(decoder, ready), &counts));
+    draft(decoder, normed, &drafting, |before, chosen, last| {
+        let parts = ready.iter_mut().enumerate().filter(|(i, _)| chosen.contains(i));
+        let parts =
+            parts.map(|(_, Ready { state, at, new, .. })| Part { state, at: *at + new.len() + before - 1, rows: 1 });
+        decoder.norm(decoder.forward(
+            decoder.embed_on_device(last),
+            &mut parts.collect::<Vec<_>>(),
+            0..decoder.layers(),
+        ))
+    })
+}
+
+/// What all layers make of the new tokens.
+fn through_layers<D: Decoder>(decoder: &D, ready: &mut [Ready<D>]) -> Tensor<D::Backend, 2> {
     let tokens: Vec<Token> = ready.iter().flat_map(|ready| &ready.new).copied().collect();
-    let parts = ready.iter_mut().zip(&counts);
-    let mut parts: Vec<_> = parts.map(|(ready, &rows)| Part { state: &mut ready.state, at: ready.at, rows }).collect();
-    let hidden = decoder.forward(decoder.embed(&tokens), &mut parts, 0..decoder.layers());
-    let mut found = match of {
-        Of::Last => {
-            let (short, wants): (Vec<_>, Vec<_>) =
-                ready.iter_mut().map(|ready| (ready.short.take(), ready.want)).unzip();
-            drafts(decoder, decoder.norm(last_rows(hidden, &counts)), &short, &wants)
-        }
-        Of::All => {
-            let asked: Vec<_> = ready.iter().flat_map(|ready| asked(&ready.new, ready.want)).collect();
-            reduce::rows(decoder.logits(hidden), &asked, decoder.threads())
-        }
-    }
-    .into_iter();
-    let each = ready.into_iter().zip(counts).map(|(ready, count)| {
-        let rows: Vec<_> = found.by_ref().take(if of == Of::Last { 1 } else { count }).collect();
-        (ready.state, rows.into_iter().collect())
-    });
-    each.collect()
+    let parts = ready.iter_mut().map(|Ready { state, at, new, .. }| Part { state, at: *at, rows: new.len() });
+    decoder.forward(decoder.embed(&tokens), &mut parts.collect::<Vec<_>>(), 0..decoder.layers())
 }
 
 /// The last row of each part.

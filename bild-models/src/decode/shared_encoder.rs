@@ -4,7 +4,7 @@ use bild_core::{
     DraftSession, Pair, PairSession, Pass, Result, Role, Rows, SessionLimit, Source, VerifierSession, Vocabulary,
 };
 
-use super::{BATCH_SIZE, Decoder, DecoderModel, Session, for_each_ok, late::Late};
+use super::{BATCH_SIZE, Decoder, DecoderModel, Session, for_each_ok, late::Late, most_drafts};
 
 /// A model and a draft decoder that reads the states of the model's own encoder: a [`Pair`] by itself. A few decoder layers are all
 /// that it adds; embedding, encoder and head are the big model's, and a source is encoded once.
@@ -59,6 +59,10 @@ impl<M: DecoderModel> Pair for SharedEncoder<M> {
         let draft = Session::begin(self.draft.decoder(), source, limit)?;
         let verifier = Session::begin(self.big.decoder(), source, limit)?;
         Ok(SharedEncoderSession { encoded: None, draft, verifier })
+    }
+
+    fn most_drafts(&self) -> usize {
+        most_drafts(&**self.draft.decoder())
     }
 
     fn pass_all(&self, passes: &mut [(&mut Self::Session, Pass<'_>)]) -> Vec<Result<Rows>> {

@@ -3,7 +3,7 @@
 use std::{ops::Range, sync::Arc};
 
 use bild_core::{Result, SessionLimit, Source, Token, Vocabulary};
-use burn::tensor::{Tensor, backend::Backend};
+use burn::tensor::{Int, Tensor, backend::Backend};
 
 use super::{Decoder, Part, drafts_and_verifies, run};
 use crate::{
@@ -123,6 +123,10 @@ impl<B: Backend> Decoder for ToyWeights<B> {
 
     fn embed(&self, tokens: &[Token]) -> Tensor<B, 2> {
         self.embedding.rows(tokens, &self.device)
+    }
+
+    fn embed_on_device(&self, tokens: Tensor<B, 1, Int>) -> Tensor<B, 2> {
+        self.embedding.rows_on_device(tokens)
     }
 
     fn forward(&self, mut x: Tensor<B, 2>, parts: &mut [Part<'_, ToyState<B>>], layers: Range<usize>) -> Tensor<B, 2> {

@@ -69,6 +69,15 @@ impl<B: Backend> Projection<B> {
         }
     }
 
+    /// As [`rows`](Self::rows), at tokens that are on the device, where the matrix is a tensor.
+    pub(crate) fn rows_on_device(&self, tokens: Tensor<B, 1, Int>) -> Tensor<B, 2> {
+        match self {
+            Self::Plain(weight) => weight.clone().select(0, tokens),
+            #[cfg(feature = "flex")]
+            Self::Matrix(_) => unreachable!("flex reads tokens on the host"),
+        }
+    }
+
     /// The rows of the matrix itself at `tokens`, `[tokens, in]`: what an embedding is for. All are below `out`.
     pub(crate) fn rows(&self, tokens: &[Token], device: &B::Device) -> Tensor<B, 2> {
         match self {

@@ -14,7 +14,7 @@ pub(crate) type Asked = (Want, Option<Token>);
 pub(crate) fn rows<B: Backend>(logits: Tensor<B, 2>, asked: &[Asked], threads: &Threads) -> Vec<Result<Row>> {
     let _span = tracing::trace_span!("reduction").entered();
     let on_host = is_flex::<B>() || asked.iter().any(|(want, _)| want.logits);
-    let found = if on_host { rows_on_host(logits, asked, threads) } else { rows_on_device(logits, asked) };
+    let found = if on_host { rows_on_host(logits, asked, threads) } else { Reduced::of(logits, asked).read(asked) };
     found.unwrap_or_else(|error| {
         let error = error.to_string();
         asked.iter().map(|_| Err(Error::model(error.clone()))).collect()
@@ -33,45 +33,75 @@ fn rows_on_host<B: Backend>(logits: Tensor<B, 2>, asked: &[Asked], threads: &Thr
     })
 }
 
-/// One read of the most likely tokens, and of Σ exp(x − max), cross-entropy and entropy in f32, `[rows, 3]`.
-fn rows_on_device<B: Backend>(logits: Tensor<B, 2>, asked: &[Asked]) -> Result<Vec<Result<Row>>> {
-    let logits = logits.cast(FloatDType::F32); // sums over a vocabulary overflow shorter floats
-    let (device, [rows, _]) = (logits.device(), logits.dims());
-    let max = logits.clone().max_dim(1);
-    let argmax = lowest_maximum(logits.clone(), max.clone());
-    let distance = logits - max;
-    let exp = distance.clone().exp();
-    let sum = exp.clone().sum_dim(1);
-    let absent = || Tensor::<B, 2>::zeros([rows, 1], &device).cast(FloatDType::F32);
-    let has_cross_entropy = |(want, next): &Asked| want.cross_entropy && next.is_some();
-    let cross_entropy = if asked.iter().any(has_cross_entropy) {
-        let tokens: Vec<i32> = asked.iter().map(|(_, next)| next.unwrap_or(0) as i32).collect();
-        let tokens = Tensor::<B, 2, Int>::from_data(TensorData::new(tokens, [rows, 1]), &device);
-        sum.clone().log() - distance.clone().gather(1, tokens)
-    } else {
-        absent()
-    };
-    let entropy = if asked.iter().any(|(want, _)| want.entropy) {
-        sum.clone().log() - (exp * distance.clamp_min(-1e4)).sum_dim(1) / sum.clone()
-    } else {
-        absent()
-    };
-    let numbers = Tensor::cat(vec![sum, cross_entropy, entropy], 1);
-    let read = Transaction::default().register(argmax).register(numbers).try_execute().map_err(unreadable)?;
-    let [argmax, numbers] = <[TensorData; 2]>::try_from(read).map_err(unreadable)?;
-    let argmax = argmax.convert::<i64>().into_vec::<i64>().map_err(unreadable)?;
-    let numbers = numbers.convert::<f32>().into_vec::<f32>().map_err(unreadable)?;
-    let row = |((argmax, values), asked): ((i64, &[f32; 3]), &Asked)| {
-        let [sum, cross_entropy, entropy] = *values;
-        if !(sum.is_finite() && sum >= 1.0) {
-            return Err(Error::NotFinite);
+/// Rows reduced on a device, which nobody has read yet.
+pub(crate) struct Reduced<B: Backend> {
+    /// The most likely tokens, `[rows, 1]`.
+    pub(crate) argmax: Tensor<B, 2, Int>,
+    /// Σ exp(x − max), cross-entropy and entropy in f32, `[rows, 3]`.
+    numbers: Tensor<B, 2>,
+}
+
+fn has_cross_entropy((want, next): &Asked) -> bool {
+    want.cross_entropy && next.is_some()
+}
+
+impl<B: Backend> Reduced<B> {
+    /// Of `logits`, `[rows, vocab]`: each row what is asked of it, but for the logits.
+    pub(crate) fn of(logits: Tensor<B, 2>, asked: &[Asked]) -> Self {
+        let logits = logits.cast(FloatDType::F32); // sums over a vocabulary overflow shorter floats
+        let (device, [rows, _]) = (logits.device(), logits.dims());
+        let max = logits.clone().max_dim(1);
+        let argmax = lowest_maximum(logits.clone(), max.clone());
+        let distance = logits - max;
+        let exp = distance.clone().exp();
+        let sum = exp.clone().sum_dim(1);
+        let absent = || Tensor::<B, 2>::zeros([rows, 1], &device).cast(FloatDType::F32);
+        let cross_entropy = if asked.iter().any(has_cross_entropy) {
+            let tokens: Vec<i32> = asked.iter().map(|(_, next)| next.unwrap_or(0) as i32).collect();
+            let tokens = Tensor::<B, 2, Int>::from_data(TensorData::new(tokens, [rows, 1]), &device);
+            sum.clone().log() - distance.clone().gather(1, tokens)
+        } else {
+            absent()
+        };
+        let entropy = if asked.iter().any(|(want, _)| want.entropy) {
+            sum.clone().log() - (exp * distance.clamp_min(-1e4)).sum_dim(1) / sum.clone()
+        } else {
+            absent()
+        };
+        Self { argmax, numbers: Tensor::cat(vec![sum, cross_entropy, entropy], 1) }
+    }
+
+    /// The rows of several, one after the other, in one read.
+    pub(crate) fn read_all(all: Vec<Self>, asked: &[Asked]) -> Result<Vec<Result<Row>>> {
+        let mut read = Transaction::default();
+        for Self { argmax, numbers } in all {
+            read = read.register(argmax).register(numbers);
         }
-        let mut row = Row::new(argmax as Token, 1.0 / sum);
-        row.cross_entropy = has_cross_entropy(asked).then_some(cross_entropy);
-        row.entropy = asked.0.entropy.then_some(entropy);
-        Ok(row)
-    };
-    Ok(argmax.into_iter().zip(numbers.as_chunks().0).zip(asked).map(row).collect())
+        let (mut rows, mut asked) = (Vec::with_capacity(asked.len()), asked.iter());
+        for pair in read.try_execute().map_err(unreadable)?.as_chunks().0 {
+            let [argmax, numbers]: [TensorData; 2] = pair.clone();
+            let argmax = argmax.convert::<i64>().into_vec::<i64>().map_err(unreadable)?;
+            let numbers = numbers.convert::<f32>().into_vec::<f32>().map_err(unreadable)?;
+            for ((argmax, [sum, cross_entropy, entropy]), asked) in
+                argmax.into_iter().zip(numbers.as_chunks().0).zip(&mut asked)
+            {
+                rows.push(if sum.is_finite() && *sum >= 1.0 {
+                    let mut row = Row::new(argmax as Token, 1.0 / sum);
+                    row.cross_entropy = has_cross_entropy(asked).then_some(*cross_entropy);
+                    row.entropy = asked.0.entropy.then_some(*entropy);
+                    Ok(row)
+                } else {
+                    Err(Error::NotFinite)
+                });
+            }
+        }
+        Ok(rows)
+    }
+
+    /// As [`read_all`](Self::read_all), of one.
+    pub(crate) fn read(self, asked: &[Asked]) -> Result<Vec<Result<Row>>> {
+        Self::read_all(vec![self], asked)
+    }
 }
 
 /// The lowest index of the maximum, `[rows, 1]`. Which of equal entries `argmax` finds is up to the backend, so it is not asked;
@@ -112,7 +142,7 @@ mod tests {
         let asked = [&asked[..], &[(Want::default(), Some(3))]].concat();
         let all = |rows: Result<Vec<Result<Row>>>| rows.unwrap().into_iter().collect::<Result<Vec<_>>>().unwrap();
         let host = all(rows_on_host(tensor.clone(), &asked, &Threads::default()));
-        let device = all(rows_on_device(tensor, &asked));
+        let device = all(Reduced::of(tensor, &asked).read(&asked));
         assert_eq!((host.len(), device.len()), (5, 5));
         assert!(host[4].entropy.is_none() && device[4].entropy.is_none() && device[4].cross_entropy.is_none());
         assert_eq!(host[0].argmax, 40);
@@ -136,7 +166,7 @@ mod tests {
             let logits: Vec<f32> = (0..vocab).map(|i| if i == best { 0.5 } else { 0.0 }).collect();
             let tensor = Tensor::<Flex, 2>::from_data(TensorData::new(logits, [1, vocab]), &Default::default());
             let asked = [(Want::default().with_entropy(), None)];
-            let row = rows_on_device(tensor.cast(FloatDType::F16), &asked).unwrap().remove(0).unwrap();
+            let row = Reduced::of(tensor.cast(FloatDType::F16), &asked).read(&asked).unwrap().remove(0).unwrap();
             assert_eq!(row.argmax, best as Token);
             let exact = 1.0 / (1.0 + 69_999.0 * (-0.5f32).exp());
             assert!((row.probability / exact - 1.0).abs() < 1e-3, "{}", row.probability);
@@ -149,7 +179,9 @@ mod tests {
         for bad in [f32::NAN, f32::INFINITY] {
             let tensor = Tensor::<Flex, 2>::from_floats([[0.0, bad, 1.0], [0.0, 1.0, 2.0]], &Default::default());
             let asked = [(Want::default(), None); 2];
-            for rows in [rows_on_device(tensor.clone(), &asked), rows_on_host(tensor, &asked, &Threads::default())] {
+            for rows in
+                [Reduced::of(tensor.clone(), &asked).read(&asked), rows_on_host(tensor, &asked, &Threads::default())]
+            {
                 let rows = rows.unwrap();
                 assert!(matches!(rows[0], Err(Error::NotFinite)), "{bad}");
                 assert_eq!(rows[1].as_ref().unwrap().argmax, 2);

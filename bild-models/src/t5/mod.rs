@@ -12,7 +12,7 @@ use std::{collections::BTreeMap, fmt, ops::Range, sync::Arc};
 use bild_core::{
     Error, MOST_TOKENS, Model, Pass, Result, SessionLimit, Settings, Source, Token, VerifierSession, Vocabulary, Want,
 };
-use burn::tensor::{Tensor, backend::Backend};
+use burn::tensor::{Int, Tensor, backend::Backend};
 
 use crate::{
     Checkpoint, Digest, LoadError, LoadOptions, Shortlist, Threads,
@@ -310,6 +310,10 @@ impl<B: Backend> Decoder for T5Weights<B> {
 
     fn embed(&self, tokens: &[Token]) -> Tensor<B, 2> {
         self.embedding.rows(tokens, &self.device)
+    }
+
+    fn embed_on_device(&self, tokens: Tensor<B, 1, Int>) -> Tensor<B, 2> {
+        self.embedding.rows_on_device(tokens)
     }
 
     fn forward(

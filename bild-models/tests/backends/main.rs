@@ -7,4 +7,5 @@ mod common;
 
 mod cache;
 mod decoding;
+mod drafts;
 mod fixtures;
