@@ -103,6 +103,14 @@ pub enum LoadError {
         /// Its floats.
         float: String,
     },
+    /// The backend has no such weights on this device.
+    #[error("the backend {backend} does not compute with weights in {precision} on this device: take f32")]
+    Precision {
+        /// The backend, as Burn names it.
+        backend: String,
+        /// What was asked for.
+        precision: String,
+    },
     /// The backend computes wrongly here.
     #[error(
         "the backend {backend} computes wrongly here: {difference}. Its driver, or Burn's fusion of kernels, may be to blame; \

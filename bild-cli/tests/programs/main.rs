@@ -5,6 +5,8 @@ mod align;
 mod corpus;
 mod drafts;
 mod findings;
+#[cfg(target_os = "linux")]
+mod full;
 mod options;
 mod outputs;
 mod pages;

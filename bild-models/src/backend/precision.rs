@@ -1,8 +1,12 @@
 use std::array::from_fn;
 
+use burn::tensor::{FloatDType, backend::Backend};
 use serde::{Deserialize, Serialize};
 
-/// How the weight matrices of a model are held. Norms and position biases are f32 always.
+use crate::LoadError;
+
+/// How the weight matrices of a model are held. Norms, position biases, what is added to from layer to layer, softmax and the reduction of logits
+/// are f32 always.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
@@ -29,6 +33,35 @@ pub enum Precision {
     /// On `Flex` a weight takes 4.25 bits; all else is as with `Int8`. Text changes more: a little model may well be held so, since
     /// what it writes is verified.
     Int4,
+    /// As 16-bit floats (f16), on a backend and a device that have them, which `Flex` and `NdArray` are not: half the memory and half of the
+    /// time to read it. Products take such inputs and give such outputs, but for the second of a feed-forward layer, whose outputs are
+    /// too large for them: it stays in f32, as in transformers (its `_keep_in_fp32_modules`). Keys and values are held so, too.
+    F16,
+    /// As 16-bit floats with the exponents of 32-bit ones (bf16), on a backend and a device that have them. As `F16`, but that all
+    /// matrices are held so: what is lost is digits.
+    Bf16,
+}
+
+impl Precision {
+    /// The 16-bit floats that it holds weights as, if it does.
+    pub(crate) fn half(self) -> Option<FloatDType> {
+        match self {
+            Self::F16 => Some(FloatDType::F16),
+            Self::Bf16 => Some(FloatDType::BF16),
+            Self::F32 | Self::Int8 | Self::Int4 => None,
+        }
+    }
+
+    /// Refuses what a backend has not on a device.
+    pub(crate) fn check<B: Backend>(self, device: &B::Device) -> Result<(), LoadError> {
+        match self.half() {
+            Some(half) if super::is_flex::<B>() || !B::supports_dtype(device, half.into()) => {
+                let precision = format!("{self:?}").to_lowercase();
+                Err(LoadError::Precision { backend: B::name(device), precision })
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Adding this rounds to a whole number, which is left in the lowest bits of the sum.

@@ -6,10 +6,20 @@ use bild_core::Token;
 use burn::tensor::{DType, Element, backend::Backend};
 
 use super::{Decoder, Part};
-use crate::error::{LoadError, Result};
+use crate::{
+    Precision,
+    error::{LoadError, Result},
+};
 
-/// How far a row of a pass of three may be from the same row alone, relative to the largest logit.
-const TOLERANCE: f32 = 1e-3;
+/// How far a row of a pass of three may be from the same row alone, relative to the largest logit: some steps of the floats that
+/// products are made of.
+fn tolerance(precision: Precision) -> f32 {
+    match precision {
+        Precision::F16 => 1e-2,
+        Precision::Bf16 => 5e-2,
+        Precision::F32 | Precision::Int8 | Precision::Int4 => 1e-3,
+    }
+}
 
 /// The tokens of the self-test, of a vocabulary of `size`: the first is where a session begins, as far as it matters.
 pub(crate) fn probe(size: usize) -> Vec<Token> {
@@ -27,7 +37,11 @@ pub(crate) fn check_floats<B: Backend>(device: &B::Device) -> Result<()> {
 
 /// Takes the tokens of a [`probe`] through the first layer and the head, together and one by one, each time with a new state:
 /// the logits must agree.
-pub(crate) fn self_test<D: Decoder>(decoder: &Arc<D>, state: impl Fn() -> bild_core::Result<D::State>) -> Result<()> {
+pub(crate) fn self_test<D: Decoder>(
+    decoder: &Arc<D>,
+    precision: Precision,
+    state: impl Fn() -> bild_core::Result<D::State>,
+) -> Result<()> {
     let _span = tracing::info_span!("self_test").entered();
     let failed = |difference: String| LoadError::SelfTest { backend: D::Backend::name(decoder.device()), difference };
     let error = |error: bild_core::Error| failed(error.to_string());
@@ -52,7 +66,7 @@ pub(crate) fn self_test<D: Decoder>(decoder: &Arc<D>, state: impl Fn() -> bild_c
         let difference = (a - b).abs();
         if difference > most || difference.is_nan() { difference } else { most }
     });
-    if difference <= TOLERANCE * largest {
+    if difference <= tolerance(precision) * largest {
         return Ok(());
     }
     Err(failed(format!(

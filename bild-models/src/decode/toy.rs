@@ -37,7 +37,7 @@ pub(super) struct ToyWeights<B: Backend> {
 /// In the caches the source stands first, as a prompt.
 pub(super) struct ToyState<B: Backend> {
     caches: Vec<Cache<B>>,
-    bias: BiasTable<B>,
+    bias: Arc<BiasTable<B>>,
     prompt: usize,
 }
 
@@ -110,7 +110,7 @@ impl<B: Backend> Decoder for ToyWeights<B> {
         let begin = |(embedded, limit): (Tensor<B, 2>, &SessionLimit)| {
             let (prompt, tokens) = (embedded.dims()[0], limit.tokens);
             Ok(run(self, prompt, move |weights| {
-                let layout = Layout { heads: HEADS, short: false, threads: &weights.threads };
+                let layout = Layout { heads: HEADS, short: false, half: None, threads: &weights.threads };
                 let cache = |_| Cache::new(prompt + tokens, layout, &weights.device);
                 let caches = weights.layers.iter().map(cache).collect();
                 let mut state = ToyState { caches, bias: weights.bias.table(prompt + tokens), prompt: 0 };

@@ -5,6 +5,7 @@ use super::{
     loader::Loader,
     norm::RmsNorm,
     projection::Projection,
+    wide,
 };
 use crate::error::Result;
 
@@ -42,7 +43,7 @@ impl<B: Backend> Attention<B> {
         width: usize,
         heads: Heads,
     ) -> Result<Self> {
-        let input = Projection::load(loader, inputs, [heads.all(), width])?;
+        let (norm, input) = Projection::load_after(loader, norm, inputs, [heads.all(), width])?;
         Ok(Self { norm, input, output: Projection::load(loader, &[output], [width, heads.all()])?, heads })
     }
 
@@ -50,6 +51,6 @@ impl<B: Backend> Attention<B> {
     /// `[rows, width]`; keys and values of theirs, if they attend to each other, are written to the caches first.
     pub(crate) fn forward(&self, x: Tensor<B, 2>, parts: Vec<Attending<'_, B>>) -> Tensor<B, 2> {
         let projected = self.input.forward(self.norm.forward(x));
-        self.output.forward(attend(projected, parts, self.heads))
+        wide(self.output.forward(attend(projected, parts, self.heads)))
     }
 }

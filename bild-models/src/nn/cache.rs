@@ -1,6 +1,6 @@
-use burn::tensor::{Tensor, activation, backend::Backend};
+use burn::tensor::{FloatDType, Tensor, activation, backend::Backend};
 
-use super::{Heads, joined, position::Bias};
+use super::{Heads, cast, joined, position::Bias, wide};
 use crate::Threads;
 
 /// Where there is no kernel rows are held and looked at by so many at a time, so that few shapes occur, however long a text is.
@@ -33,6 +33,8 @@ pub(crate) struct Layout<'a> {
     pub(crate) heads: Heads,
     /// Whether numbers are held in 16 bits (bf16), which half as much has to be read of. Flex alone does.
     pub(crate) short: bool,
+    /// The 16-bit floats that they are held as elsewhere, if they are.
+    pub(crate) half: Option<FloatDType>,
     pub(crate) threads: &'a Threads,
 }
 
@@ -41,7 +43,7 @@ impl<B: Backend> Cache<B> {
     pub(crate) fn new(limit: usize, layout: Layout<'_>, device: &B::Device) -> Self {
         #[cfg(feature = "flex")]
         if crate::backend::is_flex::<B>() {
-            let Layout { heads, short, threads } = layout;
+            let Layout { heads, short, threads, .. } = layout;
             let keys_values =
                 crate::backend::kernel::KeysValues::new(limit, heads.count, heads.width, threads.clone(), short);
             return Self::Kernel(keys_values);
@@ -50,12 +52,13 @@ impl<B: Backend> Cache<B> {
         // What is looked at and not written yet is masked, and must be numbers: 0 times a NaN is one. So a row that overflows,
         // which ends a generation of its own, spoils those that look at it until it is written anew.
         let rows = Tensor::zeros([2, count, held::<B>(limit), width], device);
+        let rows = layout.half.map_or_else(|| rows.clone(), |half| cast(rows.clone(), half));
         Self::Plain(Plain { rows: Some(rows), at_once: false })
     }
 
     /// With room for `limit` rows, all of which are written at once.
     pub(crate) fn full(limit: usize, layout: Layout<'_>) -> Self {
-        let Layout { heads, short, threads } = layout;
+        let Layout { heads, short, threads, .. } = layout;
         #[cfg(feature = "flex")]
         if crate::backend::is_flex::<B>() {
             let keys_values =
@@ -76,24 +79,29 @@ impl<B: Backend> Cache<B> {
         2.0 * held::<B>(limit) as f64 * (heads.all() * size_of::<f32>()) as f64
     }
 
-    /// One that holds just these keys and values, `[rows, 2 · heads · width]`.
-    pub(crate) fn of(keys_values: Tensor<B, 2>, layout: Layout<'_>) -> Self {
-        let mut cache = Self::full(keys_values.dims()[0], layout);
-        match &mut cache {
-            Self::Plain(plain) => {
-                let rows = by_head(keys_values, layout.heads);
-                // Laid out once, not at each look.
-                let room = Tensor::empty(rows.dims(), &rows.device());
-                plain.write(room.slice_assign(rows.dims().map(|size| 0..size), rows), 0);
-            }
-            #[cfg(feature = "flex")]
-            Self::Kernel(rows) => {
-                let inner = layout.heads.all();
-                let [keys, values] = [0, inner].map(|first| keys_values.clone().narrow(1, first, inner));
-                crate::backend::flex::write(rows, &keys, &values, 0).expect("flex alone has these");
-            }
+    /// Those that hold just these keys and values of one layer or several, `[rows, layers · 2 · heads · width]`.
+    pub(crate) fn of(keys_values: Tensor<B, 2>, layout: Layout<'_>) -> Vec<Self> {
+        let [rows, width] = keys_values.dims();
+        let inner = layout.heads.all();
+        let layers = 0..width / (2 * inner);
+        #[cfg(feature = "flex")]
+        if crate::backend::is_flex::<B>() {
+            let layer = |layer: usize| {
+                let mut cache = Self::full(rows, layout);
+                let Self::Kernel(written) = &mut cache else { unreachable!("flex has no other caches") };
+                let part = |i: usize| keys_values.clone().narrow(1, (2 * layer + i) * inner, inner);
+                crate::backend::flex::write(written, &part(0), &part(1), 0).expect("flex alone has these");
+                cache
+            };
+            return layers.map(layer).collect();
         }
-        cache
+        let by_head = by_head(keys_values, layout.heads);
+        // Laid out once for all layers, not at each look.
+        let room = cast(Tensor::empty(by_head.dims(), &by_head.device()), by_head.dtype().into());
+        let all = room.slice_assign(by_head.dims().map(|size| 0..size), by_head);
+        let layer =
+            |layer: usize| Self::Plain(Plain { rows: Some(all.clone().narrow(0, 2 * layer, 2)), at_once: true });
+        layers.clone().map(layer).collect()
     }
 }
 
@@ -118,20 +126,26 @@ impl<B: Backend> Plain<B> {
         let [_, heads, rows, width] = query.dims();
         let seen = held::<B>(count).min(all.dims()[2]);
         let of = |which: usize| all.clone().slice([which..which + 1, 0..heads, 0..seen, 0..width]);
-        let scores = query.matmul(of(0).swap_dims(2, 3)); // [1, heads, rows, seen]
+        let scores = wide(query.matmul(of(0).swap_dims(2, 3))); // [1, heads, rows, seen]
         let scores = match bias {
             Some(bias) => scores + bias.plain(),
             None => scores,
         };
-        let found = activation::softmax(scores, 3).matmul(of(1));
-        found.swap_dims(1, 2).reshape([rows, heads * width])
+        let found = cast(activation::softmax(scores, 3), all.dtype().into()).matmul(of(1));
+        // The numbers of one row lie in order as they are; others are copied.
+        let found = if rows == 1 { found } else { found.swap_dims(1, 2) };
+        found.reshape([rows, heads * width])
     }
 }
 
 /// Projections (`[rows, parts · heads · width]`) as `[parts, heads, rows, width]`.
 fn by_head<B: Backend>(projected: Tensor<B, 2>, heads: Heads) -> Tensor<B, 4> {
     let [rows, width] = projected.dims();
-    projected.reshape([rows, width / heads.all(), heads.count, heads.width]).permute([1, 2, 0, 3])
+    let parts = width / heads.all();
+    if rows == 1 {
+        return projected.reshape([parts, heads.count, 1, heads.width]);
+    }
+    projected.reshape([rows, parts, heads.count, heads.width]).permute([1, 2, 0, 3])
 }
 
 /// The rows of one session that attend, and what they attend to.

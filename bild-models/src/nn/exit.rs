@@ -1,6 +1,6 @@
 use burn::tensor::{Tensor, activation, backend::Backend};
 
-use super::{loader::Loader, norm::RmsNorm, projection::Projection};
+use super::{loader::Loader, norm::RmsNorm, projection::Projection, wide};
 use crate::error::Result;
 
 /// What stands between an early layer and the head: a norm, and an adapter that adds to what comes out of it. With n for that it is
@@ -27,7 +27,7 @@ impl<B: Backend> Exit<B> {
     /// `[rows, width]` to `[rows, width]`.
     pub(crate) fn forward(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
         let normed = self.norm.forward(x);
-        let inner = activation::gelu_approximate(self.down.forward(normed.clone()));
-        normed + self.up.forward(inner)
+        let inner = activation::gelu_approximate(wide(self.down.forward(normed.clone())));
+        normed + wide(self.up.forward(inner))
     }
 }

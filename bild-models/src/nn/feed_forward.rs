@@ -1,6 +1,6 @@
 use burn::tensor::{Tensor, activation, backend::Backend};
 
-use super::{loader::Loader, norm::RmsNorm, projection::Projection};
+use super::{loader::Loader, norm::RmsNorm, projection::Projection, wide};
 use crate::{backend::memory::is_host, error::Result};
 
 /// The non-linearity of the feed-forward layers.
@@ -37,28 +37,25 @@ impl<B: Backend> FeedForward<B> {
         [width, inner_width]: [usize; 2],
         activation: Activation,
     ) -> Result<Self> {
-        Ok(Self {
-            norm,
-            inner: Projection::load(loader, inner, [inner_width, width])?,
-            activation,
-            gated: inner.len() == 2,
-            outer: Projection::load(loader, &[outer], [width, inner_width])?,
-        })
+        let gated = inner.len() == 2;
+        let (norm, inner) = Projection::load_after(loader, norm, inner, [inner_width, width])?;
+        let outer = Projection::load(&loader.wider(), &[outer], [width, inner_width])?;
+        Ok(Self { norm, inner, activation, gated, outer })
     }
 
     /// `[rows, width]` to `[rows, width]`.
     pub(crate) fn forward(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
         let normed = self.norm.forward(x.clone());
         let inner = if self.gated {
-            let [gate, up] = self.inner.forward_parts(normed);
+            let [gate, up] = self.inner.forward_parts(normed).map(wide);
             let _span = tracing::trace_span!("activation").entered();
             gated(self.activation, gate, up)
         } else {
-            let inner = self.inner.forward(normed);
+            let inner = wide(self.inner.forward(normed));
             let _span = tracing::trace_span!("activation").entered();
             apply(self.activation, inner)
         };
-        x + self.outer.forward(inner)
+        x + wide(self.outer.forward(inner))
     }
 }
 
@@ -74,8 +71,8 @@ fn gated<B: Backend>(activation: Activation, gate: Tensor<B, 2>, up: Tensor<B, 2
 
 fn apply<B: Backend>(activation: Activation, x: Tensor<B, 2>) -> Tensor<B, 2> {
     match activation {
-        // One operation of a device, where `relu` is two. On the host it would make 0 of a NaN.
-        Activation::Relu if !is_host::<B>(&x.device()) => x.clamp_min(0.0),
+        // One launch on a device, where `relu` and `clamp_min` are two. On the host it would make 0 of a NaN.
+        Activation::Relu if !is_host::<B>(&x.device()) => x.clamp(0.0, f32::INFINITY),
         Activation::Relu => activation::relu(x),
         Activation::Gelu => activation::gelu(x),
         Activation::GeluTanh => activation::gelu_approximate(x),

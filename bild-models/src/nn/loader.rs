@@ -130,6 +130,26 @@ impl<'a, B: Backend> Loader<'a, B> {
         Self { precision, done: self.done.clone(), ..*self }
     }
 
+    /// The same for a matrix whose products f16 has no room for.
+    pub(crate) fn wider(&self) -> Self {
+        let precision = if self.precision == Precision::F16 { Precision::F32 } else { self.precision };
+        Self { precision, done: self.done.clone(), ..*self }
+    }
+
+    /// Refuses weights that are too large for the floats that they are to be held as.
+    pub(crate) fn check_range(&self, name: &str, values: &[f32]) -> Result<()> {
+        /// The largest f16.
+        const MOST: f32 = 65504.0;
+        match values.iter().find(|value| value.abs() > MOST) {
+            Some(value) if self.precision == Precision::F16 => Err(LoadError::Tensor {
+                path: self.tensors.path_of(name).into(),
+                name: name.into(),
+                problem: format!("holds {value}, and the largest f16 is {MOST}: take bf16"),
+            }),
+            _ => Ok(()),
+        }
+    }
+
     /// As [`tensor`](Self::tensor), left on the host.
     pub(crate) fn values(&self, name: &str, shape: [usize; 2]) -> Result<Vec<f32>> {
         self.read(name, &shape)

@@ -13,7 +13,7 @@ mod projection;
 pub(crate) mod reduce;
 mod short_head;
 
-use burn::tensor::{Tensor, backend::Backend};
+use burn::tensor::{Element, FloatDType, Tensor, backend::Backend};
 
 pub(crate) use attention::{Attention, Heads};
 pub(crate) use cache::{Attending, Cache, Layout, held};
@@ -25,6 +25,16 @@ pub(crate) use norm::RmsNorm;
 pub(crate) use position::{Bias, BiasTable, Buckets, PositionBias};
 pub(crate) use projection::Projection;
 pub(crate) use short_head::ShortHead;
+
+/// The same numbers as other floats.
+pub(crate) fn cast<B: Backend, const D: usize>(x: Tensor<B, D>, to: FloatDType) -> Tensor<B, D> {
+    if x.dtype() == to.into() { x } else { x.cast(to) }
+}
+
+/// The same numbers as floats of the backend's own kind, which sums are made in.
+pub(crate) fn wide<B: Backend, const D: usize>(x: Tensor<B, D>) -> Tensor<B, D> {
+    cast(x, B::FloatElem::dtype().into())
+}
 
 /// Rows below one another.
 pub(crate) fn joined<B: Backend>(mut parts: Vec<Tensor<B, 2>>) -> Tensor<B, 2> {

@@ -1,3 +1,8 @@
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
 use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
 
 use super::{cache::held, loader::Loader};
@@ -12,6 +17,8 @@ pub(crate) struct PositionBias<B: Backend> {
     heads: usize,
     buckets: Buckets,
     device: B::Device,
+    /// The longest table that was asked for, which does for shorter ones.
+    table: Mutex<Option<Arc<BiasTable<B>>>>,
 }
 
 /// How distances fall into buckets.
@@ -49,39 +56,61 @@ impl<B: Backend> PositionBias<B> {
     /// Reads a matrix of `[buckets, heads]`.
     pub(crate) fn load(loader: &Loader<'_, B>, name: &str, buckets: Buckets, heads: usize) -> Result<Self> {
         let values = loader.values(name, [buckets.count, heads])?;
-        Ok(Self { values, heads, buckets, device: loader.device().clone() })
+        Ok(Self { values, heads, buckets, device: loader.device().clone(), table: Mutex::default() })
     }
 
     /// The bias between tokens of which at most `limit` stand in a row; a decoder's masks what stands ahead.
-    pub(crate) fn table(&self, limit: usize) -> BiasTable<B> {
-        let limit = held::<B>(limit);
-        let bidirectional = self.buckets.bidirectional;
-        let bucket = |ahead: isize| (bidirectional || ahead <= 0).then(|| self.buckets.of(ahead));
-        let buckets: Vec<_> = (0..2 * limit).map(|i| bucket(i as isize - (limit as isize - 1))).collect();
-        let value = |head: usize, bucket: Option<usize>| {
-            bucket.map_or(f32::NEG_INFINITY, |bucket| self.values[bucket * self.heads + head])
-        };
-        let masked = if is_flex::<B>() { 0 } else { 1 };
-        let mut table = Vec::with_capacity(self.heads * (buckets.len() + masked));
-        for head in 0..self.heads {
-            table.extend(buckets.iter().map(|&bucket| value(head, bucket)));
-            table.extend(std::iter::repeat_n(f32::NEG_INFINITY, masked));
+    pub(crate) fn table(&self, limit: usize) -> Arc<BiasTable<B>> {
+        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*table {
+            Some(table) if table.limit >= limit => table.clone(),
+            _ => table.insert(Arc::new(self.new_table(held::<B>(limit)))).clone(),
         }
-        BiasTable { table: Table::new(table, self.heads, &self.device), limit, bidirectional }
+    }
+
+    fn new_table(&self, limit: usize) -> BiasTable<B> {
+        let bidirectional = self.buckets.bidirectional;
+        let width = 2 * limit;
+        let value = |head: usize, i: isize| {
+            let ahead = i - (limit as isize - 1);
+            let seen = bidirectional || ahead <= 0;
+            // What is out of reach of a table is looked at by nobody.
+            let bucket = || self.buckets.of(ahead.clamp(1 - limit as isize, limit as isize));
+            if seen { self.values[bucket() * self.heads + head] } else { f32::NEG_INFINITY }
+        };
+        let rows = if is_flex::<B>() || limit > LONGEST_BLOCK { 1 } else { BLOCK };
+        let mut table = Vec::with_capacity(self.heads * rows * width);
+        for head in 0..self.heads {
+            let distances: Vec<f32> = (1 - rows as isize..width as isize).map(|i| value(head, i)).collect();
+            (0..rows).for_each(|row| table.extend(&distances[rows - 1 - row..][..width]));
+        }
+        let table = Table::new(table, [1, self.heads, rows, width], &self.device);
+        BiasTable { table, limit, bidirectional, whole: Mutex::default() }
     }
 }
+
+/// The bias of so many queries that follow one another stands in a table, so that none is gathered for a pass of them, unless a text is longer than
+/// this.
+const BLOCK: usize = 16;
+const LONGEST_BLOCK: usize = 4096;
+
+/// The bias of a whole source is kept up to this length.
+const LONGEST_KEPT: usize = 512;
 
 /// The bias of every query and key up to a limit. It depends on the distance alone, so the row of one query is a stretch of
 /// one table: no row is ever computed again.
 pub(crate) struct BiasTable<B: Backend> {
-    /// For each head, the bias of a key that stands `ahead` of its query, for `ahead` from `1 − limit` to `limit`.
+    /// For each head and each query of a block, the bias of a key that stands `ahead` of the first of these, for `ahead` from
+    /// `1 − limit` to `limit`.
     table: Table<B>,
     limit: usize,
     bidirectional: bool,
+    /// The bias of all queries and keys of a source, `[1, heads, rows, rows]`, by their number.
+    whole: Mutex<BTreeMap<usize, Tensor<B, 4>>>,
 }
 
 enum Table<B: Backend> {
-    /// `[1, heads, 1, 2 · limit + 1]`, the last for what is masked.
+    /// `[1, heads, rows, 2 · limit]`
     Plain(Tensor<B, 4>),
     /// `[heads, 2 · limit]`, on the host.
     #[cfg(feature = "flex")]
@@ -89,12 +118,11 @@ enum Table<B: Backend> {
 }
 
 impl<B: Backend> Table<B> {
-    fn new(values: Vec<f32>, heads: usize, device: &B::Device) -> Self {
+    fn new(values: Vec<f32>, shape: [usize; 4], device: &B::Device) -> Self {
         #[cfg(feature = "flex")]
         if crate::backend::is_flex::<B>() {
             return Self::Kernel(values);
         }
-        let shape = [1, heads, 1, values.len() / heads];
         Self::Plain(Tensor::from_data(TensorData::new(values, shape), device))
     }
 }
@@ -114,7 +142,7 @@ impl<B: Backend> BiasTable<B> {
     /// The bias of `rows` queries from position `first` on over the first `keys` keys.
     pub(crate) fn rows(&self, first: usize, rows: usize, keys: usize) -> Bias<'_, B> {
         match &self.table {
-            Table::Plain(table) => Bias::Plain(self.plain(table.clone(), first, rows, keys)),
+            Table::Plain(table) => Bias::Plain(self.plain(table, first, rows, keys)),
             #[cfg(feature = "flex")]
             Table::Kernel(table) => Bias::Kernel(crate::backend::kernel::Bias {
                 table,
@@ -124,18 +152,32 @@ impl<B: Backend> BiasTable<B> {
         }
     }
 
-    fn plain(&self, table: Tensor<B, 4>, first: usize, rows: usize, keys: usize) -> Tensor<B, 4> {
+    fn plain(&self, table: &Tensor<B, 4>, first: usize, rows: usize, keys: usize) -> Tensor<B, 4> {
         let seen = held::<B>(keys);
-        let begin = |row: usize| self.limit - 1 - row;
-        if rows == 1 && !self.bidirectional {
-            // What stands ahead is masked as it is.
-            return table.narrow(3, begin(first), seen);
+        let [one, heads, block, _] = table.dims();
+        let begin = self.limit - 1 - first;
+        // Where only what stands behind is looked at, keys that are not there yet are masked as what stands ahead is.
+        if !self.bidirectional && rows <= block {
+            return table.clone().slice([0..one, 0..heads, 0..rows, begin..begin + seen]);
         }
-        let of_row = |row: usize| (0..seen).map(move |key| if key < keys { begin(row) + key } else { 2 * self.limit });
-        let indices: Vec<i32> = (first..first + rows).flat_map(of_row).map(|index| index as i32).collect();
-        let (device, heads) = (table.device(), table.dims()[1]);
-        let indices = Tensor::<B, 1, Int>::from_data(TensorData::new(indices, [rows * seen]), &device);
-        table.select(3, indices).reshape([1, heads, rows, seen])
+        let gathered = || {
+            let indices = (0..rows).flat_map(|row| (0..seen).map(move |key| (begin + key - row) as i32)).collect();
+            let indices = TensorData::new::<i32, _>(indices, [rows * seen]);
+            let distances = table.clone().slice([0..one, 0..heads, 0..1, 0..2 * self.limit]);
+            distances
+                .select(3, Tensor::<B, 1, Int>::from_data(indices, &table.device()))
+                .reshape([1, heads, rows, seen])
+        };
+        let whole = if self.bidirectional && first == 0 && rows == seen && rows <= LONGEST_KEPT {
+            let mut kept = self.whole.lock().unwrap_or_else(PoisonError::into_inner);
+            kept.entry(rows).or_insert_with(gathered).clone()
+        } else {
+            gathered()
+        };
+        match Bias::mask(keys, &table.device()) {
+            Some(Bias::Plain(mask)) if self.bidirectional => whole + mask,
+            _ => whole,
+        }
     }
 }
 

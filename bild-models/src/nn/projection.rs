@@ -3,12 +3,12 @@ use std::array::from_fn;
 use bild_core::Token;
 use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
 
-use super::loader::Loader;
+use super::{RmsNorm, cast, joined, loader::Loader, wide};
 #[cfg(feature = "flex")]
 use crate::backend::kernel::Matrix;
 use crate::{
     Precision,
-    backend::{round_to_int4, round_to_int8},
+    backend::{is_flex, round_to_int4, round_to_int8},
     error::Result,
 };
 
@@ -24,6 +24,28 @@ pub(crate) enum Projection<B: Backend> {
 impl<B: Backend> Projection<B> {
     /// Reads a matrix of `[out, in]`, or several of that shape.
     pub(crate) fn load(loader: &Loader<'_, B>, names: &[String], shape: [usize; 2]) -> Result<Self> {
+        Self::load_for(loader, names, shape, None)
+    }
+
+    /// As [`load`](Self::load), for inputs that come out of a norm: its weights are taken into the matrix where there is no kernel for a
+    /// norm, so that each has an operation less.
+    pub(crate) fn load_after(
+        loader: &Loader<'_, B>,
+        norm: RmsNorm<B>,
+        names: &[String],
+        shape: [usize; 2],
+    ) -> Result<(RmsNorm<B>, Self)> {
+        let projection = Self::load_for(loader, names, shape, norm.weight().filter(|_| !is_flex::<B>()))?;
+        let norm = if is_flex::<B>() { norm } else { norm.without_weight() };
+        Ok((norm, projection))
+    }
+
+    fn load_for(
+        loader: &Loader<'_, B>,
+        names: &[String],
+        shape: [usize; 2],
+        of_inputs: Option<Tensor<B, 2>>,
+    ) -> Result<Self> {
         let [outputs, width] = [names.len() * shape[0], shape[1]];
         #[cfg(feature = "flex")]
         if crate::backend::is_flex::<B>() {
@@ -33,21 +55,30 @@ impl<B: Backend> Projection<B> {
         }
         let mut weights = Vec::new();
         for name in names {
-            weights.append(&mut loader.values(name, shape)?);
+            let mut values = loader.values(name, shape)?;
+            loader.check_range(name, &values)?;
+            weights.append(&mut values);
         }
         match loader.precision() {
-            Precision::F32 => {}
             Precision::Int8 => round_to_int8(&mut weights, width),
             Precision::Int4 => round_to_int4(&mut weights, width),
+            Precision::F32 | Precision::F16 | Precision::Bf16 => {}
         }
-        Ok(Self::Plain(Tensor::from_data(TensorData::new(weights, [outputs, width]), loader.device())))
+        let mut weights = Tensor::from_data(TensorData::new(weights, [outputs, width]), loader.device());
+        if let Some(of_inputs) = of_inputs {
+            weights = weights * of_inputs;
+        }
+        Ok(Self::Plain(match loader.precision().half() {
+            Some(half) => cast(weights, half),
+            None => weights,
+        }))
     }
 
-    /// `[rows, in]` to `[rows, out]`.
+    /// `[rows, in]` to `[rows, out]`, in the floats of the matrix.
     pub(crate) fn forward(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
         let _span = tracing::trace_span!("product").entered();
         match self {
-            Self::Plain(weight) => x.matmul(weight.clone().transpose()),
+            Self::Plain(weight) => cast(x, weight.dtype().into()).matmul(weight.clone().transpose()),
             #[cfg(feature = "flex")]
             Self::Matrix(matrix) => crate::backend::flex::product(&x, |x| matrix.product(x)).expect(FLEX_ALONE),
         }
@@ -58,6 +89,13 @@ impl<B: Backend> Projection<B> {
         let y = self.forward(x);
         let part = y.dims()[1] / N;
         from_fn(|i| y.clone().narrow(1, i * part, part))
+    }
+
+    /// The product with some of `all` matrices that lie one below the other.
+    pub(crate) fn parts(&self, chosen: &[usize], all: usize) -> Self {
+        let Self::Plain(weight) = self else { unreachable!("flex keeps them apart") };
+        let rows = weight.dims()[0] / all;
+        Self::Plain(joined(chosen.iter().map(|&part| weight.clone().narrow(0, part * rows, rows)).collect()))
     }
 
     /// The product with the rows at `tokens` alone, to the same bits.
@@ -72,7 +110,7 @@ impl<B: Backend> Projection<B> {
     /// As [`rows`](Self::rows), at tokens that are on the device, where the matrix is a tensor.
     pub(crate) fn rows_on_device(&self, tokens: Tensor<B, 1, Int>) -> Tensor<B, 2> {
         match self {
-            Self::Plain(weight) => weight.clone().select(0, tokens),
+            Self::Plain(weight) => wide(weight.clone().select(0, tokens)),
             #[cfg(feature = "flex")]
             Self::Matrix(_) => unreachable!("flex reads tokens on the host"),
         }
@@ -81,7 +119,7 @@ impl<B: Backend> Projection<B> {
     /// The rows of the matrix itself at `tokens`, `[tokens, in]`: what an embedding is for. All are below `out`.
     pub(crate) fn rows(&self, tokens: &[Token], device: &B::Device) -> Tensor<B, 2> {
         match self {
-            Self::Plain(weight) => selected(weight, tokens, device),
+            Self::Plain(weight) => wide(selected(weight, tokens, device)),
             #[cfg(feature = "flex")]
             Self::Matrix(matrix) => {
                 let rows = matrix.rows(tokens);

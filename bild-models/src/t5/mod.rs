@@ -104,6 +104,7 @@ impl<B: Backend> T5<B> {
         #[cfg(feature = "cuda")]
         crate::backend::cuda::check::<B>()?;
         decode::check_floats::<B>(device)?;
+        options.precision.check::<B>(device)?;
         let config = T5Config::of(checkpoint)?;
         options.check_shortlist(config.vocab_size)?;
         let tensors = Tensors::of(checkpoint, names::FAMILY)?;
@@ -148,7 +149,9 @@ impl<B: Backend> T5<B> {
             let probe = decode::probe(shape[0]);
             let encoded = Encoded { states: weights.embed_source(&probe), tokens: probe.len() };
             let limit = SessionLimit::new(probe.len());
-            decode::self_test(&weights, || weights.begin(vec![(encoded.clone(), &limit)]).remove(0))?;
+            decode::self_test(&weights, options.precision, || {
+                weights.begin(vec![(encoded.clone(), &limit)]).remove(0)
+            })?;
         }
         Ok(Self { weights })
     }
@@ -180,7 +183,8 @@ impl<B: Backend> T5<B> {
         let limit = SessionLimit::new(settings.max_new_tokens + 1);
         let step = held::<B>(1);
         let (sources, tokens) = (settings.max_source_tokens.div_ceil(step), limit.tokens.div_ceil(step));
-        for i in 0..sources.max(tokens) {
+        // The longest first: the tables of positions that they make serve the others.
+        for i in (0..sources.max(tokens)).rev() {
             // One token less than a whole step is masked in part, as most are; what is masked nowhere needs no more.
             for masked in [1, 0] {
                 let length = ((i.min(sources - 1) + 1) * step - masked).clamp(1, settings.max_source_tokens);

@@ -28,6 +28,7 @@ impl<B: Backend> SharedEncoder<T5<B>> {
     pub fn load_with(big: T5<B>, checkpoint: &Checkpoint, options: &LoadOptions) -> Result<Self> {
         let config = T5Config::of_draft(checkpoint, big.config(), big.weights.digest)?;
         options.check_shortlist(config.vocab_size)?;
+        options.precision.check::<B>(&big.weights.device)?;
         let tensors = Tensors::of(checkpoint, names::DRAFT_FAMILY)?;
         let warnings = warnings(checkpoint, &tensors);
         let span = tracing::info_span!("load", layers = config.decoder_layers);

@@ -1,11 +1,12 @@
 use std::{fmt, ops::Range, sync::Arc};
 
 use bild_core::SessionLimit;
-use burn::tensor::{Tensor, backend::Backend};
+use burn::tensor::{FloatDType, Tensor, backend::Backend};
 
 use super::T5Config;
 use crate::{
     Precision, Threads,
+    backend::is_flex,
     decode::Part,
     error::Result,
     nn::{
@@ -89,7 +90,7 @@ impl<B: Backend> EncoderStack<B> {
     ) -> Vec<bild_core::Result<Tensor<B, 2>>> {
         let table = self.bias.table(sources.iter().map(|(length, _)| *length).max().unwrap_or_default());
         // What is found in a layer is used up there: 16 bits would save nothing.
-        let layout = Layout { heads: config.heads(), short: false, threads };
+        let layout = Layout { heads: config.heads(), short: false, half: None, threads };
         let rows: Vec<_> = sources.iter().map(|(length, _)| held::<B>(*length)).collect();
         // Of one layer after the other.
         let mut caches: Vec<Cache<B>> = rows.iter().map(|&rows| Cache::full(rows, layout)).collect();
@@ -125,18 +126,53 @@ impl<B: Backend> EncoderStack<B> {
 /// of the same layers.
 pub(super) struct DecoderStack<B: Backend> {
     layers: Vec<Arc<DecoderLayer<B>>>,
+    of_source: OfSource<B>,
     bias: Arc<PositionBias<B>>,
     pub(super) norm: Arc<RmsNorm<B>>,
     /// Whether keys and values are held in 16 bits: where weights are in 8 or fewer, nothing is lost that is not lost already.
     pub(super) short: bool,
+    /// The 16-bit floats that they are held as on another backend than flex, if they are.
+    half: Option<FloatDType>,
 }
 
 struct DecoderLayer<B: Backend> {
     own: Attention<B>,
     cross: Attention<B>,
-    /// From the encoder's hidden states to the keys and values of `cross`.
-    source: Projection<B>,
     feed_forward: FeedForward<B>,
+}
+
+/// From the encoder's hidden states to the keys and values of the source in each layer.
+enum OfSource<B: Backend> {
+    /// A product for each layer: where one takes long, and may be the last that anybody waits for.
+    EachLayer(Vec<Arc<Projection<B>>>),
+    /// One for all layers, where each is a launch.
+    AllLayers(Projection<B>),
+}
+
+impl<B: Backend> OfSource<B> {
+    fn load(loader: &Loader<'_, B>, layers: &[Vec<String>], shape: [usize; 2]) -> Result<Self> {
+        if is_flex::<B>() {
+            let layer = |names: &Vec<String>| Ok(Arc::new(Projection::load(loader, names, shape)?));
+            Ok(Self::EachLayer(layers.iter().map(layer).collect::<Result<_>>()?))
+        } else {
+            Ok(Self::AllLayers(Projection::load(loader, &layers.concat(), shape)?))
+        }
+    }
+
+    fn of_layers(&self, layers: &[usize], all: usize) -> Self {
+        match self {
+            Self::EachLayer(each) => Self::EachLayer(layers.iter().map(|&layer| each[layer].clone()).collect()),
+            Self::AllLayers(product) => Self::AllLayers(product.parts(layers, all)),
+        }
+    }
+
+    fn products(&self) -> impl Iterator<Item = &Projection<B>> {
+        let (each, all) = match self {
+            Self::EachLayer(each) => (&each[..], None),
+            Self::AllLayers(all) => (&[][..], Some(all)),
+        };
+        each.iter().map(Arc::as_ref).chain(all)
+    }
 }
 
 /// What an encoder made of a source.
@@ -157,7 +193,7 @@ impl<B: Backend> fmt::Debug for Encoded<B> {
 /// What one generation needs of a decoder.
 pub struct DecoderState<B: Backend> {
     layers: Vec<LayerState<B>>,
-    bias: BiasTable<B>,
+    bias: Arc<BiasTable<B>>,
     /// Tokens of the source.
     source: usize,
     /// What masks the rows of the source that are no tokens.
@@ -184,23 +220,26 @@ impl<B: Backend> DecoderStack<B> {
         let layer = |i: usize| {
             let name = |layer: usize| format!("block.{i}.layer.{layer}");
             let [own, cross, feed_forward] = [0, 1, 2].map(name);
-            let keys_values = parts.names(&cross, "EncDecAttention", &["k", "v"]);
             Ok(Arc::new(DecoderLayer {
                 own: parts.attention(&own, "SelfAttention", &["q", "k", "v"])?,
                 cross: parts.attention(&cross, "EncDecAttention", &["q"])?,
-                source: Projection::load(&loader.finer(), &keys_values, [config.heads().all(), config.d_model])?,
                 feed_forward: parts.feed_forward(&feed_forward)?,
             }))
         };
         let layers = (0..config.decoder_layers).map(layer).collect::<Result<_>>()?;
-        let short = loader.precision() != Precision::F32;
-        Ok(Self { layers, bias: Arc::new(parts.bias()?), norm: Arc::new(parts.norm("final_layer_norm")?), short })
+        let keys_values = |i| parts.names(&format!("block.{i}.layer.1"), "EncDecAttention", &["k", "v"]);
+        let keys_values: Vec<_> = (0..config.decoder_layers).map(keys_values).collect();
+        let of_source = OfSource::load(&loader.finer(), &keys_values, [config.heads().all(), config.d_model])?;
+        let (short, half) = (loader.precision() != Precision::F32, loader.precision().half());
+        let (bias, norm) = (Arc::new(parts.bias()?), Arc::new(parts.norm("final_layer_norm")?));
+        Ok(Self { layers, of_source, bias, norm, short, half })
     }
 
     /// Some of the layers, with the same bias and norm.
     pub(super) fn of_layers(&self, layers: &[usize]) -> Self {
+        let of_source = self.of_source.of_layers(layers, self.layers.len());
         let layers = layers.iter().map(|&layer| self.layers[layer].clone()).collect();
-        Self { layers, bias: self.bias.clone(), norm: self.norm.clone(), short: self.short }
+        Self { layers, of_source, bias: self.bias.clone(), norm: self.norm.clone(), ..*self }
     }
 
     /// The states of generations within their limits, from what the encoder made of the source of each; unless its
@@ -213,7 +252,7 @@ impl<B: Backend> DecoderStack<B> {
     ) -> Vec<bild_core::Result<DecoderState<B>>> {
         let Some((first, _)) = sources.first() else { return Vec::new() };
         let device = first.states.device();
-        let layout = Layout { heads: config.heads(), short: self.short, threads };
+        let layout = Layout { heads: config.heads(), short: self.short, half: self.half, threads };
         let mut states: Vec<_> = sources
             .iter()
             .map(|(encoded, limit)| {
@@ -224,16 +263,17 @@ impl<B: Backend> DecoderStack<B> {
         let (encoded, limits): (Vec<_>, Vec<_>) = sources.into_iter().unzip();
         let lengths: Vec<_> = encoded.iter().map(|encoded| encoded.states.dims()[0]).collect();
         let encoded = joined(encoded.into_iter().map(|encoded| encoded.states).collect());
-        for layer in &self.layers {
-            let keys_values = layer.source.forward(encoded.clone());
+        for product in self.of_source.products() {
+            let keys_values = product.forward(encoded.clone());
             let mut at = 0;
             for ((state, limit), &length) in states.iter_mut().zip(&limits).zip(&lengths) {
                 let first = at;
                 at += length;
                 if let Ok(begun) = state {
-                    let own = Cache::new(limit.tokens, layout, &device);
-                    let of_source = keys_values.clone().narrow(0, first, length);
-                    begun.layers.push(LayerState { own, source: Cache::of(of_source, layout) });
+                    for source in Cache::of(keys_values.clone().narrow(0, first, length), layout) {
+                        let own = Cache::new(limit.tokens, layout, &device);
+                        begun.layers.push(LayerState { own, source });
+                    }
                     if let Err(error) = limit.check() {
                         *state = Err(error);
                     }

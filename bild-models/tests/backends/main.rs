@@ -9,3 +9,4 @@ mod cache;
 mod decoding;
 mod drafts;
 mod fixtures;
+mod half;

@@ -31,7 +31,8 @@ impl Matrix {
     /// A matrix of `[outputs, width]` whose rows are yet to come, multiplied with by these threads.
     pub fn new(precision: Precision, outputs: usize, width: usize, threads: Threads) -> Self {
         Self(match precision {
-            Precision::F32 => Held::F32(Panels::new(outputs, width, threads)),
+            // Flex refuses those of 16 bits.
+            Precision::F32 | Precision::F16 | Precision::Bf16 => Held::F32(Panels::new(outputs, width, threads)),
             Precision::Int8 => Held::Int8(RoundedPanels::new(outputs, width, threads)),
             Precision::Int4 => Held::Int4(RoundedPanels::new(outputs, width, threads)),
         })
