@@ -7,7 +7,7 @@ use bild::{
     decode::{NoDraft, Pair},
     policies::{AnyPolicy, BigAlone},
 };
-use bild_eval::{Bench, Example, dataset, scores, text};
+use bild_eval::{Bench, Example, OutputFile, dataset, scores, text};
 use bild_train::{Flex, examples, unigram};
 
 use crate::{
@@ -116,7 +116,8 @@ fn begin(args: &Args, work: &std::path::Path, pairs: &[Example]) -> Result<Check
         None => {
             let texts = pairs.iter().flat_map(|pair| [&*pair.source, &*pair.reference]);
             let tokenizer = unigram(texts, pieces)?;
-            fs::write(&made, &tokenizer).map_err(|error| format!("{} cannot be written: {error}", made.display()))?;
+            // Whole or not at all: it is gone on with.
+            OutputFile::tried(&made)?.write(&tokenizer)?;
             tokenizer
         }
     };

@@ -51,8 +51,10 @@ impl Curve {
         let looks = text.lines().map_while(|line| serde_json::from_str(line).ok());
         let looks: Vec<Look> = looks.take_while(|look: &Look| look.step < steps).collect();
         let kept: String = looks.iter().map(line).collect();
-        fs::write(path, kept).map_err(file(path, "written"))?;
-        let opened = OpenOptions::new().append(true).open(path).map_err(file(path, "written"))?;
+        if kept != text {
+            fs::write(path, kept).map_err(file(path, "written"))?;
+        }
+        let opened = OpenOptions::new().append(true).create(true).open(path).map_err(file(path, "written"))?;
         Ok(Self { path: path.into(), file: opened, looks, begun: Instant::now(), taken: (0.0, 0) })
     }
 

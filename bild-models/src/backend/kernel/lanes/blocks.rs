@@ -2,6 +2,7 @@ use super::{Lanes, PANEL, WORD, prefetch};
 use crate::backend::kernel::WORTH_PREFETCHING;
 
 /// The weights of `PANEL` outputs for some inputs, as they lie in memory.
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))] // the shapes of tiles there
 pub(in crate::backend::kernel) trait Block: Copy + Send + Sync + 'static {
     /// Words of inputs.
     const WORDS: usize;
