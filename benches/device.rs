@@ -94,19 +94,20 @@ fn measure<B: Backend>(options: &Options) -> Result<(), Box<dyn Error>> {
         pass_ms.insert(rows.to_string(), json!(time));
     }
     let token_ms = |pair: BoxedPair, policy: Box<dyn Policy>| {
+        let source = &source;
         let generator = Generator::new(pair, policy)?.with_settings(settings.clone());
         median(Box::new(move || {
-            let output = generator.generate(&source)?;
+            let output = generator.generate(source)?;
             let time = output.statistics.total_time - output.statistics.encode_time;
             Ok(time.as_secs_f64() * 1e3 / output.tokens.len() as f64)
         }))
     };
     let mut found = json!({ "backend": B::name(&device), "precision": options.precision, "encoder_ms": encoder_ms, "pass_ms": pass_ms });
-    found["token_ms"] = json!(token_ms((NoDraft, big.clone()).boxed(), Box::new(Lossless::default()))?);
+    found["token_ms"] = json!(token_ms((NoDraft, big.clone()).boxed(), Box::<Lossless>::default())?);
     if let Some(little) = little {
         let pair = || (little.clone(), big.clone()).boxed();
-        found["lossless_token_ms"] = json!(token_ms(pair(), Box::new(Lossless::default()))?);
-        found["cost_aware_token_ms"] = json!(token_ms(pair(), Box::new(CostAware::default()))?);
+        found["lossless_token_ms"] = json!(token_ms(pair(), Box::<Lossless>::default())?);
+        found["cost_aware_token_ms"] = json!(token_ms(pair(), Box::<CostAware>::default())?);
     }
     println!("{found}");
     Ok(())

@@ -8,7 +8,8 @@ use std::{
 };
 
 use bild_core::{
-    DraftSession, Generator, Model, Overflow, Pass, SessionLimit, Settings, Source, Token, VerifierSession, Want,
+    DraftSession, Generator, Model, Overflow, Pass, SessionLimit, Settings, Source, Token, VerifierModel,
+    VerifierSession, Want,
 };
 use bild_models::{Checkpoint, LoadOptions, Precision, T5};
 use bild_policies::Lossless;
@@ -275,6 +276,47 @@ fn a_draft_is_one_read() {
     assert_eq!(asked.waits, 1, "{asked:?}");
     // The start token; and a step's numbers of the vocabulary, which are no upload elsewhere.
     assert_eq!(asked.writes, 1 + 12, "{asked:?}");
+}
+
+/// Attention of several sessions is one product where they look at as many keys: to what each finds alone, for fewer operations than they
+/// take one after the other. Sources of other lengths are looked at apart.
+#[test]
+fn sessions_attend_together() {
+    let _alone = alone();
+    let model = model::<Counting>(2, "relu");
+    let want = Want::default().with_logits();
+    for (lengths, most) in [([5, 60, 31, 5], 20), ([5, 70, 31, 200], 27)] {
+        let mut numbers = Numbers(7);
+        let sources = lengths.map(|length| Source::new(numbers.tokens(length, 100)));
+        let begin = |source: &Source| model.begin(source, &SessionLimit::new(40)).unwrap();
+        let (mut together, mut each) = (sources.each_ref().map(begin), sources.each_ref().map(begin));
+        let mut at = [0; 4];
+        for step in 0..6 {
+            // As many rows for all, and then other numbers.
+            let rows = [0, 1, 2, 3].map(|i| if step < 3 { 1 + step } else { 1 + (i * 3 + step) % 5 });
+            let new = rows.map(|rows| numbers.tokens(rows, 100));
+            let pass = |i: usize| Pass::verify(at[i], &new[i], want);
+            taken();
+            let mut passes: Vec<_> = together.iter_mut().enumerate().map(|(i, session)| (session, pass(i))).collect();
+            let found = model.score_all(&mut passes);
+            let asked = taken();
+            for (i, (found, session)) in found.into_iter().zip(&mut each).enumerate() {
+                let (found, alone) = (found.unwrap(), session.score(&pass(i)).unwrap());
+                assert_eq!(found.len(), rows[i]);
+                for (found, alone) in found.iter().zip(&alone) {
+                    let pairs = found.logits.as_ref().unwrap().iter().zip(alone.logits.as_ref().unwrap().iter());
+                    pairs.for_each(|(a, b)| assert!((a - b).abs() < 1e-3, "{a} {b}"));
+                }
+            }
+            let one_by_one = taken();
+            if step > 0 {
+                let [some, all] = [asked.count(), one_by_one.count()];
+                println!("{lengths:?} {rows:?}: {some} operations, {all} one by one");
+                assert!(some * 60 < all * most, "{some} {all}");
+            }
+            at = [0, 1, 2, 3].map(|i| at[i] + rows[i]);
+        }
+    }
 }
 
 /// A hundred generations of other lengths, sources and drafts meet no shape that a warm-up has not made.

@@ -145,7 +145,7 @@ impl<B: Backend> Decoder for ToyWeights<B> {
                 bias: Some(bias),
             });
             let attending = attending.collect();
-            x = feed_forward.forward(x.clone() + attention.forward(x, attending));
+            x = feed_forward.forward(x.clone() + attention.forward(x, attending, None));
         }
         x
     }

@@ -1,6 +1,7 @@
 use burn::tensor::{Tensor, backend::Backend};
 
 use super::{
+    Padded,
     cache::{Attending, attend},
     loader::Loader,
     norm::RmsNorm,
@@ -49,8 +50,13 @@ impl<B: Backend> Attention<B> {
 
     /// What rows (`[rows, width]`, one session after the other) find after the norm, each in the cache of its session, projected back to
     /// `[rows, width]`; keys and values of theirs, if they attend to each other, are written to the caches first.
-    pub(crate) fn forward(&self, x: Tensor<B, 2>, parts: Vec<Attending<'_, B>>) -> Tensor<B, 2> {
+    pub(crate) fn forward(
+        &self,
+        x: Tensor<B, 2>,
+        parts: Vec<Attending<'_, B>>,
+        padded: Option<&Padded<'_, B>>,
+    ) -> Tensor<B, 2> {
         let projected = self.input.forward(self.norm.forward(x));
-        wide(self.output.forward(attend(projected, parts, self.heads)))
+        wide(self.output.forward(attend(projected, parts, self.heads, padded)))
     }
 }

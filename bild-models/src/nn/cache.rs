@@ -1,6 +1,6 @@
 use burn::tensor::{FloatDType, Tensor, activation, backend::Backend};
 
-use super::{Heads, cast, joined, position::Bias, wide};
+use super::{Heads, Padded, cast, joined, position::Bias, wide};
 use crate::Threads;
 
 /// Where there is no kernel rows are held and looked at by so many at a time, so that few shapes occur, however long a text is.
@@ -119,23 +119,46 @@ impl<B: Backend> Plain<B> {
         });
     }
 
+    fn rows(&self) -> &Tensor<B, 4> {
+        self.rows.as_ref().expect("they are put back after each write")
+    }
+
+    /// For how many rows there is room.
+    pub(crate) fn room(&self) -> usize {
+        self.rows().dims()[2]
+    }
+
+    /// The first `seen` keys (0) or values (1), `[1, heads, seen, width]`.
+    pub(crate) fn part(&self, which: usize, seen: usize) -> Tensor<B, 4> {
+        let [_, heads, _, width] = self.rows().dims();
+        self.rows().clone().slice([which..which + 1, 0..heads, 0..seen, 0..width])
+    }
+
     /// What queries (`[1, heads, rows, width]`) find among the first `count` keys, and those up to the next `STEP` that `bias` must mask:
     /// the sums of values, weighted by the softmax of the products of query and key with `bias` added, `[rows, heads · width]`.
     fn attend(&self, query: Tensor<B, 4>, count: usize, bias: Option<&Bias<'_, B>>) -> Tensor<B, 2> {
-        let all = self.rows.as_ref().expect("they are put back after each write");
         let [_, heads, rows, width] = query.dims();
-        let seen = held::<B>(count).min(all.dims()[2]);
-        let of = |which: usize| all.clone().slice([which..which + 1, 0..heads, 0..seen, 0..width]);
-        let scores = wide(query.matmul(of(0).swap_dims(2, 3))); // [1, heads, rows, seen]
-        let scores = match bias {
-            Some(bias) => scores + bias.plain(),
-            None => scores,
-        };
-        let found = cast(activation::softmax(scores, 3), all.dtype().into()).matmul(of(1));
+        let seen = held::<B>(count).min(self.room());
+        let found = look(query, self.part(0, seen), self.part(1, seen), bias.map(Bias::plain));
         // The numbers of one row lie in order as they are; others are copied.
         let found = if rows == 1 { found } else { found.swap_dims(1, 2) };
         found.reshape([rows, heads * width])
     }
+}
+
+/// What queries (`[sessions, heads, rows, width]`) find among keys and values (`[sessions, heads, seen, width]`), to the shape of the queries.
+pub(crate) fn look<B: Backend>(
+    query: Tensor<B, 4>,
+    keys: Tensor<B, 4>,
+    values: Tensor<B, 4>,
+    bias: Option<Tensor<B, 4>>,
+) -> Tensor<B, 4> {
+    let scores = wide(query.matmul(keys.swap_dims(2, 3))); // [sessions, heads, rows, seen]
+    let scores = match bias {
+        Some(bias) => scores + bias,
+        None => scores,
+    };
+    cast(activation::softmax(scores, 3), values.dtype().into()).matmul(values)
 }
 
 /// Projections (`[rows, parts · heads · width]`) as `[parts, heads, rows, width]`.
@@ -158,8 +181,14 @@ pub(crate) struct Attending<'a, B: Backend> {
 }
 
 /// What queries (the first `heads · width` of each row of `projected`, one session after the other) find, each in the cache of its session,
-/// `[rows, heads · width]`. Keys and values, if they stand beside the queries, are written to the caches first.
-pub(crate) fn attend<B: Backend>(projected: Tensor<B, 2>, parts: Vec<Attending<'_, B>>, heads: Heads) -> Tensor<B, 2> {
+/// `[rows, heads · width]`. Keys and values, if they stand beside the queries, are written to the caches first. Where `padded` fits, all are
+/// looked for at once.
+pub(crate) fn attend<B: Backend>(
+    projected: Tensor<B, 2>,
+    parts: Vec<Attending<'_, B>>,
+    heads: Heads,
+    padded: Option<&Padded<'_, B>>,
+) -> Tensor<B, 2> {
     let _span = tracing::trace_span!("attention").entered();
     let writes = projected.dims()[1] > heads.all();
     #[cfg(feature = "flex")]
@@ -174,7 +203,7 @@ pub(crate) fn attend<B: Backend>(projected: Tensor<B, 2>, parts: Vec<Attending<'
         return crate::backend::flex::attend(&part(0), new.as_ref(), looks).expect("flex alone has these");
     }
     let (mut at, alone) = (0, parts.len() == 1);
-    let mut found: Vec<_> = Vec::with_capacity(parts.len());
+    let mut looks: Vec<_> = Vec::with_capacity(parts.len());
     for Attending { rows, cache, count, bias } in parts {
         let own = if alone { projected.clone() } else { projected.clone().narrow(0, at, rows) };
         let own = by_head(own, heads);
@@ -183,8 +212,14 @@ pub(crate) fn attend<B: Backend>(projected: Tensor<B, 2>, parts: Vec<Attending<'
         if writes {
             cache.write(own.clone().narrow(0, 1, 2), count - rows);
         }
-        found.push(cache.attend(own.narrow(0, 0, 1), count, bias));
+        looks.push((&*cache, own, count, bias));
         at += rows;
     }
-    joined(found)
+    if let Some(padded) = padded {
+        let caches: Vec<_> = looks.iter().map(|(cache, ..)| *cache).collect();
+        if padded.fits(&caches) {
+            return padded.attend(projected, &caches, heads);
+        }
+    }
+    joined(looks.into_iter().map(|(cache, own, count, bias)| cache.attend(own.narrow(0, 0, 1), count, bias)).collect())
 }

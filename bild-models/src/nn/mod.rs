@@ -8,6 +8,7 @@ mod exit;
 mod feed_forward;
 mod loader;
 mod norm;
+mod padded;
 mod position;
 mod projection;
 pub(crate) mod reduce;
@@ -22,7 +23,8 @@ pub use feed_forward::Activation;
 pub(crate) use feed_forward::FeedForward;
 pub(crate) use loader::Loader;
 pub(crate) use norm::RmsNorm;
-pub(crate) use position::{Bias, BiasTable, Buckets, PositionBias};
+pub(crate) use padded::{Padded, Padding};
+pub(crate) use position::{BLOCK, Bias, BiasTable, Buckets, PositionBias};
 pub(crate) use projection::Projection;
 pub(crate) use short_head::ShortHead;
 

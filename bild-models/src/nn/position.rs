@@ -91,7 +91,7 @@ impl<B: Backend> PositionBias<B> {
 
 /// The bias of so many queries that follow one another stands in a table, so that none is gathered for a pass of them, unless a text is longer than
 /// this.
-const BLOCK: usize = 16;
+pub(crate) const BLOCK: usize = 16;
 const LONGEST_BLOCK: usize = 4096;
 
 /// The bias of a whole source is kept up to this length.
@@ -125,6 +125,14 @@ impl<B: Backend> Table<B> {
         }
         Self::Plain(Tensor::from_data(TensorData::new(values, shape), device))
     }
+
+    fn plain(&self) -> Option<&Tensor<B, 4>> {
+        match self {
+            Self::Plain(table) => Some(table),
+            #[cfg(feature = "flex")]
+            Self::Kernel(_) => None,
+        }
+    }
 }
 
 /// The bias of the rows of one pass.
@@ -152,13 +160,22 @@ impl<B: Backend> BiasTable<B> {
         }
     }
 
+    /// As [`rows`](Self::rows) over the first `seen` keys, of which those ahead of each query are masked, if it stands ready.
+    pub(crate) fn block(&self, first: usize, rows: usize, seen: usize) -> Option<Tensor<B, 4>> {
+        let table = self.table.plain()?;
+        let [one, heads, block, width] = table.dims();
+        let begin = self.limit - 1 - first;
+        let stands = !self.bidirectional && rows <= block && begin + seen <= width;
+        stands.then(|| table.clone().slice([one - 1..one, 0..heads, 0..rows, begin..begin + seen]))
+    }
+
     fn plain(&self, table: &Tensor<B, 4>, first: usize, rows: usize, keys: usize) -> Tensor<B, 4> {
         let seen = held::<B>(keys);
-        let [one, heads, block, _] = table.dims();
+        let [one, heads, ..] = table.dims();
         let begin = self.limit - 1 - first;
         // Where only what stands behind is looked at, keys that are not there yet are masked as what stands ahead is.
-        if !self.bidirectional && rows <= block {
-            return table.clone().slice([0..one, 0..heads, 0..rows, begin..begin + seen]);
+        if let Some(bias) = self.block(first, rows, seen) {
+            return bias;
         }
         let gathered = || {
             let indices = (0..rows).flat_map(|row| (0..seen).map(move |key| (begin + key - row) as i32)).collect();

@@ -6,12 +6,12 @@ use burn::tensor::{FloatDType, Tensor, backend::Backend};
 use super::T5Config;
 use crate::{
     Precision, Threads,
-    backend::is_flex,
+    backend::{is_flex, memory::is_host},
     decode::Part,
     error::Result,
     nn::{
-        Attending, Attention, Bias, BiasTable, Cache, FeedForward, Heads, Layout, Loader, PositionBias, Projection,
-        RmsNorm, held, joined,
+        Attending, Attention, BLOCK, Bias, BiasTable, Cache, FeedForward, Heads, Layout, Loader, Padded, Padding,
+        PositionBias, Projection, RmsNorm, held, joined,
     },
 };
 
@@ -109,7 +109,7 @@ impl<B: Backend> EncoderStack<B> {
             let parts = rows.iter().zip(&mut caches).zip(&biases);
             let parts =
                 parts.map(|((&rows, cache), bias)| Attending { rows, cache, count: rows, bias: Some(bias) }).collect();
-            let found = attention.forward(x.clone(), parts);
+            let found = attention.forward(x.clone(), parts, None);
             x = feed_forward.forward(x + found);
         }
         let x = self.norm.forward(x);
@@ -294,19 +294,63 @@ impl<B: Backend> DecoderStack<B> {
         layers: Range<usize>,
     ) -> Tensor<B, 2> {
         let mut parts: Vec<InPass<'_, B>> = parts.iter_mut().map(|part| InPass::new(part, layers.clone())).collect();
+        let together = Together::of(&parts, &x.device());
+        let padded = together.as_ref().map(Together::padded);
+        let (of_own, of_source) = padded.as_ref().map_or((None, None), |[own, source]| (Some(own), Some(source)));
         for (i, layer) in self.layers[layers].iter().enumerate() {
             let own = parts.iter_mut().map(|part| part.own(i)).collect();
-            x = x.clone() + layer.own.forward(x, own);
+            x = x.clone() + layer.own.forward(x, own, of_own);
             let source = parts.iter_mut().map(|part| part.source(i)).collect();
-            x = x.clone() + layer.cross.forward(x, source);
+            x = x.clone() + layer.cross.forward(x, source, of_source);
             x = layer.feed_forward.forward(x);
         }
         x
     }
 }
 
+/// Attention of several sessions at once, where launches are what takes time: what it needs in every layer.
+struct Together<B: Backend> {
+    padding: Padding<B>,
+    /// How many keys are looked at, and their bias: of the tokens so far, and of the source.
+    own: (usize, Tensor<B, 4>),
+    source: (usize, Option<Tensor<B, 4>>),
+}
+
+impl<B: Backend> Together<B> {
+    /// For passes that are no longer than what the biases of one session stand ready for.
+    fn of(parts: &[InPass<'_, B>], device: &B::Device) -> Option<Self> {
+        let counts: Vec<_> = parts.iter().map(|part| part.rows).collect();
+        if parts.len() == 1 || counts.iter().any(|&rows| rows > BLOCK) || is_flex::<B>() || is_host::<B>(device) {
+            return None;
+        }
+        let padding = Padding::of(&counts, device);
+        let most = |count: fn(&InPass<'_, B>) -> usize| parts.iter().map(|part| held::<B>(count(part))).max();
+        let (own, source) = (most(|part| part.at + part.rows)?, most(|part| part.source)?);
+        let biases = parts.iter().map(|part| part.table.block(part.at, padding.rows(), own));
+        let own = (own, Tensor::cat(biases.collect::<Option<_>>()?, 0));
+        let masked = parts.iter().any(|part| part.mask.is_some());
+        let mask = |part: &InPass<'_, B>| match part.mask {
+            Some(mask) => mask.plain(),
+            None => Tensor::zeros([1, 1, 1, held::<B>(part.source)], device),
+        };
+        // Sources of other lengths are looked at one after the other.
+        let even = parts.iter().all(|part| held::<B>(part.source) == source);
+        let mask = (masked && even).then(|| Tensor::cat(parts.iter().map(mask).collect(), 0));
+        Some(Self { padding, own, source: (source, mask) })
+    }
+
+    fn padded(&self) -> [Padded<'_, B>; 2] {
+        let Self { padding, own, source } = self;
+        [
+            Padded { padding, keys: own.0, bias: Some(&own.1) },
+            Padded { padding, keys: source.0, bias: source.1.as_ref() },
+        ]
+    }
+}
+
 /// The rows of one session in a pass through some of the layers.
 struct InPass<'a, B: Backend> {
+    table: &'a BiasTable<B>,
     layers: &'a mut [LayerState<B>],
     bias: Bias<'a, B>,
     at: usize,
@@ -320,8 +364,9 @@ impl<'a, B: Backend> InPass<'a, B> {
     fn new(part: &'a mut Part<'_, DecoderState<B>>, layers: Range<usize>) -> Self {
         let (at, rows) = (part.at, part.rows);
         let DecoderState { layers: states, bias, source, mask } = &mut *part.state;
-        let bias = bias.rows(at, rows, at + rows);
-        Self { layers: &mut states[layers], bias, at, rows, source: *source, mask: mask.as_ref() }
+        let table = &**bias;
+        let bias = table.rows(at, rows, at + rows);
+        Self { table, layers: &mut states[layers], bias, at, rows, source: *source, mask: mask.as_ref() }
     }
 
     /// Attention to the tokens so far, in layer `i` of those of the pass.
