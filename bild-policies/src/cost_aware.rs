@@ -26,7 +26,8 @@ use crate::{
 /// draft costs what one more row for each of them adds, which is little while the pass waits for memory and much once it waits for
 /// arithmetic.
 ///
-/// The time in which the draft model reads the source is known only where it is part of a trial, and is counted there alone.
+/// The time in which the draft model reads the source is told apart where the verifier has spoken before: the second generation begins so. From then
+/// on a source is read for drafts where these gain more than that in as many passes as a text usually takes.
 ///
 /// What it learns it keeps for all generations of all its clones, so concurrent ones learn from each other in any order.
 /// It only ends drafts earlier than the other policy would, or leaves them out, so it is lossless if that is; a lossy
@@ -142,7 +143,7 @@ impl<P: Policy> Policy for CostAware<P> {
     }
 
     fn begin(&self, start: &Start<'_>) -> Box<dyn PolicyState> {
-        let drafts = self.learned.lock().begins_draft(false);
+        let drafts = self.learned.lock().begins(self.prices.is_none());
         let policy = self.of.begin(start);
         let (seen, prices) = (Statistics::default(), self.prices);
         Box::new(State { policy, prices, learned: self.learned.clone(), drafts, seen, chance: 1.0, steps: 0 })
@@ -214,7 +215,9 @@ impl PolicyState for State {
         self.seen = at.statistics.clone();
         (self.chance, self.steps) = (1.0, 0);
         match verdict.then {
-            Then::Draft if !costs.begins_draft(at.statistics.draft_steps > 0) => {
+            Then::Draft
+                if !costs.begins_draft((at.statistics.draft_steps == 0).then_some(at.statistics.verifier_calls)) =>
+            {
                 Verdict { then: Then::Verify, ..verdict }
             }
             _ => verdict,

@@ -103,7 +103,13 @@ pub(crate) struct Costs {
     verify: Line,
     /// For how many generations it is made.
     size: Recent,
+    /// What it takes the draft model to read a source.
     prepare: Recent,
+    /// Generations, and passes of the verifier in them.
+    generations: f64,
+    passes: f64,
+    /// Generations that draft before it is known whether that pays.
+    early: usize,
     /// How often drafts of each confidence stood.
     stood: [Recent; BINS],
     /// How often the first token of a draft, tried, stood.
@@ -132,6 +138,9 @@ impl Default for Costs {
             verify: Line::default(),
             size: none,
             prepare: none,
+            generations: 0.0,
+            passes: 0.0,
+            early: 0,
             stood,
             first,
             any,
@@ -172,6 +181,7 @@ impl Costs {
         self.verify.add(rows as f64, pass.whole(), pass.weight());
         self.size.add_share(1.0, pass.weight());
         debug_assert!(rows >= size);
+        self.passes += 1.0;
         self.tokens.add(accepted as f64 + 1.0);
         self.seconds.add(time + std::mem::take(&mut self.drafting));
         if steps > 0 {
@@ -221,17 +231,37 @@ impl Costs {
         chance * any > reached.max(alone) * price
     }
 
-    /// Whether the draft model is to speak: because that pays, or because it is time for a trial. `is_prepared`: it has read
-    /// the source already.
-    pub(crate) fn begins_draft(&mut self, is_prepared: bool) -> bool {
-        let (Some((price, alone)), Some(first)) = (self.prices(&self.draft), self.first.mean()) else { return true };
+    /// Whether a generation is to begin with a draft. What it takes to read the source is told apart where the verifier has spoken before,
+    /// so the second generation begins with that, if passes are `measured`.
+    pub(crate) fn begins(&mut self, measured: bool) -> bool {
+        let is_first = self.generations == 0.0;
+        let is_told = self.prepare.mean().is_some() || !measured;
+        let begins = if is_first || is_told { self.begins_draft(Some(0)) } else { false };
+        (self.generations, self.passes) = (self.generations * KEPT + 1.0, self.passes * KEPT);
+        begins
+    }
+
+    /// Whether the draft model is to speak: because that pays, or because it is time for a trial. `unread`: it has not read the source, and
+    /// the verifier has made so many passes.
+    pub(crate) fn begins_draft(&mut self, unread: Option<usize>) -> bool {
+        let (Some((price, alone)), Some(first)) = (self.prices(&self.draft), self.first.mean()) else {
+            // Where one is decoded at a time it finds out. Of many one does for all; two, in case it ends at once, and more if nothing is found,
+            // as by a look-up.
+            let alone = self.size.mean().is_some_and(|size| size < 1.5);
+            let tries = unread.is_none() || alone || self.early as f64 <= 1.0 + self.passes / 8.0;
+            self.early += usize::from(tries);
+            return tries;
+        };
+        let reading = unread.map_or(0.0, |_| self.prepare.mean().unwrap_or(0.0));
         // Among many that all draft alike, what a row costs is not known until one does not.
         let size = self.size.mean().unwrap_or(1.0);
         let is_unknown = matches!(self.verify.spread(), (rows, false) if size > 1.5 && rows > 1.5 * size);
-        if first > alone * price {
+        let gain = first / alone - price;
+        let passes = (self.passes / self.generations.max(1.0) - unread.unwrap_or(0) as f64).max(1.0);
+        if gain > 0.0 && gain * passes > reading {
             return !is_unknown;
         }
-        let trial = self.trial() + if is_prepared { 0.0 } else { self.prepare.mean().unwrap_or(0.0) };
+        let trial = self.trial() + reading;
         let can_try = self.credit >= trial;
         if can_try {
             self.credit -= trial;
@@ -255,7 +285,7 @@ mod tests {
         let mut random = crate::random::Generator::new(1);
         for _ in 0..calls {
             let (mut steps, mut chance) = (0, 1.0);
-            if costs.begins_draft(true) {
+            if costs.begins_draft(None) {
                 while steps < 30 {
                     costs.drafted(alone(draft), 0.85);
                     seconds += draft;
@@ -348,7 +378,7 @@ mod tests {
                         costs.judged(0.85, stood);
                     }
                     costs.verified(pass, rows, steps, usize::from(*drafts && stood));
-                    *drafts = costs.begins_draft(true);
+                    *drafts = costs.begins_draft(None);
                 }
                 counts.push(count);
             }
@@ -356,5 +386,54 @@ mod tests {
         };
         assert!(drafts(0.001) > 15.0, "rows that cost nothing: {}", drafts(0.001));
         assert!(drafts(1.0) < 1.0, "rows that cost what a pass does: {}", drafts(1.0));
+    }
+
+    /// Texts of five passes, by models that agree well: reading the source for drafts pays where it is short of what they gain together.
+    #[test]
+    fn a_source_is_read_for_drafts_where_they_gain_more_than_that() {
+        let drafting = |reading: f64| {
+            let mut costs = Costs::default();
+            let mut drafted = 0;
+            for text in 0..400 {
+                let mut drafts = costs.begins(true);
+                let mut is_read = false;
+                for pass in 1..=5 {
+                    if drafts {
+                        if !is_read && pass > 1 {
+                            costs.prepared(reading);
+                        }
+                        is_read = true;
+                        costs.drafted(alone(0.3), 0.85);
+                        costs.judged(0.85, true);
+                    }
+                    costs.verified(alone(1.0), 1 + usize::from(drafts), usize::from(drafts), usize::from(drafts));
+                    drafts = costs.begins_draft((!is_read).then_some(pass));
+                }
+                drafted += usize::from(is_read && text >= 200);
+            }
+            drafted
+        };
+        assert!(drafting(0.5) > 190, "{} of 200", drafting(0.5));
+        assert!(drafting(6.0) < 20, "{} of 200", drafting(6.0));
+    }
+
+    /// Thirty-two that begin together do not all read their sources to find out.
+    #[test]
+    fn few_find_out_for_all() {
+        let mut costs = Costs::default();
+        assert_eq!((0..32).filter(|_| costs.begins(true)).count(), 1);
+        costs.verified(Shared { time: 0.1, size: 32 }, 32, 0, 0);
+        assert_eq!((0..31).filter(|_| costs.begins_draft(Some(1))).count(), 1);
+        // A look-up may find nothing for long.
+        let tries = (0..160).filter(|_| {
+            costs.verified(Shared { time: 0.1, size: 32 }, 32, 0, 0);
+            costs.begins_draft(Some(2))
+        });
+        assert!((15..25).contains(&tries.count()));
+        let mut single = Costs::default();
+        single.verified(alone(1.0), 1, 0, 0);
+        assert!((0..40).all(|_| single.begins_draft(Some(1))));
+        let mut given = Costs::default();
+        assert_eq!((0..32).filter(|_| given.begins(false)).count(), 2);
     }
 }
