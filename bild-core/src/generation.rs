@@ -5,8 +5,8 @@ use std::{
 
 use crate::{
     Context, Draft, Drafted, Error, Event, Finish, Output, Pair, Pass, Policy, PolicyState, Result, Role, Row, Rows,
-    SessionLimit, Settings, Source, Start, Statistics, Then, Token, Verdict, Vocabulary, Wants, limit::Interrupt,
-    reader::RowReader, record::Record,
+    SessionLimit, Settings, Source, Start, Statistics, Then, Token, Verdict, Vocabulary, Wants, caught,
+    limit::Interrupt, reader::RowReader, record::Record,
 };
 
 /// One generation under way: the decode loop of the paper (Algorithm 1), as a state without a model in it.
@@ -154,7 +154,9 @@ impl Generation {
         let want = self.reader.asked(want);
         self.asked_drafts = match self.speaker {
             Role::Draft if self.most_drafts > 1 => {
-                self.policy.expected_drafts(&context!(self)).clamp(1, self.most_drafts)
+                // It is a guess; one that panics must not take along those that share the pass.
+                let expected = caught(|| Ok(self.policy.expected_drafts(&context!(self))));
+                expected.unwrap_or(1).clamp(1, self.most_drafts)
             }
             _ => 1,
         };

@@ -30,7 +30,7 @@ pub trait Model: Send + Sync {
     }
 }
 
-/// A model that proposes tokens one at a time.
+/// A model that proposes tokens, one at a time or a few in one pass.
 ///
 /// A draft model need not be a neural network. This one proposes what followed the same token in the source:
 ///

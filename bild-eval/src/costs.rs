@@ -95,7 +95,9 @@ impl Costs {
             _ => None,
         };
         let passes: f64 = output.events.iter().filter_map(verified).sum();
-        let steps = output.statistics.draft_steps;
+        // A pass may have made several.
+        let is_step = |event: &&Event| matches!(event, Event::Drafted { .. } | Event::Fallback { .. });
+        let steps = output.events.iter().filter(is_step).count().max(output.statistics.draft_steps);
         let encode = match (passes > 0.0, steps > 0) {
             (true, true) => self.encode_big + self.encode_little,
             (true, false) => self.encode_big,

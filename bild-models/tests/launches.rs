@@ -8,7 +8,7 @@ use std::{
 };
 
 use bild_core::{
-    DraftSession, Generator, Model, Overflow, Pass, SessionLimit, Settings, Source, Token, VerifierModel,
+    DraftModel, DraftSession, Generator, Model, Overflow, Pass, SessionLimit, Settings, Source, Token, VerifierModel,
     VerifierSession, Want,
 };
 use bild_models::{Checkpoint, LoadOptions, Precision, T5};
@@ -227,8 +227,8 @@ fn a_layer_is_few_operations() {
         assert!(found[1] <= most && found[2] <= most, "{found:?}");
         // The most likely token and its numbers, in one transaction.
         assert!(two.iter().all(|asked| asked.reads == 2), "{two:?}");
-        // Tokens and, for several rows, where their biases lie.
-        assert!(two[1].writes <= 2 && two[2].writes <= 3, "{two:?}");
+        // Tokens and, which is no upload elsewhere, the numbers of the vocabulary.
+        assert!(two[1].writes <= 2 && two[2].writes <= 2, "{two:?}");
     }
 }
 
@@ -317,6 +317,22 @@ fn sessions_attend_together() {
             at = [0, 1, 2, 3].map(|i| at[i] + rows[i]);
         }
     }
+}
+
+/// What is read on the host beside others that draft in one go: everybody gets what he asked for.
+#[test]
+fn logits_are_there_for_one_that_asks_among_others_that_do_not() {
+    let _alone = alone();
+    let model = model::<Counting>(2, "relu");
+    let sources = [&[3, 9, 1][..], &[5, 1]].map(|tokens| Source::new(tokens.to_vec()));
+    let mut sessions = sources.each_ref().map(|source| model.begin(source, &SessionLimit::new(20)).unwrap());
+    let mut many = Pass::draft(0, &[0], Want::default());
+    many.most = 5;
+    let passes = [many, Pass::draft(0, &[0, 4], Want::default().with_logits())];
+    let found = model.propose_all(&mut sessions.iter_mut().zip(passes).collect::<Vec<_>>());
+    let found: Vec<_> = found.into_iter().map(Result::unwrap).collect();
+    assert_eq!((found[0].len(), found[1].len()), (1, 1));
+    assert_eq!(found[1][0].logits.as_ref().map(|logits| logits.len()), Some(100));
 }
 
 /// A hundred generations of other lengths, sources and drafts meet no shape that a warm-up has not made.

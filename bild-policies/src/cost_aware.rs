@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Lossless,
-    bild::usual,
     costs::{Costs, Shared},
 };
 
@@ -146,7 +145,17 @@ impl<P: Policy> Policy for CostAware<P> {
         let drafts = self.learned.lock().begins(self.prices.is_none());
         let policy = self.of.begin(start);
         let (seen, prices) = (Statistics::default(), self.prices);
-        Box::new(State { policy, prices, learned: self.learned.clone(), drafts, seen, chance: 1.0, steps: 0 })
+        Box::new(State {
+            policy,
+            prices,
+            learned: self.learned.clone(),
+            drafts,
+            seen,
+            chance: 1.0,
+            steps: 0,
+            rounds: 0,
+            drafts_made: 0,
+        })
     }
 }
 
@@ -162,6 +171,9 @@ struct State {
     chance: f64,
     /// Draft steps since the verifier last spoke.
     steps: usize,
+    /// Passes of the verifier that judged drafts, and those drafts.
+    rounds: usize,
+    drafts_made: usize,
 }
 
 impl PolicyState for State {
@@ -173,7 +185,7 @@ impl PolicyState for State {
         let mut costs = self.learned.lock();
         // Before the verifier has spoken, the time to begin is that of both models.
         let begun = at.statistics.verifier_calls > 0;
-        if at.statistics.draft_steps == 1 && begun && self.prices.is_none() {
+        if self.seen.draft_steps == 0 && begun && self.prices.is_none() {
             costs.prepared(at.statistics.encode_time.saturating_sub(self.seen.encode_time).as_secs_f64());
         }
         let time = at.statistics.draft_time.saturating_sub(self.seen.draft_time).as_secs_f64();
@@ -195,7 +207,8 @@ impl PolicyState for State {
     }
 
     fn expected_drafts(&self, at: &Context<'_>) -> usize {
-        self.policy.expected_drafts(at).min(usual(at))
+        let usual = if self.rounds == 0 { 4 } else { self.drafts_made.div_ceil(self.rounds) };
+        self.policy.expected_drafts(at).min(usual.max(1))
     }
 
     fn verified(&mut self, at: &Context<'_>, drafts: &[Drafted], rows: &[Row]) -> Verdict {
@@ -214,6 +227,8 @@ impl PolicyState for State {
         costs.verified(pass, rows, self.steps, verdict.accepted);
         self.seen = at.statistics.clone();
         (self.chance, self.steps) = (1.0, 0);
+        self.rounds += usize::from(!drafts.is_empty());
+        self.drafts_made += drafts.len();
         match verdict.then {
             Then::Draft
                 if !costs.begins_draft((at.statistics.draft_steps == 0).then_some(at.statistics.verifier_calls)) =>

@@ -13,6 +13,9 @@ pub(crate) fn is_host<B: Backend>(device: &B::Device) -> bool {
 /// Says how many bytes are free if `needed` are more: by what the system says and, where this process has such limits (Linux), by its
 /// control group and its addresses. A system that says nothing is not argued with.
 pub(crate) fn check(needed: u64) -> Result<(), u64> {
+    if cfg!(miri) {
+        return Ok(()); // it knows none of the calls that tell
+    }
     let kind = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
     let system = System::new_with_specifics(kind);
     if system.total_memory() == 0 {

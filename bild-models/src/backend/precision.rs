@@ -33,12 +33,15 @@ pub enum Precision {
     /// On `Flex` a weight takes 4.25 bits; all else is as with `Int8`. Text changes more: a little model may well be held so, since
     /// what it writes is verified.
     Int4,
-    /// As 16-bit floats (f16), on a backend and a device that have them, which `Flex` and `NdArray` are not: half the memory and half of the
-    /// time to read it. Products take such inputs and give such outputs, but for the second of a feed-forward layer, whose outputs are
+    /// As 16-bit floats (f16), on a backend and a device that have them, which `Flex` and `NdArray` have not: some 0.6 of the memory and of
+    /// the time to read it. Products take such inputs and give such outputs, but for the second of a feed-forward layer, whose outputs are
     /// too large for them: it stays in f32, as in transformers (its `_keep_in_fp32_modules`). Keys and values are held so, too.
     F16,
     /// As 16-bit floats with the exponents of 32-bit ones (bf16), on a backend and a device that have them. As `F16`, but that all
-    /// matrices are held so: what is lost is digits.
+    /// matrices are held so, in half of the memory: what is lost is digits.
+    ///
+    /// With either, two tokens are often as likely as each other to the last digit, and the passes of one row and of several, which a
+    /// device computes apart, may then choose differently: what is lossless is so up to such ties.
     Bf16,
 }
 

@@ -5,7 +5,7 @@ use burn::tensor::Tensor;
 
 use super::{
     BATCH_SIZE, Decoder, DecoderModel, Drafting, Part, asked, check_pass, check_tokens, draft, for_each_ok, in_output,
-    late::Late, most_drafts, proposed, run,
+    late::Late, most_drafts, run,
 };
 use crate::{
     LoadError,
@@ -147,10 +147,7 @@ impl<D: Decoder> EarlyExitSession<D> {
                 let session = &mut *passes[i].0;
                 let Ready { state, keep, at, new, rows: hidden, .. } = ready;
                 session.late.put_back(state);
-                let rows: Rows = match role {
-                    Role::Draft => proposed(rows)?,
-                    Role::Verifier => rows.into_iter().collect::<Result<_>>()?,
-                };
+                let rows: Rows = rows.into_iter().collect::<Result<_>>()?;
                 // Of several drafts all but the last have been taken in.
                 let own = if role == Role::Draft { rows.len().saturating_sub(1) } else { 0 };
                 let tokens = new.into_iter().chain(rows.iter().take(own).map(|row| row.argmax));

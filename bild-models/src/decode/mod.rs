@@ -15,7 +15,7 @@ mod toy;
 
 use std::{ops::Range, sync::Arc};
 
-use bild_core::{Error, Pass, Result, Row, Rows, SessionLimit, Source, Token, Vocabulary, Want};
+use bild_core::{Error, Pass, Result, Row, SessionLimit, Source, Token, Vocabulary, Want};
 use burn::tensor::{
     Int, Tensor, TensorData,
     backend::{Backend, BackendTypes},
@@ -95,7 +95,7 @@ pub trait Decoder: Send + Sync + Sized + 'static {
     fn embed_on_device(&self, tokens: Tensor<Self::Backend, 1, Int>) -> Tensor<Self::Backend, 2>;
 
     /// The rows of one or more sessions, `[rows, width]` one session after the other, through some of the layers. A row's numbers do
-    /// not depend on the other sessions.
+    /// not depend on the other sessions: on flex to the bit, elsewhere up to rounding.
     fn forward(
         &self,
         rows: Tensor<Self::Backend, 2>,
@@ -279,7 +279,8 @@ fn draft<D: Decoder>(
     drafting: &[Drafting<D::Backend>],
     mut step: impl FnMut(usize, &[usize], Tensor<D::Backend, 1, Int>) -> Tensor<D::Backend, 2>,
 ) -> Vec<Vec<Result<Row>>> {
-    if drafting.iter().all(|drafting| drafting.most == 1) {
+    // Logits are read on the host, where a step is as good as many.
+    if drafting.iter().all(|drafting| drafting.most == 1) || drafting.iter().any(|drafting| drafting.want.logits) {
         return read_drafts(decoder, normed, drafting).into_iter().map(|row| vec![row]).collect();
     }
     let mut chosen: Vec<usize> = (0..drafting.len()).collect();
@@ -308,19 +309,6 @@ fn draft<D: Decoder>(
         Err(error) => rows.iter_mut().for_each(|rows| rows.push(Err(Error::model(error.to_string())))),
     }
     rows
-}
-
-/// What a session proposes: a draft that fails ends what was drafted before it, and might never have been wanted.
-fn proposed(rows: Vec<Result<Row>>) -> Result<Rows> {
-    let mut well = Vec::with_capacity(rows.len());
-    for row in rows {
-        match row {
-            Ok(row) => well.push(row),
-            Err(error) if well.is_empty() => return Err(error),
-            Err(_) => break,
-        }
-    }
-    Ok(well.into())
 }
 
 /// The drafts from these rows, read.

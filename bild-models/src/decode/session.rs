@@ -3,9 +3,7 @@ use std::{fmt, sync::Arc};
 use bild_core::{DraftSession, Pass, Result, Row, Rows, SessionLimit, Source, Token, VerifierSession};
 use burn::tensor::{Tensor, backend::Backend};
 
-use super::{
-    Decoder, Drafting, Part, asked, check_pass, check_tokens, draft, for_each_ok, in_output, late::Late, proposed, run,
-};
+use super::{Decoder, Drafting, Part, asked, check_pass, check_tokens, draft, for_each_ok, in_output, late::Late, run};
 use crate::nn::{joined, reduce};
 
 /// One generation's state of a model: what the decoder made of the source, once, and a self-attention cache laid out once for
@@ -97,11 +95,11 @@ struct Ready<D: Decoder> {
 
 /// A pass: the state and the rows of each part.
 fn compute<D: Decoder>(decoder: &D, mut ready: Vec<Ready<D>>, of: Of) -> Vec<(D::State, Result<Rows>)> {
-    let found: Vec<Result<Rows>> = match of {
-        Of::Last => propose(decoder, &mut ready).into_iter().map(proposed).collect(),
-        Of::All => score(decoder, &mut ready).into_iter().map(|rows| rows.into_iter().collect()).collect(),
+    let found = match of {
+        Of::Last => propose(decoder, &mut ready),
+        Of::All => score(decoder, &mut ready),
     };
-    ready.into_iter().map(|ready| ready.state).zip(found).collect()
+    ready.into_iter().zip(found).map(|(ready, rows)| (ready.state, rows.into_iter().collect())).collect()
 }
 
 fn score<D: Decoder>(decoder: &D, ready: &mut [Ready<D>]) -> Vec<Vec<Result<Row>>> {

@@ -7,7 +7,7 @@ use burn::tensor::{Int, Tensor, backend::Backend};
 
 use super::{Decoder, Part, drafts_and_verifies, run};
 use crate::{
-    Activation, Checkpoint, LoadError, LoadOptions, Threads,
+    Activation, Checkpoint, LoadError, LoadOptions, Precision, Threads,
     checkpoint::{Family, Tensors},
     nn::*,
 };
@@ -94,7 +94,7 @@ impl<B: Backend> Decoder for ToyWeights<B> {
     }
 
     fn bytes_for(&self, source: usize, tokens: usize) -> u64 {
-        (self.layers.len() as f64 * Cache::<B>::bytes(source + tokens, HEADS, false)) as u64
+        (self.layers.len() as f64 * Cache::<B>::bytes(source + tokens, HEADS, Precision::F32)) as u64
     }
 
     fn encode(self: &Arc<Self>, sources: &[(&Source, &SessionLimit)]) -> Vec<Result<Tensor<B, 2>>> {
@@ -110,7 +110,7 @@ impl<B: Backend> Decoder for ToyWeights<B> {
         let begin = |(embedded, limit): (Tensor<B, 2>, &SessionLimit)| {
             let (prompt, tokens) = (embedded.dims()[0], limit.tokens);
             Ok(run(self, prompt, move |weights| {
-                let layout = Layout { heads: HEADS, short: false, half: None, threads: &weights.threads };
+                let layout = Layout { heads: HEADS, precision: Precision::F32, threads: &weights.threads };
                 let cache = |_| Cache::new(prompt + tokens, layout, &weights.device);
                 let caches = weights.layers.iter().map(cache).collect();
                 let mut state = ToyState { caches, bias: weights.bias.table(prompt + tokens), prompt: 0 };

@@ -1,7 +1,7 @@
-use burn::tensor::{FloatDType, Tensor, activation, backend::Backend};
+use burn::tensor::{Tensor, activation, backend::Backend};
 
 use super::{Heads, Padded, cast, joined, position::Bias, wide};
-use crate::Threads;
+use crate::{Precision, Threads};
 
 /// Where there is no kernel rows are held and looked at by so many at a time, so that few shapes occur, however long a text is.
 const STEP: usize = 64;
@@ -31,11 +31,16 @@ pub(crate) struct Plain<B: Backend> {
 #[derive(Clone, Copy)]
 pub(crate) struct Layout<'a> {
     pub(crate) heads: Heads,
-    /// Whether numbers are held in 16 bits (bf16), which half as much has to be read of. Flex alone does.
-    pub(crate) short: bool,
-    /// The 16-bit floats that they are held as elsewhere, if they are.
-    pub(crate) half: Option<FloatDType>,
+    /// As these weights: 16 bits on flex (bf16) if they have 8 or fewer, as nothing is lost that is not lost already; elsewhere if
+    /// they have 16.
+    pub(crate) precision: Precision,
     pub(crate) threads: &'a Threads,
+}
+
+/// Whether flex holds keys and values in 16 bits.
+#[cfg(feature = "flex")]
+fn is_short(precision: Precision) -> bool {
+    precision != Precision::F32
 }
 
 impl<B: Backend> Cache<B> {
@@ -43,7 +48,8 @@ impl<B: Backend> Cache<B> {
     pub(crate) fn new(limit: usize, layout: Layout<'_>, device: &B::Device) -> Self {
         #[cfg(feature = "flex")]
         if crate::backend::is_flex::<B>() {
-            let Layout { heads, short, threads, .. } = layout;
+            let Layout { heads, precision, threads } = layout;
+            let short = is_short(precision);
             let keys_values =
                 crate::backend::kernel::KeysValues::new(limit, heads.count, heads.width, threads.clone(), short);
             return Self::Kernel(keys_values);
@@ -52,31 +58,35 @@ impl<B: Backend> Cache<B> {
         // What is looked at and not written yet is masked, and must be numbers: 0 times a NaN is one. So a row that overflows,
         // which ends a generation of its own, spoils those that look at it until it is written anew.
         let rows = Tensor::zeros([2, count, held::<B>(limit), width], device);
-        let rows = layout.half.map_or_else(|| rows.clone(), |half| cast(rows.clone(), half));
+        let rows = match layout.precision.half() {
+            Some(half) => cast(rows, half),
+            None => rows,
+        };
         Self::Plain(Plain { rows: Some(rows), at_once: false })
     }
 
     /// With room for `limit` rows, all of which are written at once.
     pub(crate) fn full(limit: usize, layout: Layout<'_>) -> Self {
-        let Layout { heads, short, threads, .. } = layout;
+        let Layout { heads, precision, threads } = layout;
         #[cfg(feature = "flex")]
         if crate::backend::is_flex::<B>() {
+            let short = is_short(precision);
             let keys_values =
                 crate::backend::kernel::KeysValues::full(limit, heads.count, heads.width, threads.clone(), short);
             return Self::Kernel(keys_values);
         }
-        let _ = (limit, heads, threads, short);
+        let _ = (limit, heads, threads, precision);
         Self::Plain(Plain { rows: None, at_once: true })
     }
 
     /// How many bytes one with room for `limit` rows takes.
-    pub(crate) fn bytes(limit: usize, heads: Heads, short: bool) -> f64 {
+    pub(crate) fn bytes(limit: usize, heads: Heads, precision: Precision) -> f64 {
         #[cfg(feature = "flex")]
         if crate::backend::is_flex::<B>() {
-            return crate::backend::kernel::KeysValues::bytes(limit, heads.count, heads.width, short);
+            return crate::backend::kernel::KeysValues::bytes(limit, heads.count, heads.width, is_short(precision));
         }
-        let _ = short;
-        2.0 * held::<B>(limit) as f64 * (heads.all() * size_of::<f32>()) as f64
+        let number = if precision.half().is_some() { 2 } else { size_of::<f32>() };
+        2.0 * held::<B>(limit) as f64 * (heads.all() * number) as f64
     }
 
     /// Those that hold just these keys and values of one layer or several, `[rows, layers · 2 · heads · width]`.

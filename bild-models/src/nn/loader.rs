@@ -66,6 +66,9 @@ impl<'a, B: Backend> Loader<'a, B> {
         let needed = match self.options.precision {
             // A byte at most.
             Precision::Int8 | Precision::Int4 if is_flex::<B>() => numbers,
+            Precision::Bf16 => numbers.saturating_mul(2),
+            // A quarter of them may stay in f32.
+            Precision::F16 => numbers.saturating_mul(3),
             _ => numbers.saturating_mul(size_of::<f32>() as u64),
         };
         memory::check(needed).map_err(|free| LoadError::Memory {

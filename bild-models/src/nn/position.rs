@@ -64,7 +64,9 @@ impl<B: Backend> PositionBias<B> {
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
         match &*table {
             Some(table) if table.limit >= limit => table.clone(),
-            _ => table.insert(Arc::new(self.new_table(held::<B>(limit)))).clone(),
+            // A long one is not kept for the short ones that come after it.
+            _ if limit > LONGEST_BLOCK => Arc::new(self.new_table(held::<B>(limit))),
+            _ => table.insert(Arc::new(self.new_table(held::<B>(limit.max(1))))).clone(),
         }
     }
 
@@ -78,7 +80,7 @@ impl<B: Backend> PositionBias<B> {
             let bucket = || self.buckets.of(ahead.clamp(1 - limit as isize, limit as isize));
             if seen { self.values[bucket() * self.heads + head] } else { f32::NEG_INFINITY }
         };
-        let rows = if is_flex::<B>() || limit > LONGEST_BLOCK { 1 } else { BLOCK };
+        let rows = if is_flex::<B>() || bidirectional || limit > LONGEST_BLOCK { 1 } else { BLOCK };
         let mut table = Vec::with_capacity(self.heads * rows * width);
         for head in 0..self.heads {
             let distances: Vec<f32> = (1 - rows as isize..width as isize).map(|i| value(head, i)).collect();
@@ -191,9 +193,10 @@ impl<B: Backend> BiasTable<B> {
         } else {
             gathered()
         };
-        match Bias::mask(keys, &table.device()) {
-            Some(Bias::Plain(mask)) if self.bidirectional => whole + mask,
-            _ => whole,
+        let mask = if self.bidirectional { Bias::mask(keys, &table.device()) } else { None };
+        match mask {
+            Some(mask) => whole + mask.plain(),
+            None => whole,
         }
     }
 }

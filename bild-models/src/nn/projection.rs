@@ -28,16 +28,18 @@ impl<B: Backend> Projection<B> {
     }
 
     /// As [`load`](Self::load), for inputs that come out of a norm: its weights are taken into the matrix where there is no kernel for a
-    /// norm, so that each has an operation less.
+    /// norm, so that each has an operation less. Weights of 16 bits stay as they are.
     pub(crate) fn load_after(
         loader: &Loader<'_, B>,
         norm: RmsNorm<B>,
         names: &[String],
         shape: [usize; 2],
     ) -> Result<(RmsNorm<B>, Self)> {
-        let projection = Self::load_for(loader, names, shape, norm.weight().filter(|_| !is_flex::<B>()))?;
-        let norm = if is_flex::<B>() { norm } else { norm.without_weight() };
-        Ok((norm, projection))
+        if is_flex::<B>() || loader.precision().half().is_some() {
+            return Ok((norm, Self::load(loader, names, shape)?));
+        }
+        let projection = Self::load_for(loader, names, shape, norm.weight())?;
+        Ok((norm.without_weight(), projection))
     }
 
     fn load_for(
@@ -93,6 +95,7 @@ impl<B: Backend> Projection<B> {
 
     /// The product with some of `all` matrices that lie one below the other.
     pub(crate) fn parts(&self, chosen: &[usize], all: usize) -> Self {
+        #[cfg_attr(not(feature = "flex"), allow(irrefutable_let_patterns))]
         let Self::Plain(weight) = self else { unreachable!("flex keeps them apart") };
         let rows = weight.dims()[0] / all;
         Self::Plain(joined(chosen.iter().map(|&part| weight.clone().narrow(0, part * rows, rows)).collect()))

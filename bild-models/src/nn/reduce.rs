@@ -105,12 +105,13 @@ impl<B: Backend> Reduced<B> {
 }
 
 /// The lowest index of the maximum, `[rows, 1]`. Which of equal entries `argmax` finds is up to the backend, so it is not asked;
-/// and an index is never a float, of which short ones know few.
+/// and an index is never a float, of which short ones know few. It is one of the vocabulary whatever the logits: a device may look it up before
+/// anybody has seen that they are broken.
 fn lowest_maximum<B: Backend>(logits: Tensor<B, 2>, max: Tensor<B, 2>) -> Tensor<B, 2, Int> {
     let [rows, vocab] = logits.dims();
     let index = Tensor::<B, 1, Int>::arange(0..vocab as i64, &logits.device()).reshape([1, vocab]);
     let elsewhere = logits.lower(max.expand([rows, vocab]));
-    index.expand([rows, vocab]).mask_fill(elsewhere, i32::MAX).min_dim(1)
+    index.expand([rows, vocab]).mask_fill(elsewhere, vocab as i32 - 1).min_dim(1)
 }
 
 /// The numbers of a tensor, row-major.

@@ -15,7 +15,7 @@ use bild_core::{
 use burn::tensor::{Int, Tensor, backend::Backend};
 
 use crate::{
-    Checkpoint, Digest, LoadError, LoadOptions, Shortlist, Threads,
+    Checkpoint, Digest, LoadError, LoadOptions, Precision, Shortlist, Threads,
     backend::is_flex,
     checkpoint::Tensors,
     decode::{self, Decoder, Part, Session, drafts_and_verifies},
@@ -270,9 +270,9 @@ impl<B: Backend> Decoder for T5Weights<B> {
         let config = &self.config;
         let source = held::<B>(source);
         let inner = config.heads().all() as f64;
-        let cache = |rows, short| Cache::<B>::bytes(rows, config.heads(), short);
-        let [own, cross] = [tokens, source].map(|rows| cache(rows, self.decoder.short));
-        let caches = config.decoder_layers as f64 * (own + cross) + cache(source, false);
+        let cache = |rows, precision| Cache::<B>::bytes(rows, config.heads(), precision);
+        let [own, cross] = [tokens, source].map(|rows| cache(rows, self.decoder.precision));
+        let caches = config.decoder_layers as f64 * (own + cross) + cache(source, Precision::F32);
         let [source, tokens, heads] = [source, tokens, config.num_heads].map(|count| count as f64);
         // Hidden states, queries, keys and values, what is found, and the feed-forward layer.
         let rows = source * (3.0 * config.d_model as f64 + 4.0 * inner + 3.0 * config.d_ff as f64);

@@ -47,7 +47,7 @@ impl<B: Backend> SharedEncoder<T5<B>> {
     }
 
     /// A draft decoder made of some decoder layers of `big`, counted from 0, in the order given, with the big model's final norm:
-    /// what training begins with. The weights are shared.
+    /// what training begins with. The weights are shared, but for a copy of what reads the source on other backends than flex.
     ///
     /// # Errors
     ///

@@ -1,7 +1,7 @@
 use std::{fmt, ops::Range, sync::Arc};
 
 use bild_core::SessionLimit;
-use burn::tensor::{FloatDType, Tensor, backend::Backend};
+use burn::tensor::{Tensor, backend::Backend};
 
 use super::T5Config;
 use crate::{
@@ -90,7 +90,7 @@ impl<B: Backend> EncoderStack<B> {
     ) -> Vec<bild_core::Result<Tensor<B, 2>>> {
         let table = self.bias.table(sources.iter().map(|(length, _)| *length).max().unwrap_or_default());
         // What is found in a layer is used up there: 16 bits would save nothing.
-        let layout = Layout { heads: config.heads(), short: false, half: None, threads };
+        let layout = Layout { heads: config.heads(), precision: Precision::F32, threads };
         let rows: Vec<_> = sources.iter().map(|(length, _)| held::<B>(*length)).collect();
         // Of one layer after the other.
         let mut caches: Vec<Cache<B>> = rows.iter().map(|&rows| Cache::full(rows, layout)).collect();
@@ -129,10 +129,8 @@ pub(super) struct DecoderStack<B: Backend> {
     of_source: OfSource<B>,
     bias: Arc<PositionBias<B>>,
     pub(super) norm: Arc<RmsNorm<B>>,
-    /// Whether keys and values are held in 16 bits: where weights are in 8 or fewer, nothing is lost that is not lost already.
-    pub(super) short: bool,
-    /// The 16-bit floats that they are held as on another backend than flex, if they are.
-    half: Option<FloatDType>,
+    /// Of the weights, and so of keys and values.
+    pub(super) precision: Precision,
 }
 
 struct DecoderLayer<B: Backend> {
@@ -141,12 +139,16 @@ struct DecoderLayer<B: Backend> {
     feed_forward: FeedForward<B>,
 }
 
+/// Rows of sources that are long.
+const LONG: usize = 512;
+
 /// From the encoder's hidden states to the keys and values of the source in each layer.
 enum OfSource<B: Backend> {
     /// A product for each layer: where one takes long, and may be the last that anybody waits for.
     EachLayer(Vec<Arc<Projection<B>>>),
-    /// One for all layers, where each is a launch.
-    AllLayers(Projection<B>),
+    /// One for all layers, where each is a launch; of a long source, whose launches do not matter, by layers again, so that nothing as
+    /// large is held beside the caches.
+    AllLayers(Arc<Projection<B>>),
 }
 
 impl<B: Backend> OfSource<B> {
@@ -155,23 +157,24 @@ impl<B: Backend> OfSource<B> {
             let layer = |names: &Vec<String>| Ok(Arc::new(Projection::load(loader, names, shape)?));
             Ok(Self::EachLayer(layers.iter().map(layer).collect::<Result<_>>()?))
         } else {
-            Ok(Self::AllLayers(Projection::load(loader, &layers.concat(), shape)?))
+            Ok(Self::AllLayers(Arc::new(Projection::load(loader, &layers.concat(), shape)?)))
         }
     }
 
     fn of_layers(&self, layers: &[usize], all: usize) -> Self {
         match self {
             Self::EachLayer(each) => Self::EachLayer(layers.iter().map(|&layer| each[layer].clone()).collect()),
-            Self::AllLayers(product) => Self::AllLayers(product.parts(layers, all)),
+            Self::AllLayers(product) => Self::AllLayers(Arc::new(product.parts(layers, all))),
         }
     }
 
-    fn products(&self) -> impl Iterator<Item = &Projection<B>> {
-        let (each, all) = match self {
-            Self::EachLayer(each) => (&each[..], None),
-            Self::AllLayers(all) => (&[][..], Some(all)),
-        };
-        each.iter().map(Arc::as_ref).chain(all)
+    /// The products to make of so many rows, for so many layers.
+    fn products(&self, rows: usize, layers: usize) -> Vec<Arc<Projection<B>>> {
+        match self {
+            Self::EachLayer(each) => each.clone(),
+            Self::AllLayers(all) if rows <= LONG => vec![all.clone()],
+            Self::AllLayers(all) => (0..layers).map(|layer| Arc::new(all.parts(&[layer], layers))).collect(),
+        }
     }
 }
 
@@ -230,9 +233,8 @@ impl<B: Backend> DecoderStack<B> {
         let keys_values = |i| parts.names(&format!("block.{i}.layer.1"), "EncDecAttention", &["k", "v"]);
         let keys_values: Vec<_> = (0..config.decoder_layers).map(keys_values).collect();
         let of_source = OfSource::load(&loader.finer(), &keys_values, [config.heads().all(), config.d_model])?;
-        let (short, half) = (loader.precision() != Precision::F32, loader.precision().half());
         let (bias, norm) = (Arc::new(parts.bias()?), Arc::new(parts.norm("final_layer_norm")?));
-        Ok(Self { layers, of_source, bias, norm, short, half })
+        Ok(Self { layers, of_source, bias, norm, precision: loader.precision() })
     }
 
     /// Some of the layers, with the same bias and norm.
@@ -252,7 +254,7 @@ impl<B: Backend> DecoderStack<B> {
     ) -> Vec<bild_core::Result<DecoderState<B>>> {
         let Some((first, _)) = sources.first() else { return Vec::new() };
         let device = first.states.device();
-        let layout = Layout { heads: config.heads(), short: self.short, half: self.half, threads };
+        let layout = Layout { heads: config.heads(), precision: self.precision, threads };
         let mut states: Vec<_> = sources
             .iter()
             .map(|(encoded, limit)| {
@@ -263,7 +265,7 @@ impl<B: Backend> DecoderStack<B> {
         let (encoded, limits): (Vec<_>, Vec<_>) = sources.into_iter().unzip();
         let lengths: Vec<_> = encoded.iter().map(|encoded| encoded.states.dims()[0]).collect();
         let encoded = joined(encoded.into_iter().map(|encoded| encoded.states).collect());
-        for product in self.of_source.products() {
+        for product in self.of_source.products(encoded.dims()[0], self.layers.len()) {
             let keys_values = product.forward(encoded.clone());
             let mut at = 0;
             for ((state, limit), &length) in states.iter_mut().zip(&limits).zip(&lengths) {

@@ -36,7 +36,7 @@ fn same(some: &Row, other: &Row) {
 }
 
 /// What a session that is asked again and again says, beside one that drafts in one go, while drafts stand or fall.
-fn follow<P: Pair>(pair: &P, seed: u64) {
+fn follow<B: Backend>(pair: &impl Pair, seed: u64) {
     let mut numbers = Numbers(seed);
     let source = Source::new([4, 9, 1]);
     let begin = || pair.begin(&source, &SessionLimit::new(LIMIT)).unwrap();
@@ -46,7 +46,8 @@ fn follow<P: Pair>(pair: &P, seed: u64) {
         let most = 1 + numbers.below(6);
         let rows = go.pass(&asking(most, seen[1], &tokens[seen[1]..])).unwrap();
         let room = LIMIT - tokens.len();
-        assert!(rows.len() == 1 || rows.len() == most.min(room + 1), "{} of {most}", rows.len());
+        let expected = if B::name(&Default::default()) == "flex" { 1 } else { most.min(room + 1) };
+        assert_eq!(rows.len(), expected);
         let before = tokens.len();
         for (i, row) in rows.iter().enumerate() {
             same(row, &one.pass(&asking(1, seen[0], &tokens[seen[0]..])).unwrap()[0]);
@@ -71,9 +72,9 @@ fn follow<P: Pair>(pair: &P, seed: u64) {
 fn in_one_go_as_step_by_step<B: Backend>() {
     for seed in 0..4 {
         let (big, little) = (model::<B>(seed, false), model::<B>(seed + 10, seed % 2 == 1));
-        follow(&(little.clone(), big.clone()), seed);
-        follow(&EarlyExit::new(little.clone(), 2).unwrap(), seed);
-        follow(&SharedEncoder::of_layers(little, &[0, 2]).unwrap(), seed);
+        follow::<B>(&(little.clone(), big.clone()), seed);
+        follow::<B>(&EarlyExit::new(little.clone(), 2).unwrap(), seed);
+        follow::<B>(&SharedEncoder::of_layers(little, &[0, 2]).unwrap(), seed);
     }
 }
 
