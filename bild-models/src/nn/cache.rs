@@ -91,13 +91,12 @@ impl<B: Backend> Cache<B> {
 
     /// Those that hold just these keys and values of one layer or several, `[rows, layers · 2 · heads · width]`.
     pub(crate) fn of(keys_values: Tensor<B, 2>, layout: Layout<'_>) -> Vec<Self> {
-        let [rows, width] = keys_values.dims();
         let inner = layout.heads.all();
-        let layers = 0..width / (2 * inner);
+        let layers = 0..keys_values.dims()[1] / (2 * inner);
         #[cfg(feature = "flex")]
         if crate::backend::is_flex::<B>() {
             let layer = |layer: usize| {
-                let mut cache = Self::full(rows, layout);
+                let mut cache = Self::full(keys_values.dims()[0], layout);
                 let Self::Kernel(written) = &mut cache else { unreachable!("flex has no other caches") };
                 let part = |i: usize| keys_values.clone().narrow(1, (2 * layer + i) * inner, inner);
                 crate::backend::flex::write(written, &part(0), &part(1), 0).expect("flex alone has these");

@@ -89,6 +89,12 @@ fn check_selection(outputs: usize, all: &[f32], select: impl FnOnce(&[u32]) -> V
     assert!(found.iter().map(|x| x.to_bits()).eq(picked.map(f32::to_bits)), "some of {outputs}");
 }
 
+/// Whether a matrix of this width and so many outputs is tried: Miri would take hours for a large one.
+#[cfg(test)]
+fn worth_trying((width, outputs): &(usize, usize)) -> bool {
+    !cfg!(miri) || width * outputs < 4000
+}
+
 /// Runs a test with threads that large products are shared between.
 #[cfg(test)]
 fn in_threads(test: impl FnOnce(Threads) + Send + 'static) {
