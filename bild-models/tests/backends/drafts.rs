@@ -70,7 +70,7 @@ fn follow<B: Backend>(pair: &impl Pair, seed: u64) {
 }
 
 fn in_one_go_as_step_by_step<B: Backend>() {
-    for seed in 0..4 {
+    for seed in 0..2 {
         let (big, little) = (model::<B>(seed, false), model::<B>(seed + 10, seed % 2 == 1));
         follow::<B>(&(little.clone(), big.clone()), seed);
         follow::<B>(&EarlyExit::new(little.clone(), 2).unwrap(), seed);
