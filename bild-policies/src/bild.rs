@@ -163,13 +163,10 @@ pub(crate) fn keep(at: &Context<'_>, row: &Row, max_draft: Option<NonZeroUsize>)
 /// How many more drafts there is room for, at least 1; if drafts also end early, no more than is usual.
 pub(crate) fn expected(at: &Context<'_>, max_draft: Option<NonZeroUsize>, end_early: bool) -> usize {
     let room = max_draft.map_or(usize::MAX, |max| max.get().saturating_sub(at.drafts.len()).max(1));
-    if end_early { room.min(usual(at)) } else { room }
+    if end_early { room.min(usual(at.statistics.judged, at.statistics.verifier_calls)) } else { room }
 }
 
-/// How many drafts a verifier pass has had so far, rounded up and at least 1; at first a few.
-pub(crate) fn usual(at: &Context<'_>) -> usize {
-    match at.statistics.verifier_calls {
-        0 => 4,
-        calls => at.statistics.judged.div_ceil(calls).max(1),
-    }
+/// How many drafts a pass of the verifier usually has, after so many in so many passes: rounded up and at least 1, at first a few.
+pub(crate) fn usual(drafts: usize, passes: usize) -> usize {
+    if passes == 0 { 4 } else { drafts.div_ceil(passes).max(1) }
 }

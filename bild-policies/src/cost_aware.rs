@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Lossless,
+    bild::usual,
     costs::{Costs, Shared},
 };
 
@@ -207,8 +208,7 @@ impl PolicyState for State {
     }
 
     fn expected_drafts(&self, at: &Context<'_>) -> usize {
-        let usual = if self.rounds == 0 { 4 } else { self.drafts_made.div_ceil(self.rounds) };
-        self.policy.expected_drafts(at).min(usual.max(1))
+        self.policy.expected_drafts(at).min(usual(self.drafts_made, self.rounds))
     }
 
     fn verified(&mut self, at: &Context<'_>, drafts: &[Drafted], rows: &[Row]) -> Verdict {

@@ -66,16 +66,21 @@ fn what_is_to_be_aligned_is_named_once_and_rightly() {
     run(&["--shrink", "decoder=1", "--loss", "x"]).refused(2, "possible values: kl, cross-entropy, tv");
 }
 
-#[test]
-fn a_model_is_trained_from_two_files() {
-    let place = Place::new();
+/// The arguments of a short training of a tiny model from two files, which it writes.
+pub(super) fn short_training(place: &Place) -> Vec<&'static str> {
     place.write("all.de", SOURCES.repeat(6));
     place.write("all.en", REFERENCES.repeat(6));
     let config = r#"{"model_type":"t5","vocab_size":64,"d_model":16,"d_kv":8,"num_heads":2,"d_ff":32,"num_layers":1,
         "num_decoder_layers":1,"feed_forward_proj":"gated-gelu","decoder_start_token_id":0,"eos_token_id":1,"pad_token_id":0}"#;
     place.write("config.json", config);
     let data = ["--source", "all.de", "--target", "all.en", "--out", "model", "--steps", "3", "--held-out", "4"];
-    let done = place.run("train", &[&data[..], &["--config", "config.json"]].concat()).ok();
+    [&data[..], &["--config", "config.json"]].concat()
+}
+
+#[test]
+fn a_model_is_trained_from_two_files() {
+    let place = Place::new();
+    let done = place.run("train", &short_training(&place)).ok();
     assert!(done.out.starts_with("4 held out: BLEU "), "{done:?}");
     place.run("translate", &["--big", "model", "--policy", "big", "--max-new-tokens", "5", "Hallo"]).ok();
     // And on from there.

@@ -68,13 +68,7 @@ fn a_full_disk_in_the_middle_of_a_training_loses_nothing() {
     let big = pair("big");
     let align = ["--big", &*big, "--early-exit", "1", "--rank", "4", "--source", "s.de", "--out", "out"];
     let align = [&align[..], &["--rounds", "1", "--held-out", "2", "--steps", "2"]].concat();
-    place.write("all.de", SOURCES.repeat(6));
-    place.write("all.en", REFERENCES.repeat(6));
-    let config = r#"{"model_type":"t5","vocab_size":64,"d_model":16,"d_kv":8,"num_heads":2,"d_ff":32,"num_layers":1,
-        "num_decoder_layers":1,"feed_forward_proj":"gated-gelu","decoder_start_token_id":0,"eos_token_id":1,"pad_token_id":0}"#;
-    place.write("config.json", config);
-    let train = ["--source", "all.de", "--target", "all.en", "--out", "model", "--steps", "3", "--held-out", "4"];
-    let train = [&train[..], &["--config", "config.json"]].concat();
+    let train = align::short_training(&place);
     for (name, args, made) in [("align", align, "out"), ("train", train, "model")] {
         for blocks in [0, 2, 8, 40] {
             let full = with_room(&place, blocks, name, &args);

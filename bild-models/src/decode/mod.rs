@@ -263,7 +263,7 @@ impl<B: Backend> Drafting<B> {
 }
 
 /// The most drafts in one go: one that ends its sequence early would be followed by too much that nobody keeps.
-pub(crate) const DRAFTS_IN_ONE_GO: usize = 16;
+const DRAFTS_IN_ONE_GO: usize = 16;
 
 /// How many drafts a session of this decoder can make in one go. Where tensors lie in the memory of this process nothing is gained.
 pub(crate) fn most_drafts<D: Decoder>(decoder: &D) -> usize {
@@ -311,26 +311,42 @@ fn draft<D: Decoder>(
     rows
 }
 
+/// Logits, what is asked of their rows, and the short head they are of, if they are of one.
+type DraftLogits<'a, B> = (Tensor<B, 2>, Vec<Asked>, Option<&'a ShortHead<B>>);
+
+/// The logits that the sessions with these numbers draft from: all in one, or where
+/// one has a short head each by itself.
+fn draft_logits<'a, D: Decoder>(
+    decoder: &D,
+    normed: Tensor<D::Backend, 2>,
+    drafting: &'a [Drafting<D::Backend>],
+    chosen: &[usize],
+) -> Vec<DraftLogits<'a, D::Backend>> {
+    let asked: Vec<Asked> = chosen.iter().map(|&i| (drafting[i].want, None)).collect();
+    if chosen.iter().all(|&i| drafting[i].short.is_none()) {
+        return vec![(decoder.head(normed, None), asked, None)];
+    }
+    let each = chosen.iter().zip(asked).enumerate().map(|(place, (&i, asked))| {
+        let short = drafting[i].short.as_deref();
+        let row = if chosen.len() == 1 { normed.clone() } else { normed.clone().narrow(0, place, 1) };
+        (decoder.head(row, short), vec![asked], short)
+    });
+    each.collect()
+}
+
 /// The drafts from these rows, read.
 fn read_drafts<D: Decoder>(
     decoder: &D,
     normed: Tensor<D::Backend, 2>,
     drafting: &[Drafting<D::Backend>],
 ) -> Vec<Result<Row>> {
-    if drafting.iter().all(|drafting| drafting.short.is_none()) {
-        let asked: Vec<Asked> = drafting.iter().map(|drafting| (drafting.want, None)).collect();
-        return reduce::rows(decoder.head(normed, None), &asked, decoder.threads());
-    }
-    let mut rows = Vec::with_capacity(drafting.len());
-    for (i, Drafting { short, want, .. }) in drafting.iter().enumerate() {
-        let row = if drafting.len() == 1 { normed.clone() } else { normed.clone().narrow(0, i, 1) };
-        let logits = decoder.head(row, short.as_deref());
-        rows.append(&mut match short {
-            Some(short) => short.reduce(logits, *want, decoder.threads()),
-            None => reduce::rows(logits, &[(*want, None)], decoder.threads()),
+    let all: Vec<usize> = (0..drafting.len()).collect();
+    let rows =
+        draft_logits(decoder, normed, drafting, &all).into_iter().flat_map(|(logits, asked, short)| match short {
+            Some(short) => short.reduce(logits, &asked, decoder.threads()),
+            None => reduce::rows(logits, &asked, decoder.threads()),
         });
-    }
-    rows
+    rows.collect()
 }
 
 /// The most likely tokens of rows, `[rows]`.
@@ -339,24 +355,16 @@ fn argmax<B: Backend>(reduced: &[Reduced<B>]) -> Tensor<B, 1, Int> {
     if tokens.len() == 1 { tokens[0].clone() } else { Tensor::cat(tokens, 0) }
 }
 
-/// The drafts from these rows, of the sessions with these numbers.
+/// The drafts from these rows, of the sessions with these numbers, on the device.
 fn reduced_drafts<D: Decoder>(
     decoder: &D,
     normed: Tensor<D::Backend, 2>,
     drafting: &[Drafting<D::Backend>],
     chosen: &[usize],
 ) -> Vec<Reduced<D::Backend>> {
-    let asked: Vec<Asked> = chosen.iter().map(|&i| (drafting[i].want, None)).collect();
-    if chosen.iter().all(|&i| drafting[i].short.is_none()) {
-        return vec![Reduced::of(decoder.head(normed, None), &asked)];
-    }
-    let rows = chosen.iter().zip(asked).enumerate().map(|(place, (&i, asked))| {
-        let short = drafting[i].short.as_deref();
-        let logits = decoder.head(normed.clone().narrow(0, place, 1), short);
-        match short {
-            Some(short) => short.reduce_on_device(logits, &[asked]),
-            None => Reduced::of(logits, &[asked]),
-        }
+    let rows = draft_logits(decoder, normed, drafting, chosen).into_iter().map(|(logits, asked, short)| match short {
+        Some(short) => short.reduce_on_device(logits, &asked),
+        None => Reduced::of(logits, &asked),
     });
     rows.collect()
 }

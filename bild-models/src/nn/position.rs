@@ -73,17 +73,16 @@ impl<B: Backend> PositionBias<B> {
     fn new_table(&self, limit: usize) -> BiasTable<B> {
         let bidirectional = self.buckets.bidirectional;
         let width = 2 * limit;
-        let value = |head: usize, i: isize| {
-            let ahead = i - (limit as isize - 1);
-            let seen = bidirectional || ahead <= 0;
-            // What is out of reach of a table is looked at by nobody.
-            let bucket = || self.buckets.of(ahead.clamp(1 - limit as isize, limit as isize));
-            if seen { self.values[bucket() * self.heads + head] } else { f32::NEG_INFINITY }
+        let bucket = |ahead: isize| (bidirectional || ahead <= 0).then(|| self.buckets.of(ahead));
+        let value = |head: usize, bucket: Option<usize>| {
+            bucket.map_or(f32::NEG_INFINITY, |bucket| self.values[bucket * self.heads + head])
         };
         let rows = if is_flex::<B>() || bidirectional || limit > LONGEST_BLOCK { 1 } else { BLOCK };
+        // From the first key that a row sees to the last: each begins one later than the row after it.
+        let buckets: Vec<_> = (1 - rows as isize..width as isize).map(|i| bucket(i - (limit as isize - 1))).collect();
         let mut table = Vec::with_capacity(self.heads * rows * width);
         for head in 0..self.heads {
-            let distances: Vec<f32> = (1 - rows as isize..width as isize).map(|i| value(head, i)).collect();
+            let distances: Vec<f32> = buckets.iter().map(|&bucket| value(head, bucket)).collect();
             (0..rows).for_each(|row| table.extend(&distances[rows - 1 - row..][..width]));
         }
         let table = Table::new(table, [1, self.heads, rows, width], &self.device);

@@ -3,7 +3,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use bild_core::{Result, Row, Token, Want};
+use bild_core::{Result, Row, Token};
 use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
 
 use super::{
@@ -48,8 +48,7 @@ impl<B: Backend> ShortHead<B> {
     }
 
     /// Reduces its logits: the other tokens have no probability.
-    pub(crate) fn reduce(&self, logits: Tensor<B, 2>, want: Want, threads: &Threads) -> Vec<Result<Row>> {
-        let asked = vec![(want, None); logits.dims()[0]];
+    pub(crate) fn reduce(&self, logits: Tensor<B, 2>, asked: &[Asked], threads: &Threads) -> Vec<Result<Row>> {
         let in_full = |mut row: Row| {
             row.argmax = self.tokens[row.argmax as usize];
             row.logits = row.logits.take().map(|some| {
@@ -59,7 +58,7 @@ impl<B: Backend> ShortHead<B> {
             });
             row
         };
-        reduce::rows(logits, &asked, threads).into_iter().map(|row| row.map(in_full)).collect()
+        reduce::rows(logits, asked, threads).into_iter().map(|row| row.map(in_full)).collect()
     }
 }
 
