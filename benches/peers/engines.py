@@ -87,6 +87,23 @@ def candle(directory, length, new, runs, threads, precision):
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout)
 
 
+def kjarni(directory, length, new, runs, threads, precision):
+    """It wants a tokenizer beside the weights, which ids have no use for, and a configuration that names the activation once, where
+    transformers writes it twice: a folder with these."""
+    folder = f"{directory}.kjarni"
+    os.makedirs(folder, exist_ok=True)
+    if not os.path.exists(f"{folder}/model.safetensors"):
+        os.symlink(os.path.abspath(f"{directory}/model.safetensors"), f"{folder}/model.safetensors")
+    config = json.load(open(f"{directory}/config.json"))
+    config.pop("dense_act_fn", None)
+    json.dump(config, open(f"{folder}/config.json", "w"))
+    with open(f"{folder}/tokenizer.json", "w") as file:
+        json.dump({"version": "1.0", "model": {"type": "WordLevel", "vocab": {"<unk>": 0}, "unk_token": "<unk>"}}, file)
+    command = [f"{HERE}/kjarni/target/release/kjarni_t5", folder, str(length), str(new), str(runs)]
+    environment = {**os.environ, "RAYON_NUM_THREADS": str(threads)}
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout)
+
+
 def llama(directory, length, new, runs, threads, precision):
     """llama.cpp through the libraries that node-llama-cpp carries. Its parameters are taken as the library fills them in, in
     a buffer that is larger than they are, so that no header is needed."""
@@ -156,6 +173,7 @@ ENGINES = {
     "CTranslate2 f32": (ctranslate2, "float32"), "CTranslate2 int8": (ctranslate2, "int8"),
     "transformers f32": (transformers, "f32"), "transformers int8": (transformers, "int8"),
     "candle f32": (candle, "f32"), "candle q8_0": (candle, "q8_0"),
+    "kjarni f32": (kjarni, "f32"),
     "llama.cpp f32": (llama, "f32"), "llama.cpp q8_0": (llama, "q8_0"),
 }
 

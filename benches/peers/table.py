@@ -4,6 +4,7 @@
     python -m venv venv && . venv/bin/activate && pip install -r benches/peers/requirements.txt
     npm pack @node-llama-cpp/linux-x64@3.22.1 && mkdir -p llama && tar xzf node-llama-cpp-linux-x64-3.22.1.tgz -C llama
     (cd benches/peers/candle && RUSTFLAGS="-C target-cpu=native" cargo build --release)
+    (cd benches/peers/kjarni && RUSTFLAGS="-C target-cpu=native" cargo build --release)
     cargo build --release -p bild-cli
     python benches/peers/convert.py DIRECTORY …
     python benches/peers/table.py DIRECTORY … > table.md        # table.json beside it
