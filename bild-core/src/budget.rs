@@ -1,4 +1,7 @@
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 /// How many bytes generations at once may take.
 pub(crate) struct Budget {
@@ -18,16 +21,14 @@ impl Budget {
         Self { bytes, used: Mutex::new(0), freed: Condvar::new() }
     }
 
-    /// A part of it; nothing if it is not free, unless the thread has nothing else to do than to `wait` until it is. No more than
-    /// all of it is ever asked for.
-    pub(crate) fn take(&self, bytes: u64, wait: bool) -> Option<Lease<'_>> {
+    /// A part of it; nothing if it is not free before the thread has waited for so long. No more than all of it is ever asked for.
+    pub(crate) fn take(&self, bytes: u64, wait: Duration) -> Option<Lease<'_>> {
         let bytes = bytes.min(self.bytes);
-        let mut used = self.lock();
-        while *used > self.bytes - bytes {
-            if !wait {
-                return None;
-            }
-            used = self.freed.wait(used).unwrap_or_else(PoisonError::into_inner);
+        let too_much = |used: &mut u64| *used > self.bytes - bytes;
+        let waited = self.freed.wait_timeout_while(self.lock(), wait, too_much);
+        let (mut used, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+        if waited.timed_out() {
+            return None;
         }
         *used += bytes;
         Some(Lease { budget: self, bytes })
@@ -47,20 +48,20 @@ impl Drop for Lease<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::{thread, time::Duration};
+    use std::thread;
 
     use super::*;
 
     #[test]
     fn what_is_not_free_is_waited_for() {
         let budget = Budget::new(10);
-        let six = budget.take(6, false).unwrap();
-        assert!(budget.take(5, false).is_none());
-        let four = budget.take(4, false).unwrap();
+        let six = budget.take(6, Duration::ZERO).unwrap();
+        assert!(budget.take(5, Duration::ZERO).is_none());
+        let four = budget.take(4, Duration::ZERO).unwrap();
         drop(six);
         thread::scope(|scope| {
             // More than there is, is all of it.
-            let all = scope.spawn(|| budget.take(99, true).map(|lease| lease.bytes));
+            let all = scope.spawn(|| budget.take(99, Duration::from_secs(20)).map(|lease| lease.bytes));
             thread::sleep(Duration::from_millis(20));
             assert!(!all.is_finished());
             drop(four);

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use crate::{
     Batch, Generation, Output, Pair, Result,
     budget::{Budget, Lease},
@@ -21,9 +23,10 @@ impl<'a, P: Pair, T> Driver<'a, P, T> {
     /// there is none, there will be none. Returns whether any is under way.
     pub(crate) fn fill(&mut self, mut next: impl FnMut(bool) -> Option<(Generation, T)>) -> bool {
         while self.batch.len() < self.places {
-            let Some((generation, tag)) = self.waiting.take().or_else(|| next(self.batch.is_empty())) else { break };
-            let bytes = self.batch.pair().bytes_for(generation.source().tokens().len(), generation.limit().tokens);
-            match self.budget.take(bytes, self.batch.is_empty()) {
+            let Some((mut generation, tag)) = self.waiting.take().or_else(|| next(self.batch.is_empty())) else {
+                break;
+            };
+            match self.lease(&mut generation) {
                 Some(lease) => self.batch.add(generation, (tag, lease)),
                 None => {
                     self.waiting = Some((generation, tag));
@@ -32,6 +35,24 @@ impl<'a, P: Pair, T> Driver<'a, P, T> {
             }
         }
         !self.batch.is_empty()
+    }
+
+    /// The memory for a generation; nothing if it is not free and there are others to go on with meanwhile.
+    fn lease(&self, generation: &mut Generation) -> Option<Lease<'a>> {
+        /// How often a thread that has nothing else to do looks whether it is still wanted.
+        const LOOK: Duration = Duration::from_millis(20);
+        loop {
+            // One whose time is up, or that nobody wants any more, needs no memory to be told so.
+            let bytes = match generation.pass() {
+                Some(_) => self.batch.pair().bytes_for(generation.source().tokens().len(), generation.limit().tokens),
+                None => 0,
+            };
+            let wait = if self.batch.is_empty() { LOOK } else { Duration::ZERO };
+            let lease = self.budget.take(bytes, wait);
+            if lease.is_some() || !self.batch.is_empty() {
+                return lease;
+            }
+        }
     }
 
     /// Has one pass made, as [`Batch::step`], and gives away those that have ended.

@@ -120,6 +120,8 @@ struct State {
 /// A request that has not begun.
 struct Waiting {
     since: Instant,
+    /// Whether it may wait for as long as it takes.
+    patient: bool,
     generation: Generation,
     job: Box<dyn Job>,
 }
@@ -198,11 +200,12 @@ impl<P: Pair + 'static> Generator<P> {
         let (moved, finish) = (Arc::new(moved), Arc::new(finish));
         let prepare = Arc::new(move |request| {
             let (request, tag) = begin(request)?;
+            let patient = request.patient;
             let cancel = request.cancel(generator.settings()).map_or_else(Default::default, |token| token.child());
             let generation = generator.prepare(request.with_cancel(cancel.clone()), 0)?;
             let (reply, response) = Reply::new(cancel.drop_guard());
             let job = Box::new(Replying { tag, reply, moved: Arc::clone(&moved), finish: Arc::clone(&finish) });
-            Ok((Waiting { since: Instant::now(), generation, job }, response))
+            Ok((Waiting { since: Instant::now(), patient, generation, job }, response))
         });
         Queue { prepare, handle }
     }
@@ -230,7 +233,9 @@ impl<R, I, O> Queue<R, I, O> {
     fn give(&self, request: R, wait: bool) -> Result<Response<I, O>> {
         let shared = &*self.handle.shared;
         drop(shared.room(wait)?); // before anything is done for it
-        let (waiting, response) = caught(|| (self.prepare)(request))?;
+        // Of a place that became free one sender is told: where it has no use for it, the next one is.
+        let prepared = caught(|| (self.prepare)(request)).inspect_err(|_| shared.left.notify_one());
+        let (waiting, response) = prepared?;
         shared.room(wait)?.waiting.push_back(waiting);
         shared.arrived.notify_one();
         Ok(response)
@@ -318,7 +323,7 @@ impl Shared {
         let mut state = self.lock();
         while let Some(waiting) = state.waiting.get_mut(i) {
             let (waited, interrupted) = (waiting.since.elapsed(), waiting.generation.pass().is_none());
-            if interrupted || waited > max_wait {
+            if interrupted || waited > max_wait && !waiting.patient {
                 let ended = state.waiting.remove(i);
                 over.extend(ended.map(|ended| (ended, (!interrupted).then_some(Error::QueueTimeout { waited }))));
             } else {

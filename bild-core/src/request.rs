@@ -20,12 +20,13 @@ pub struct Request {
     pub(crate) policy: Option<Arc<dyn Policy>>,
     pub(crate) seed: Option<u64>,
     pub(crate) cancel: Option<CancelToken>,
+    pub(crate) patient: bool,
 }
 
 impl Request {
     /// A request for what the generator makes of this source.
     pub fn new(source: Source) -> Self {
-        Self { source, settings: None, policy: None, seed: None, cancel: None }
+        Self { source, settings: None, policy: None, seed: None, cancel: None, patient: false }
     }
 
     /// Replaces the source.
@@ -55,6 +56,13 @@ impl Request {
     /// Sets the token that ends it from outside, in place of that of the settings.
     pub fn with_cancel(mut self, token: CancelToken) -> Self {
         self.cancel = Some(token);
+        self
+    }
+
+    /// Lets it wait in a [`Queue`](crate::Queue) for longer than [`QueueOptions::max_wait`](crate::QueueOptions::max_wait): as a further part
+    /// of a text, which waits for those before it.
+    pub fn without_max_wait(mut self) -> Self {
+        self.patient = true;
         self
     }
 

@@ -88,6 +88,10 @@ impl Gate {
 }
 
 impl Model for Gated {
+    fn bytes_for(&self, _source: usize, _tokens: usize) -> u64 {
+        10
+    }
+
     type Session = GatedSession;
 
     fn begin(&self, source: &Source, limit: &SessionLimit) -> Result<GatedSession> {
@@ -175,6 +179,57 @@ fn time_passes_for_those_that_wait() {
     assert_eq!(cancelled.output().unwrap().finish, Finish::Cancelled);
     let error = long.output().unwrap_err();
     assert!(matches!(error, Error::QueueTimeout { .. }), "{error}");
+}
+
+#[test]
+fn a_sender_that_is_refused_leaves_its_place_to_the_next() {
+    let (queue, gate) = gated(1, QueueOptions::default());
+    let first = queue.send(source()).unwrap();
+    until(|| queue.running() == 1);
+    let second = queue.send(source()).unwrap();
+    // All wait for the one place; the first of them have nothing to put there.
+    let (sent, found) = mpsc::channel();
+    let sender = |request: Request| {
+        let (queue, sent) = (queue.clone(), sent.clone());
+        thread::spawn(move || sent.send(queue.send(request).and_then(|response| response.output())).unwrap());
+        thread::sleep(Duration::from_millis(20));
+    };
+    (0..3).for_each(|_| sender(Source::new([]).into()));
+    sender(source());
+    gate.open();
+    assert!(first.output().is_ok() && second.output().is_ok());
+    let all = (0..4).map(|_| found.recv_timeout(Duration::from_secs(20)).expect("none is forgotten"));
+    assert_eq!(all.filter(|output| matches!(output, Err(Error::EmptySource))).count(), 3);
+}
+
+#[test]
+fn time_passes_for_those_that_wait_for_memory() {
+    let gate = Gate::default();
+    gate.open();
+    let model = Gated { toy: Toy::new(&Arc::default(), random(3, 6.0)), gate };
+    let endless = Settings::default().with_max_new_tokens(60_000).with_end_tokens([]);
+    let generator = Generator::new((NoDraft, model), Lossless::default()).unwrap().with_settings(endless.clone());
+    let generator = generator.with_max_bytes(10).with_at_once(NonZeroUsize::new(2).unwrap());
+    let queue = generator.queue(QueueOptions::default());
+    let client = CancelToken::default();
+    let first = queue.send(source().with_cancel(client.clone())).unwrap();
+    until(|| queue.running() == 1);
+    let late = queue.send(source().with_settings(endless.with_deadline(Duration::from_millis(5)))).unwrap();
+    assert_eq!(late.output().unwrap().finish, Finish::Deadline);
+    client.cancel();
+    assert_eq!(first.output().unwrap().finish, Finish::Cancelled, "it had all the memory till then");
+}
+
+#[test]
+fn a_further_part_waits_for_as_long_as_it_takes() {
+    let (queue, gate) = gated(9, QueueOptions::default().with_max_wait(Duration::from_millis(5)));
+    let first = queue.send(source()).unwrap();
+    until(|| queue.running() == 1);
+    let (other, part) = (queue.send(source()).unwrap(), queue.send(source().without_max_wait()).unwrap());
+    thread::sleep(Duration::from_millis(20));
+    gate.open();
+    assert!(first.output().is_ok() && part.output().is_ok());
+    assert!(matches!(other.output(), Err(Error::QueueTimeout { .. })));
 }
 
 #[test]

@@ -50,8 +50,10 @@ impl Answer {
             )));
         }
         let request = body.request(&service)?;
-        let parts = sources.into_iter().map(|(source, space)| {
-            let response = service.queue.try_send(request.clone().with_text(source.to_owned()))?;
+        let parts = sources.into_iter().enumerate().map(|(i, (source, space))| {
+            let request = request.clone().with_text(source.to_owned());
+            // The further sources wait for those before them, not for a turn of the text's.
+            let response = service.queue.try_send(if i == 0 { request } else { request.without_max_wait() })?;
             Ok((response, space.to_owned()))
         });
         let parts = parts.collect::<Result<_, Failure>>()?;
@@ -74,6 +76,11 @@ impl Answer {
         }
         let space = mem::take(space);
         self.parts.pop_front();
+        if self.done.last().is_some_and(|done| done.output.finish == Finish::Stopped) {
+            // At a stop string the whole text ends.
+            self.parts.clear();
+            return Next::Text(String::new());
+        }
         self.give(space)
     }
 
@@ -123,11 +130,13 @@ impl Answer {
 
     pub(super) async fn whole(mut self, mut begun: Begun) -> Result<Value, Failure> {
         loop {
-            match self.next().await {
+            let next = self.next().await;
+            begun.outputs(self.outputs());
+            match next {
                 Next::Step(_, step) => begun.text(&step.text),
                 Next::Text(_) => {}
                 Next::End(end) => {
-                    begun.ended(&end, self.outputs());
+                    begun.ended(&end);
                     return end;
                 }
             }
@@ -139,7 +148,9 @@ impl Answer {
         let messages = stream::unfold(Some((self, begun)), |state| async {
             let (mut answer, mut begun) = state?;
             let text = |text: &str| (!text.is_empty()).then(|| message("text", &json!(text)));
-            let (messages, ends) = match answer.next().await {
+            let next = answer.next().await;
+            begun.outputs(answer.outputs());
+            let (messages, ends) = match next {
                 Next::Step(part, step) => {
                     begun.text(&step.text);
                     let event = answer.events.then(|| message("event", &answer.event(part, &step.event)));
@@ -147,7 +158,7 @@ impl Answer {
                 }
                 Next::Text(space) => (vec![text(&space)], false),
                 Next::End(end) => {
-                    begun.ended(&end, answer.outputs());
+                    begun.ended(&end);
                     let last = match end {
                         Ok(object) => message("done", &object),
                         Err(failure) => message("error", &failure.object()),

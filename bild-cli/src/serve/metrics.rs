@@ -73,7 +73,7 @@ impl Metrics {
     }
 
     pub(super) fn begin(&self) -> Begun {
-        Begun { counts: Arc::clone(&self.counts), at: Instant::now(), has_text: false, ended: false }
+        Begun { counts: Arc::clone(&self.counts), at: Instant::now(), has_text: false, counted: 0, ended: false }
     }
 }
 
@@ -82,6 +82,8 @@ pub(super) struct Begun {
     counts: Arc<Counts>,
     at: Instant,
     has_text: bool,
+    /// Outputs whose statistics are in the counts.
+    counted: usize,
     ended: bool,
 }
 
@@ -99,8 +101,10 @@ impl Begun {
         }
     }
 
-    pub(super) fn ended<'o, T>(&mut self, end: &Result<T, Failure>, outputs: impl Iterator<Item = &'o Output>) {
-        for output in outputs {
+    /// Counts the outputs that were not counted before: also of an answer that nobody waits for to the end.
+    pub(super) fn outputs<'o>(&mut self, outputs: impl Iterator<Item = &'o Output>) {
+        for output in outputs.skip(self.counted) {
+            self.counted += 1;
             let Statistics { verifier_tokens, draft_steps, verifier_calls, judged, accepted, .. } = output.statistics;
             let drafted = output.writers.iter().filter(|&&by| by == Role::Draft).count();
             for (family, draft, verifier) in
@@ -112,6 +116,9 @@ impl Begun {
             self.counts.judged.inc_by(judged as u64);
             self.counts.accepted.inc_by(accepted as u64);
         }
+    }
+
+    pub(super) fn ended<T>(&mut self, end: &Result<T, Failure>) {
         self.counts.whole.observe(self.at.elapsed().as_secs_f64());
         self.end(if end.is_ok() { "done" } else { "failed" });
     }

@@ -46,8 +46,11 @@ fn go_on(path: &Path, sources: &mut impl Iterator<Item = Result<String, Error>>)
         let object = serde_json::from_slice::<Done>(&line);
         let begins =
             [&b"{\"id\":"[..], b"{\"error\":"].iter().any(|own| own.starts_with(&line) || line.starts_with(own));
-        if begins && object.as_ref().is_err_and(serde_json::Error::is_eof) && !line.ends_with(b"\n") {
-            break; // it was cut off
+        // Within a number it may be cut off where none can end, which is no end of the line to the parser.
+        let cut =
+            |error: &serde_json::Error| error.is_eof() || matches!(line.last(), Some(b'-' | b'+' | b'.' | b'e' | b'E'));
+        if begins && object.as_ref().is_err_and(cut) && !line.ends_with(b"\n") {
+            break;
         }
         // A list would be taken for its fields.
         let object = object.ok().filter(|_| line.starts_with(b"{"));
@@ -63,6 +66,7 @@ fn go_on(path: &Path, sources: &mut impl Iterator<Item = Result<String, Error>>)
         if !line.ends_with(b"\n") {
             file.write_all(b"\n").map_err(error)?;
             kept += 1;
+            break; // what was written now is no line of its own
         }
         line.clear();
     }

@@ -91,6 +91,18 @@ fn a_corpus_is_gone_on_with_and_never_mixed_up() {
         assert!(ended.out.is_empty() && ended.code == Some(1), "{ended:?}");
         assert_eq!(place.read("out.jsonl"), whole, "cut at {cut}");
     }
+    // One that lacks its last character alone, with others to come; and one cut off within a number.
+    let good = "{\"id\": -7, \"text\": \"Ja.\"}\n".repeat(3);
+    place.write("good.jsonl", &good);
+    let run_good = || place.run("translate", &["--jsonl", "--file", "good.jsonl", "--out", "good.out"]).ok();
+    run_good();
+    let whole_good = place.read("good.out");
+    let line = whole_good.len() / 3;
+    for cut in [line - 1, line, line + "{\"id\":-".len(), whole_good.len() - 1] {
+        place.write("good.out", &whole_good[..cut]);
+        run_good();
+        assert_eq!(place.read("good.out"), whole_good, "cut at {cut}");
+    }
     // Of another corpus, or no corpus at all: nothing is written.
     for (other, said) in [
         ("{\"id\": 99, \"text\": \"\", \"tokens\": 0}\n", "line 1, is not for these sources"),

@@ -146,6 +146,19 @@ fn a_text_is_answered_as_translate_does_whole_or_in_pieces() {
 }
 
 #[test]
+fn a_stop_string_ends_the_whole_text() {
+    let server = Server::begin(&["--prefix", ""]);
+    let text = "Ich habe heute leider keine Zeit. Guten Morgen.";
+    let stopped = server.post(&json!({ "text": text, "stop": [" have"] })).json();
+    assert_eq!(stopped["finish"], json!("stopped"));
+    let all = server.post(&json!({ "text": text })).json();
+    assert!(
+        all["text"].as_str().unwrap().starts_with(&format!("{} have", stopped["text"].as_str().unwrap())),
+        "{stopped}"
+    );
+}
+
+#[test]
 fn a_request_says_what_is_to_be_different() {
     let server = Server::begin(&["--whole", "--prefix", ""]);
     let text = "Ich habe heute leider keine Zeit.";

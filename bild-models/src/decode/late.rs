@@ -59,10 +59,12 @@ impl<D: Decoder> Late<D> {
     /// made of them, or leaving that for others.
     pub(super) fn read_sources(sessions: &mut [(&mut Self, &mut Option<D::Encoded>)]) -> Vec<Result<()>> {
         let mut found: Vec<Result<()>> = sessions.iter().map(|_| Ok(())).collect();
-        let mut unread = Vec::new();
+        let (mut unread, mut needed) = (Vec::new(), 0);
         for (i, (session, _)) in sessions.iter().enumerate() {
             if let State::Unread = session.state {
-                found[i] = check_memory(&*session.decoder, session.source.tokens().len(), session.limit.tokens);
+                // Nothing is taken before all are looked at: each must fit beside those before it.
+                found[i] =
+                    check_memory(&*session.decoder, session.source.tokens().len(), session.limit.tokens, &mut needed);
                 unread.extend(found[i].is_ok().then_some(i));
             }
         }

@@ -388,18 +388,23 @@ fn check_pass(name: &'static str, before: usize, new: usize, limit: usize) -> Re
     Err(Error::Setting { name, found, expected: "at least one, and no more in all than the session was begun for" })
 }
 
-/// Refuses a session that takes more memory than is free, where that is the memory of this process.
-fn check_memory<D: Decoder>(decoder: &D, source: usize, tokens: usize) -> Result<()> {
+/// Refuses a session that takes more memory than is free beside what is needed already, where that is the memory of this process. One
+/// that fits is added to what is needed.
+fn check_memory<D: Decoder>(decoder: &D, source: usize, tokens: usize, already: &mut u64) -> Result<()> {
     /// Asking what is free takes longer than finding out about less.
     const WORTH_ASKING: u64 = 64 << 20;
     let needed = decoder.bytes_for(source, tokens);
-    if needed < WORTH_ASKING || !memory::is_host::<D::Backend>(decoder.device()) {
+    let all = already.saturating_add(needed);
+    if all < WORTH_ASKING || !memory::is_host::<D::Backend>(decoder.device()) {
+        *already = all;
         return Ok(());
     }
     let too_much = |free: u64| {
-        let free = memory::gigabytes(free);
+        let free = memory::gigabytes(free.saturating_sub(*already));
         let reason = format!("{free} are free; a shorter source or a smaller `max_new_tokens` takes less");
         Error::Memory { needed, reason }
     };
-    memory::check(needed).map_err(too_much)
+    memory::check(all).map_err(too_much)?;
+    *already = all;
+    Ok(())
 }

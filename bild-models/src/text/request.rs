@@ -84,6 +84,12 @@ impl<'t> TextRequest<'t> {
         self.request = self.request.with_cancel(token);
         self
     }
+
+    /// As [`Request::without_max_wait`].
+    pub fn without_max_wait(mut self) -> Self {
+        self.request = self.request.without_max_wait();
+        self
+    }
 }
 
 impl<'t, T: AsRef<str> + ?Sized> From<&'t T> for TextRequest<'t> {
