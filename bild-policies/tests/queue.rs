@@ -205,19 +205,23 @@ fn a_sender_that_is_refused_leaves_its_place_to_the_next() {
 #[test]
 fn time_passes_for_those_that_wait_for_memory() {
     let gate = Gate::default();
-    gate.open();
-    let model = Gated { toy: Toy::new(&Arc::default(), random(3, 6.0)), gate };
-    let endless = Settings::default().with_max_new_tokens(60_000).with_end_tokens([]);
-    let generator = Generator::new((NoDraft, model), Lossless::default()).unwrap().with_settings(endless.clone());
+    let model = Gated { toy: Toy::new(&Arc::default(), random(3, 6.0)), gate: gate.clone() };
+    let generator = Generator::new((NoDraft, model), Lossless::default()).unwrap();
+    let settings = Settings::default().with_max_new_tokens(5).with_end_tokens([]);
+    let generator = generator.with_settings(settings.clone());
     let generator = generator.with_max_bytes(10).with_at_once(NonZeroUsize::new(2).unwrap());
     let queue = generator.queue(QueueOptions::default());
-    let client = CancelToken::default();
-    let first = queue.send(source().with_cancel(client.clone())).unwrap();
+    let first = queue.send(source()).unwrap();
     until(|| queue.running() == 1);
-    let late = queue.send(source().with_settings(endless.with_deadline(Duration::from_millis(5)))).unwrap();
-    assert_eq!(late.output().unwrap().finish, Finish::Deadline);
-    client.cancel();
-    assert_eq!(first.output().unwrap().finish, Finish::Cancelled, "it had all the memory till then");
+    // The first has all the memory, and does not go on.
+    let late = queue.send(source().with_settings(settings.with_deadline(Duration::from_millis(50)))).unwrap();
+    until(|| queue.running() == 2);
+    let (sent, found) = mpsc::channel();
+    thread::spawn(move || sent.send(late.output()).unwrap());
+    let late = found.recv_timeout(Duration::from_secs(20)).expect("it does not wait for the first");
+    assert_eq!(late.unwrap().finish, Finish::Deadline);
+    gate.open();
+    assert_eq!(first.output().unwrap().tokens.len(), 5);
 }
 
 #[test]

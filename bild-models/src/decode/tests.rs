@@ -3,18 +3,18 @@
 use std::{cell::Cell, collections::HashMap, sync::Arc};
 
 use bild_core::{
-    DraftModel, DraftSession, Generator, Model, NoDraft, Pair, PairSession, Pass, Row, SessionLimit, Settings, Source,
-    Token, VerifierModel, VerifierSession, Want,
+    DraftModel, DraftSession, Error, Generator, Model, NoDraft, Pair, PairSession, Pass, Row, SessionLimit, Settings,
+    Source, Token, VerifierModel, VerifierSession, Want,
 };
 use bild_policies::Lossless;
 use burn_flex::Flex;
 use safetensors::{Dtype, tensor::TensorView};
 
 use super::{
-    EarlyExit, NgramLookup, Session, SharedEncoder,
+    Decoder, EarlyExit, NgramLookup, Session, SharedEncoder, check_memory,
     toy::{LAYERS, Toy, ToyWeights, VOCABULARY, WIDTH},
 };
-use crate::{Checkpoint, TextGenerator};
+use crate::{Checkpoint, TextGenerator, backend::memory};
 
 const TOKENIZER: &str = r#"{
     "version": "1.0", "added_tokens": [], "normalizer": null, "pre_tokenizer": { "type": "Whitespace" },
@@ -95,6 +95,20 @@ fn sessions_keep_what_they_are_told_to() {
         assert_eq!(bits(&last), expected[4..]);
         assert_eq!(bits(&session.score(&Pass::verify(1, &[4, 11, 3], want)).unwrap()), expected[1..4]);
     }
+}
+
+#[test]
+fn sessions_that_begin_together_must_fit_together() {
+    let Err(free) = memory::check(u64::MAX) else { return }; // the system does not tell
+    let toy = toy(1).weights;
+    // Each takes 0.6 of what is free.
+    let tokens = (1 << 20) * (free / 5 * 3 / toy.bytes_for(0, 1 << 20)) as usize;
+    let mut needed = 0;
+    assert!(check_memory(&*toy, 0, tokens, &mut needed).is_ok());
+    assert_eq!(needed, toy.bytes_for(0, tokens));
+    let refused = check_memory(&*toy, 0, tokens, &mut needed);
+    assert!(matches!(refused, Err(Error::Memory { .. })), "{refused:?}");
+    assert!(check_memory(&*toy, 0, 1, &mut needed).is_ok(), "a small one fits beside the first");
 }
 
 /// Joining sessions in one pass changes no bit of any.
