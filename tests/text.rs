@@ -201,6 +201,18 @@ fn a_stop_string_ends_the_text_before_it_and_the_tokens_after_it() {
     let pieces: String = generator(&["nowhere"]).stream(text).unwrap().map(Result::unwrap).collect();
     assert_eq!(pieces, whole.text);
     assert_eq!(generator(&["nowhere"]).generate(text).unwrap().output.tokens, whole.output.tokens);
+    // Stopped in the middle of what a pass has committed: the text is that of the tokens.
+    for (stops, end) in [(&["nowhere"][..], None), (&["have"], Some("have"))] {
+        let generator = generator(stops);
+        for pieces in 0..5 {
+            let mut stream = generator.stream(text).unwrap();
+            (0..pieces).for_each(|_| _ = stream.next());
+            let output = stream.stop().unwrap();
+            let all = tokenizer().decode(&output.output.tokens).unwrap();
+            let cut = end.and_then(|end| all.find(end)).unwrap_or(all.len());
+            assert_eq!(output.text, all[..cut], "{stops:?} after {pieces} pieces");
+        }
+    }
 }
 
 #[test]

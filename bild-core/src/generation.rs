@@ -247,7 +247,8 @@ impl Generation {
         self.tokens.push(token);
         self.drafts.push(Drafted { token, row });
         match self.reached(token) {
-            Some(finish) if !self.policy.verify_before_end() => {
+            // No model has proposed what was copied.
+            Some(finish) if !self.policy.verify_before_end() && !self.drafts.iter().any(|draft| draft.row.copied) => {
                 self.commit_drafts(self.drafts.len());
                 self.record.end(finish);
             }
@@ -264,15 +265,21 @@ impl Generation {
         if found != expected {
             return Err(Error::Rows { role: Role::Verifier, expected, found });
         }
-        let rows = self.reader.read_all(rows, Role::Verifier, &self.tokens, seen + 1, self.wants.verifier)?;
+        let (rows, dead_end) = self.reader.read_all(rows, &self.tokens, seen + 1, self.wants.verifier)?;
         let drafts = self.drafts.len();
+        let possible = rows.len() - 1; // without those after which nothing can come
         let at = self.generated() - drafts;
         self.record.statistics.verifier_calls += 1;
         self.verifier_seen = self.tokens.len();
 
-        let Verdict { accepted, next, then } = self.policy.verified(&context!(self), &self.drafts, &rows);
-        if accepted > drafts {
-            return Err(Error::Verdict { accepted, drafts });
+        let Verdict { accepted, next, then } = self.policy.verified(&context!(self), &self.drafts[..possible], &rows);
+        if accepted > possible {
+            return Err(Error::Verdict { accepted, drafts: possible });
+        }
+        if let Some(error) = dead_end
+            && accepted == possible
+        {
+            return Err(error);
         }
         let place = || format!("that the policy chose at position {} of the output", at + accepted);
         self.reader.vocabulary.check(next, place)?;
@@ -391,6 +398,13 @@ impl Generation {
     /// Ends the generation after the first `tokens` committed tokens, with [`Finish::Stopped`]; those after them are left out.
     pub fn stop_after(&mut self, tokens: usize) {
         self.record.stop_after(tokens);
+    }
+
+    /// Ends it now, if it has not ended or failed.
+    pub(crate) fn end(&mut self) {
+        if self.record.finish.is_none() && !self.failed {
+            self.record.end(Finish::Stopped);
+        }
     }
 
     /// What was written. One that has not ended is stopped first: what is committed is its output.

@@ -18,15 +18,33 @@ impl RowReader {
         if self.processors.is_empty() { want } else { want.with_logits() }
     }
 
-    /// The rows as a policy may see them, of which the first predicts what comes after the first `before` of `tokens`, the start
-    /// token included.
-    pub(crate) fn read_all(&self, rows: Rows, role: Role, tokens: &[Token], before: usize, want: Want) -> Result<Rows> {
+    /// The verifier's rows as a policy may see them, of which the first predicts what comes after the first `before` of `tokens`, the
+    /// start token included. Where a draft was a dead end, after which every token is forbidden, the row after it is the last, as the model
+    /// gave it: with the error to end with if that draft stands.
+    pub(crate) fn read_all(
+        &self,
+        rows: Rows,
+        tokens: &[Token],
+        before: usize,
+        want: Want,
+    ) -> Result<(Rows, Option<Error>)> {
+        let role = Role::Verifier;
         if self.processors.is_empty() {
             rows.iter().enumerate().try_for_each(|(i, row)| self.check(row, role, before + i))?;
-            return Ok(rows);
+            return Ok((rows, None));
         }
-        let read = |(i, mut row)| self.read(&mut row, role, tokens, before + i, want).map(|()| row);
-        rows.into_iter().enumerate().map(read).collect()
+        let mut all = Vec::with_capacity(rows.len());
+        for (i, mut row) in rows.into_iter().enumerate() {
+            match self.read(&mut row, role, tokens, before + i, want) {
+                Err(error @ Error::Forbidden { .. }) if i > 0 => {
+                    all.push(row);
+                    return Ok((all.into(), Some(error)));
+                }
+                read => read?,
+            }
+            all.push(row);
+        }
+        Ok((all.into(), None))
     }
 
     #[inline]
@@ -41,19 +59,37 @@ impl RowReader {
     #[inline]
     pub(crate) fn read(&self, row: &mut Row, role: Role, tokens: &[Token], before: usize, want: Want) -> Result<()> {
         self.check(row, role, before)?;
-        // A draft without a distribution is what it is; the verifier's row decides.
-        if self.processors.is_empty() || (role == Role::Draft && row.logits.is_none()) {
+        if self.processors.is_empty() {
             return Ok(());
+        }
+        if role == Role::Draft && row.logits.is_none() {
+            return self.check_copied(row, tokens, before);
         }
         let given = row.logits.as_deref().ok_or(Error::NoLogits(role))?;
         *row = self.processed(given, tokens, before, want)?;
         Ok(())
     }
 
+    /// A draft without a distribution is what it is, unless it is forbidden.
+    fn check_copied(&self, row: &Row, tokens: &[Token], before: usize) -> Result<()> {
+        let prefix = self.prefix(tokens, before);
+        let mut logits = vec![0.0; self.vocabulary.size];
+        self.processors.iter().for_each(|processor| processor.process(&prefix, &mut logits));
+        if logits[row.argmax as usize] == f32::NEG_INFINITY {
+            return Err(Error::Forbidden { at: before - 1 });
+        }
+        Ok(())
+    }
+
+    /// What processors see of the first `before` tokens, the start token included.
+    fn prefix<'a>(&'a self, tokens: &'a [Token], before: usize) -> Prefix<'a> {
+        let (start, tokens) = (tokens[0], &tokens[1..before]);
+        Prefix { source: &self.source, start, tokens, end: &self.end, limit: self.max_new_tokens }
+    }
+
     fn processed(&self, given: &[f32], tokens: &[Token], before: usize, want: Want) -> Result<Row> {
         let next = tokens.get(before).copied();
-        let (start, tokens) = (tokens[0], &tokens[1..before]);
-        let prefix = Prefix { source: &self.source, start, tokens, end: &self.end, limit: self.max_new_tokens };
+        let prefix = self.prefix(tokens, before);
         let mut logits = given.to_vec();
         for processor in &self.processors {
             processor.process(&prefix, &mut logits);

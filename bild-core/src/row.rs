@@ -59,23 +59,26 @@ pub struct Row {
     pub cross_entropy: Option<f32>,
     /// The logits, `[vocab]`, if wanted.
     pub logits: Option<Arc<[f32]>>,
+    /// Whether it is of a draft that no model has proposed.
+    pub(crate) copied: bool,
 }
 
 impl Row {
     /// A row of which the most likely token and its probability are known.
     pub fn new(argmax: Token, probability: f32) -> Self {
-        Self { argmax, probability, entropy: None, cross_entropy: None, logits: None }
+        Self { argmax, probability, entropy: None, cross_entropy: None, logits: None, copied: false }
     }
 
-    /// The row of a draft that has no distribution, as a look-up: all the probability lies on one token.
+    /// The row of a draft that has no distribution, as a look-up: all the probability lies on one token. No generation ends on
+    /// such drafts before the verifier has judged them.
     pub fn certain(token: Token) -> Self {
-        Self { entropy: Some(0.0), ..Self::new(token, 1.0) }
+        Self { entropy: Some(0.0), copied: true, ..Self::new(token, 1.0) }
     }
 
     /// What no distribution over `size` tokens has, if this row has it: a model of one's own may return anything.
     #[inline]
     pub(crate) fn problem(&self, size: usize) -> Option<String> {
-        let Self { argmax, probability, entropy, cross_entropy, ref logits } = *self;
+        let Self { argmax, probability, entropy, cross_entropy, ref logits, .. } = *self;
         if argmax as usize >= size {
             return Some(format!("its most likely token is {argmax}, of a vocabulary of {size}"));
         }

@@ -57,6 +57,12 @@ impl<S: PairSession> EventStream<S> {
         self.generation.into_output()
     }
 
+    /// Ends the generation now, with [`Finish::Stopped`](crate::Finish::Stopped); events that were not taken are still to come.
+    #[doc(hidden)]
+    pub fn end(&mut self) {
+        self.generation.end();
+    }
+
     /// Ends the generation after the first `tokens` committed tokens, for a reason of the caller's, and returns them as the
     /// output with [`Finish::Stopped`](crate::Finish::Stopped). A verifier pass may have committed more than the caller has
     /// looked at; those are left out.

@@ -9,7 +9,7 @@ use bild_core::{
     VerifierSession, Want,
 };
 use bild_models::{EarlyExit, Guess, LookIn, NgramLookup, SharedEncoder, T5};
-use bild_policies::{BigAlone, Lossless, Sampling};
+use bild_policies::{BigAlone, Bild, LittleAlone, Lossless, Sampling, processors::Suppress};
 use common::{Numbers, TestBackend, fixture, greedy, load, random_model};
 use serde_json::json;
 
@@ -126,6 +126,32 @@ fn a_guess_is_lossless_and_is_drafted_as_far_as_it_stands() {
     }
     // Random models repeat themselves, so the place is often not clear; without a guess there are as many passes as tokens.
     assert!(calls * 3 < tokens, "{calls} passes for {tokens} tokens");
+}
+
+#[test]
+fn nothing_copied_ends_a_generation_before_it_is_judged() {
+    for seed in 0..20 {
+        let model = model(seed);
+        let source = Source::new(Numbers(seed).tokens(8, 35)).with_guess([5, 6, 36]);
+        let settings = Settings::default().with_max_new_tokens(8).with_end_tokens([36]);
+        let guessed = Generator::new((Guess, model.clone()), Bild::default()).unwrap().with_settings(settings.clone());
+        let output = guessed.generate(&source).unwrap();
+        assert!(output.statistics.judged >= 3, "{output:?}");
+        let little = Generator::new((Guess, model), LittleAlone {}).unwrap().with_settings(settings);
+        assert!(little.generate(&source).unwrap().statistics.verifier_calls > 0);
+    }
+}
+
+#[test]
+fn nothing_copied_stands_that_is_forbidden() {
+    for seed in 0..20 {
+        let source = Source::new(Numbers(seed).tokens(8, 37)).with_guess([5, 6, 7, 8, 9]);
+        let settings = Settings::default().with_max_new_tokens(8).with_processor(Suppress(vec![7]));
+        // One that lets every draft stand.
+        let generator = Generator::new((Guess, model(seed)), Bild::new(0.0, f32::INFINITY).unwrap()).unwrap();
+        let output = generator.with_settings(settings).generate(&source).unwrap();
+        assert!(output.tokens.starts_with(&[5, 6]) && !output.tokens.contains(&7), "{output:?}");
+    }
 }
 
 #[test]

@@ -4,10 +4,11 @@ use std::num::NonZeroUsize;
 
 use bild_core::{Token, internals::exp};
 
-/// The softmax of logits, to the precision of f32, summed in f64.
-pub(crate) fn softmax(logits: &[f32]) -> Vec<f64> {
-    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    normalized(logits.iter().map(|&logit| f64::from(exp(logit - max))).collect())
+/// The logarithm of the softmax of logits, in f64.
+pub(crate) fn log_softmax(logits: &[f32]) -> impl Iterator<Item = f64> {
+    let max = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+    let sum: f64 = logits.iter().map(|&logit| (f64::from(logit) - max).exp()).sum();
+    logits.iter().map(move |&logit| f64::from(logit) - max - sum.ln())
 }
 
 /// Weights scaled to the sum 1.
@@ -175,7 +176,7 @@ mod tests {
     fn a_wide_nucleus_is_sorted_in_parts() {
         let logits: Vec<f32> = (0..3000).map(|i| (i * 7919 % 3000) as f32 * 1e-3).collect();
         let found = table(Distribution::of(&logits, 1.0, None, 0.9));
-        let all = softmax(&logits);
+        let all: Vec<f64> = log_softmax(&logits).map(f64::exp).collect();
         let mut sorted = all.clone();
         sorted.sort_by(|a, b| b.total_cmp(a));
         let mut sum = 0.0;

@@ -289,7 +289,8 @@ pub struct BadWords(pub Vec<Vec<Token>>);
 
 impl BadWords {
     /// Words in the forms that they take in a text: as they are, in lower case and with a capital; at the beginning of a word
-    /// and after a mark. Words of which they are a part stay.
+    /// and after a mark. Words of which they are a part stay, unless they are written with the same pieces: with "die" goes "died" where
+    /// a tokenizer writes that as "die" and "d".
     ///
     /// ```no_run
     /// # fn example(tokenizer: &impl bild::decode::Encode) -> bild::decode::Result<()> {

@@ -7,7 +7,7 @@ use serde::{
 };
 
 use crate::{
-    distribution::{Distribution, softmax},
+    distribution::{Distribution, log_softmax},
     threshold::{NamedRule, RuleVisitor, threshold},
 };
 
@@ -171,9 +171,9 @@ impl RollbackRule for HighDivergence {
     fn refuses(&self, draft: &Drafted, row: &Row) -> bool {
         let divergence = match (&draft.row.logits, &row.logits) {
             (Some(q), Some(p)) => {
-                let (q, p) = (softmax(q), softmax(p));
-                let term = |(&q, &p): (&f64, &f64)| if q > 0.0 { q * (q / p).ln() } else { 0.0 };
-                q.iter().zip(&p).map(term).sum::<f64>() as f32
+                // By logarithms, which stay numbers where a probability is too small to be one.
+                let term = |(q, p): (f64, f64)| if q > f64::NEG_INFINITY { q.exp() * (q - p) } else { 0.0 };
+                log_softmax(q).zip(log_softmax(p)).map(term).sum::<f64>() as f32
             }
             _ => row.cross_entropy.unwrap_or(0.0),
         };

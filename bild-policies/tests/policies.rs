@@ -194,6 +194,10 @@ fn rollback_rules_are_their_definitions() {
     // KL(flat ‖ p) = Σ 0.25 ln(0.25 / p) = 0.122, whatever the token.
     assert_eq!(refused(&HighDivergence::new(0.121).unwrap(), &flat), [0, 1, 2, 3]);
     assert!(refused(&HighDivergence::new(0.123).unwrap(), &flat).is_empty());
+    // 1.8e-35 and 8e-40 of a token that neither means differ by next to nothing.
+    let of = |other: f32| Row::from_logits(&[0.0, other], HighDivergence::new(0.0).unwrap().want(), Some(0)).unwrap();
+    assert!(!HighDivergence::new(1e-30).unwrap().refuses(&Drafted::new(0, of(-80.0)), &of(-90.0)));
+    assert!(HighDivergence::new(1e30).unwrap().refuses(&Drafted::new(0, of(-80.0)), &of(f32::NEG_INFINITY)));
     // Their best have 0.25 and 0.4, and they share 0.8.
     assert_eq!(refused(&Deferral::new(0.7).unwrap(), &flat), [0, 2, 3]);
     assert!(refused(&Deferral::new(0.8).unwrap(), &flat).is_empty());
@@ -335,6 +339,44 @@ fn lossless_stays_lossless_with_processors() {
         assert!(pairs.windows(2).all(|two| two[0] != two[1]), "{greedy:?}");
         assert_ne!(greedy, greedy_with(&Settings::default().with_max_new_tokens(16), big), "it changes something");
     }
+}
+
+/// Nothing may come after a 3 but at the end, and nothing forbids the 3.
+#[derive(Debug)]
+struct DeadEnd;
+
+impl LogitsProcessor for DeadEnd {
+    fn process(&self, prefix: &Prefix<'_>, logits: &mut [f32]) {
+        if prefix.tokens.last() == Some(&3) {
+            logits.fill(f32::NEG_INFINITY);
+        }
+    }
+}
+
+#[test]
+fn a_draft_that_leads_nowhere_fails_only_who_would_go_there() {
+    let (mut fine, mut dead) = (0, 0);
+    for seed in 0..300 {
+        let big = random(seed, 6.0);
+        let draft = blend(big.clone(), random(seed + 99, 6.0), 0.3);
+        let settings = Settings::default().with_max_new_tokens(12).with_processor(DeadEnd);
+        let alone = (NoDraft, Toy::new(&Arc::default(), big.clone()));
+        let generator = Generator::new(alone, Lossless::default()).unwrap().with_settings(settings.clone());
+        let alone = generator.generate(Source::new([2, 1]));
+        let policy = Lossless { fallback: None, max_draft: NonZeroUsize::new(5) };
+        match (alone, decode(draft, big, policy, settings)) {
+            (Ok(alone), Ok((output, _))) => {
+                assert_eq!(output.tokens, alone.tokens, "{seed}");
+                fine += 1;
+            }
+            (Err(Error::Forbidden { at: alone }), Err(Error::Forbidden { at })) => {
+                assert_eq!(at, alone, "{seed}");
+                dead += 1;
+            }
+            (alone, found) => panic!("{seed}: {alone:?} and {found:?}"),
+        }
+    }
+    assert!(fine > 20 && dead > 20, "{fine} {dead}");
 }
 
 #[test]

@@ -332,7 +332,14 @@ impl<S: PairSession> TextStream<S> {
     /// # Errors
     ///
     /// As [`EventStream::stop`].
-    pub fn stop(self) -> Result<TextOutput> {
+    pub fn stop(mut self) -> Result<TextOutput> {
+        if !self.text.stops.is_empty() {
+            // What is committed and was not given out may hold a stop string.
+            self.events.end();
+            for piece in self.by_ref() {
+                piece?;
+            }
+        }
         let output = match self.text.stopped {
             Some(tokens) => self.events.stop_after(tokens)?,
             None => self.events.stop()?,

@@ -19,7 +19,10 @@ impl Stops {
     /// Adds text; returns what can be given out, and whether the text ends there.
     pub(crate) fn push(&mut self, piece: &str) -> (String, bool) {
         self.held += piece;
-        if let Some(at) = self.strings.iter().filter_map(|string| self.held.find(&**string)).min() {
+        // The first to end, however the text is cut; of several that end there, the longest.
+        let found =
+            self.strings.iter().filter_map(|string| self.held.find(&**string).map(|at| (at + string.len(), at)));
+        if let Some((_, at)) = found.min() {
             self.held.truncate(at);
             return (std::mem::take(&mut self.held), true);
         }
@@ -49,9 +52,11 @@ mod tests {
             (". first", ""),
             ("a.b", "a.b"),
             ("ends in aa", "ends in aa"),
+            ("xpqrs", "xp"),
+            ("xmnop", "x"),
         ] {
             for size in 1..6 {
-                let mut stops = Stops::new([". ", "ab", "…", ""].map(String::from));
+                let mut stops = Stops::new([". ", "ab", "…", "", "pqrs", "qr", "op", "mnop"].map(String::from));
                 let characters: Vec<char> = text.chars().collect();
                 let (mut found, mut stopped) = (String::new(), false);
                 for piece in characters.chunks(size) {
