@@ -65,7 +65,7 @@ pub trait PolicyState: Send {
     }
 
     /// Whether drafts are verified before the generation ends on one (end-of-sequence, a stop token, the limit). What is
-    /// lossless must.
+    /// lossless must. Those that no model has proposed ([`Row::certain`]) always are.
     fn verify_before_end(&self) -> bool {
         true
     }
