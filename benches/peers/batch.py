@@ -8,7 +8,7 @@ turn, in batches of each size; kjarni, which takes no batches, writes one after 
 """
 import argparse, json, os, statistics, subprocess, sys, time
 
-from engines import ROOT, kjarni
+from engines import ROOT, ctranslate2_model, kjarni, source_ids, torch_model
 
 parser = argparse.ArgumentParser()
 parser.add_argument("directories", nargs="+", metavar="DIRECTORY")
@@ -31,8 +31,7 @@ def bild(directory, batch, precision):
 
 
 def sources(directory):
-    most = min(json.load(open(f"{directory}/config.json"))["vocab_size"], 32000) - 3
-    return [[3 + (i + 31 * k) * 7919 % most for i in range(arguments.source)] for k in range(arguments.sources)]
+    return [source_ids(directory, arguments.source, number) for number in range(arguments.sources)]
 
 
 def timed(write):
@@ -46,9 +45,7 @@ def timed(write):
 
 
 def ctranslate2(directory, batch, precision):
-    import ctranslate2
-    translator = ctranslate2.Translator(f"{directory}.ctranslate2-{precision}", device="cpu", compute_type=precision,
-                                        inter_threads=1, intra_threads=arguments.threads)
+    translator = ctranslate2_model(directory, arguments.threads, precision)
     texts = [[str(token) for token in source] for source in sources(directory)]
     new = arguments.new
     return timed(lambda: translator.translate_batch(
@@ -58,11 +55,7 @@ def ctranslate2(directory, batch, precision):
 
 def transformers(directory, batch, precision):
     import torch
-    from transformers import T5ForConditionalGeneration
-    torch.set_num_threads(arguments.threads)
-    model = T5ForConditionalGeneration.from_pretrained(directory, dtype=torch.float32).eval()
-    if precision == "int8":
-        model = torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear}, dtype=torch.qint8)
+    model = torch_model(directory, arguments.threads, precision)
     all_sources = torch.tensor(sources(directory))
 
     def write():

@@ -12,9 +12,10 @@ ROOT = os.path.join(HERE, "../..")
 LLAMA = os.environ.get("LLAMA_LIBRARIES", "llama/package/bins/linux-x64")
 
 
-def source_ids(directory, length):
+def source_ids(directory, length, number=0):
+    """Of the first source, or of another one."""
     most = min(json.load(open(f"{directory}/config.json"))["vocab_size"], 32000) - 3
-    return [3 + i * 7919 % most for i in range(length)]
+    return [3 + (i + 31 * number) * 7919 % most for i in range(length)]
 
 
 def peak_mib():
@@ -31,14 +32,21 @@ def bild(directory, length, new, runs, threads, precision):
             "read_gb_per_s": found["read_gb_per_s"]}
 
 
-def transformers(directory, length, new, runs, threads, precision):
-    import torch, transformers
+def torch_model(directory, threads, precision):
+    import torch
     from transformers import T5ForConditionalGeneration
     torch.set_num_threads(threads)
-    begun = time.perf_counter()
     model = T5ForConditionalGeneration.from_pretrained(directory, dtype=torch.float32).eval()
     if precision == "int8":
         model = torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear}, dtype=torch.qint8)
+    return model
+
+
+def transformers(directory, length, new, runs, threads, precision):
+    import torch, transformers
+    from transformers import T5ForConditionalGeneration  # here, as it is no part of the time to load
+    begun = time.perf_counter()
+    model = torch_model(directory, threads, precision)
     load_s = time.perf_counter() - begun
     source = torch.tensor([source_ids(directory, length)])
 
@@ -57,11 +65,16 @@ def transformers(directory, length, new, runs, threads, precision):
         return timed(generate, runs, load_s, f"{transformers.__version__}, torch {torch.__version__}")
 
 
+def ctranslate2_model(directory, threads, precision):
+    import ctranslate2
+    return ctranslate2.Translator(f"{directory}.ctranslate2-{precision}", device="cpu", compute_type=precision,
+                                  inter_threads=1, intra_threads=threads)
+
+
 def ctranslate2(directory, length, new, runs, threads, precision):
     import ctranslate2
     begun = time.perf_counter()
-    translator = ctranslate2.Translator(f"{directory}.ctranslate2-{precision}", device="cpu", compute_type=precision,
-                                        inter_threads=1, intra_threads=threads)
+    translator = ctranslate2_model(directory, threads, precision)
     load_s = time.perf_counter() - begun
     source = [[str(token) for token in source_ids(directory, length)]]
 

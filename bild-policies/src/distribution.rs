@@ -7,8 +7,8 @@ use bild_core::{Token, internals::exp};
 /// The logarithm of the softmax of logits, in f64.
 pub(crate) fn log_softmax(logits: &[f32]) -> impl Iterator<Item = f64> {
     let max = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
-    let sum: f64 = logits.iter().map(|&logit| (f64::from(logit) - max).exp()).sum();
-    logits.iter().map(move |&logit| f64::from(logit) - max - sum.ln())
+    let log_sum = logits.iter().map(|&logit| (f64::from(logit) - max).exp()).sum::<f64>().ln();
+    logits.iter().map(move |&logit| f64::from(logit) - max - log_sum)
 }
 
 /// Weights scaled to the sum 1.
