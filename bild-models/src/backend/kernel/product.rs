@@ -249,7 +249,8 @@ impl Product<'_, '_> {
             for panel in first..first + STREAMS {
                 let begin = (panel * width + i * BURST) * PANEL;
                 let weights = &self.weights[begin..begin + x.len() / rows * PANEL];
-                part_of_tile::<S, V>(simd, x, weights, self.results, panel * PANEL, Ahead { begin: 0, lines: 0 });
+                let step = Step { first: i == 0, begin: 0, lines: 0 };
+                part_of_tile::<S, V>(simd, x, weights, self.results, panel * PANEL, step);
             }
         }
     }
@@ -268,9 +269,9 @@ impl Tiles<'_> {
                 // The first two passes over weights ask for half of those of the next panel each; a single one for all.
                 let lines = if rows < WORTH_PREFETCHING || pass > 1 { 0 } else { 2 / passes.min(2) };
                 let begin = size_of_val(panel) + size_of_val(weights) * pass / 2;
-                let ahead = Ahead { begin, lines };
+                let step = Step { first: part == 0, begin, lines };
                 let x = &x[part * depth * results.len()..][..weights.len() / PANEL * results.len()];
-                part_of_tile::<S, V>(simd, x, weights, results, at, ahead);
+                part_of_tile::<S, V>(simd, x, weights, results, at, step);
             }
         }
     }
@@ -284,12 +285,12 @@ fn part_of_tile<S: Simd, const V: usize>(
     weights: &[f32],
     results: &mut [&mut [f32]],
     at: usize,
-    ahead: Ahead,
+    step: Step,
 ) {
     macro_rules! pick {
-        ($vectors:expr, $first:expr, $ahead:expr, $($rows:literal)*) => {
+        ($vectors:expr, $first:expr, $step:expr, $($rows:literal)*) => {
             match results.len() {
-                $($rows => tile::<S, V, { $vectors }, { $first }, $rows>(simd, x, weights, results, at, $ahead),)*
+                $($rows => tile::<S, V, { $vectors }, { $first }, $rows>(simd, x, weights, results, at, $step),)*
                 _ => unreachable!("a tile has no more rows than its sums have registers"),
             }
         };
@@ -297,18 +298,22 @@ fn part_of_tile<S: Simd, const V: usize>(
     match (V, results.len()) {
         // Sums of more rows fit 16 registers for half a panel at a time.
         (4, 3..) => {
-            pick!(2, 0, ahead, 3 4 5 6);
-            pick!(2, 2, Ahead { lines: 0, ..ahead }, 3 4 5 6);
+            pick!(2, 0, step, 3 4 5 6);
+            pick!(2, 2, Step { lines: 0, ..step }, 3 4 5 6);
         }
-        (4, _) => pick!(V, 0, ahead, 1 2),
-        _ => pick!(V, 0, ahead, 1 2 3 4 5 6 7 8 9 10 11 12),
+        (4, _) => pick!(V, 0, step, 1 2),
+        _ => pick!(V, 0, step, 1 2 3 4 5 6 7 8 9 10 11 12),
     }
 }
 
-/// What to ask memory for while a tile is computed: where it begins, in bytes after the beginning of the weights, and how many
-/// cache lines at each step.
+/// What is done beside the sums of some inputs.
 #[derive(Clone, Copy)]
-struct Ahead {
+struct Step {
+    /// Whether they are the first inputs: results are not looked at before they are written, as memory that is read first and
+    /// written then costs the system twice the work.
+    first: bool,
+    /// What to ask memory for meanwhile: where it begins, in bytes after the beginning of the weights, and how many cache lines
+    /// for each input.
     begin: usize,
     lines: usize,
 }
@@ -344,19 +349,21 @@ fn tile<S: Simd, const V: usize, const W: usize, const F: usize, const R: usize>
     weights: &[f32],
     results: &mut [&mut [f32]],
     at: usize,
-    ahead: Ahead,
+    step: Step,
 ) {
     let (vectors, _) = S::as_simd_f32s(weights);
     let mut sums = [[simd.splat_f32s(0.0); W]; R];
-    for r in 0..R {
-        let (row, _) = S::as_simd_f32s(&results[r][at..at + PANEL]);
-        for v in 0..W {
-            sums[r][v] = row[F + v];
+    if !step.first {
+        for r in 0..R {
+            let (row, _) = S::as_simd_f32s(&results[r][at..at + PANEL]);
+            for v in 0..W {
+                sums[r][v] = row[F + v];
+            }
         }
     }
     for (i, (x, vectors)) in x.as_chunks::<R>().0.iter().zip(vectors.as_chunks::<V>().0).enumerate() {
-        for line in 0..ahead.lines {
-            prefetch(weights, ahead.begin + (i * ahead.lines + line) * LINE * size_of::<f32>());
+        for line in 0..step.lines {
+            prefetch(weights, step.begin + (i * step.lines + line) * LINE * size_of::<f32>());
         }
         for r in 0..R {
             let x = simd.splat_f32s(x[r]);
