@@ -10,7 +10,7 @@ use crate::{
     Error,
     files::Files,
     models,
-    options::{LossArg, PrecisionArg, TextArgs, TrainingArgs, whole},
+    options::{self, LossArg, PrecisionArg, TextArgs, TrainingArgs, whole},
     progress::Terminal,
     signal,
     streams::{Stdout, say},
@@ -45,12 +45,12 @@ pub(crate) struct Args {
     /// How often each of them is timed with each policy [default: as often as ten seconds hold]
     #[arg(long, value_name = "N", value_parser = whole(1..=1000))]
     rounds: Option<usize>,
-    /// The rank of what an early exit adds to its norm
-    #[arg(long, value_name = "N", default_value = "64", value_parser = whole(1..=65_536))]
-    rank: usize,
-    /// How many of the big model's best tokens the divergences look at
-    #[arg(long, value_name = "N", default_value = "32", value_parser = whole(1..=1024))]
-    best: usize,
+    /// The rank of what an early exit adds to its norm [default: 64]
+    #[arg(long, value_name = "N", value_parser = whole(1..=65_536))]
+    rank: Option<usize>,
+    /// How many of the big model's best tokens the divergences look at [default: 32]
+    #[arg(long, value_name = "N", value_parser = whole(1..=1024))]
+    best: Option<usize>,
     /// What the big model computes in, and both where they are measured
     #[arg(long, value_enum, default_value = "f32")]
     precision: PrecisionArg,
@@ -120,6 +120,7 @@ pub(crate) fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
     files.reads("--valid-source", args.valid_source.as_deref());
     files.reads("--valid-reference", args.valid_reference.as_deref());
     files.check()?;
+    options::warn(warnings(args));
     let big = models::open(&args.big)?;
     let lines = |text: String| text.lines().map(str::to_owned).collect::<Vec<_>>();
     let mut text = Text { sources: lines(text::read(&args.source)?), held_out: Vec::new() };
@@ -141,17 +142,33 @@ pub(crate) fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
     Ok(true)
 }
 
+/// What of the command line has no effect.
+fn warnings(args: &Args) -> Vec<String> {
+    let no_exit = args.rank.is_some() && args.drafter.early_exit.is_none();
+    let no_teacher = args.best.is_some() && args.training.loss == Some(LossArg::CrossEntropy);
+    let ignored = [
+        (no_exit, "--rank has no effect without --early-exit"),
+        (no_teacher, "--best has no effect: the loss looks at no distributions"),
+        (
+            args.texts.seed.is_some(),
+            "--seed has no effect: the big model writes greedily; --training-seed is the training's",
+        ),
+    ];
+    let ignored = ignored.into_iter().filter(|(ignored, _)| *ignored).map(|(_, sentence)| sentence.to_owned());
+    ignored.chain(args.training.warning(LossArg::Kl)).collect()
+}
+
 fn alignment(args: &Args, big: &Checkpoint) -> Result<Alignment, Error> {
     let DrafterArgs { little, shrink, shared_encoder, early_exit } = &args.drafter;
     let drafter = match (little, shrink, shared_encoder, early_exit) {
         (Some(little), ..) => Drafter::Little(little.clone()),
         (_, Some(shrink), ..) => Drafter::Shrunk(shrink.clone()),
         (_, _, Some(shrink), _) => Drafter::SharedEncoder(shrink.decoder.clone()),
-        (.., Some(layers)) => Drafter::EarlyExit { layers: *layers, rank: args.rank },
+        (.., Some(layers)) => Drafter::EarlyExit { layers: *layers, rank: args.rank.unwrap_or(64) },
         _ => return Err("nothing to align was named".into()),
     };
     let mut alignment = Alignment::new(drafter, args.training.run(LossArg::Kl));
-    alignment.best = args.best;
+    alignment.best = args.best.unwrap_or(32);
     alignment.held_out = args.held_out;
     alignment.rounds = args.rounds;
     alignment.precision = args.precision.into();

@@ -1,20 +1,21 @@
 //! Trains a model on two files of text.
 
-use std::{fs, path::PathBuf};
+use std::{collections::HashSet, fs, path::PathBuf};
 
 use bild::{
     Checkpoint, Settings, T5,
-    decode::{NoDraft, Pair},
+    decode::{NoDraft, Overflow, Pair},
+    models::Tokenizer,
     policies::{AnyPolicy, BigAlone},
 };
-use bild_eval::{Bench, Example, OutputFile, dataset, scores, text};
-use bild_train::{Flex, examples, unigram};
+use bild_eval::{Bench, Conditions, Example, Observer, OutputFile, dataset, digest_of_texts, scores, text};
+use bild_train::{Flex, check_replaceable, examples, unigram};
 
 use crate::{
     Error,
     files::Files,
     models,
-    options::{LossArg, TrainingArgs, whole},
+    options::{self, LossArg, TrainingArgs, whole},
     progress::Terminal,
     signal,
     streams::{Stdout, say},
@@ -69,6 +70,9 @@ pub(crate) fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
     files.reads("--config", args.begin.config.as_deref()).reads("--tokenizer", args.tokenizer.as_deref());
     files.reads_folders(args.begin.from.clone().map(|from| ("--from", from)));
     files.check()?;
+    options::warn(args.training.warning(LossArg::CrossEntropy));
+    let kept: Vec<_> = args.begin.from.iter().map(PathBuf::as_path).chain([&*work]).collect();
+    check_replaceable(out_folder, &kept)?;
     let terminal = Terminal::default();
     let mut pairs = dataset::read_lines(&args.source, &args.target)?;
     if pairs.len() <= args.held_out {
@@ -76,6 +80,12 @@ pub(crate) fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
         return Err(format!("{pairs} pairs of texts are too few: {held_out} are held out to measure on").into());
     }
     let aside = pairs.split_off(pairs.len() - args.held_out);
+    let all = pairs.len();
+    keep_apart(&mut pairs, &aside);
+    if pairs.len() < all {
+        let same = all - pairs.len();
+        terminal.notes(&format!("{same} of {all} pairs of texts have a side that is held out, and are left out"));
+    }
     fs::create_dir_all(&work).map_err(|error| format!("{} cannot be made: {error}", work.display()))?;
     let checkpoint = begin(args, &work, &pairs)?;
     let tokenizer = checkpoint.tokenizer()?;
@@ -84,6 +94,7 @@ pub(crate) fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
         examples(&tokenizer, texts, args.max_tokens, &terminal)
     };
     let (train, held_out) = (of(&pairs)?, of(&aside)?);
+    let aside = fitting(&tokenizer, aside, args.max_tokens)?;
     let device = Default::default();
     let model = match args.begin.from {
         Some(_) => bild_train::T5::<Flex>::open(&checkpoint, &device)?,
@@ -99,6 +110,23 @@ pub(crate) fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
     Ok(true)
 }
 
+/// Takes pairs away of which a side is held out too: what a model was trained on says nothing of how good it is.
+fn keep_apart(pairs: &mut Vec<Example>, aside: &[Example]) {
+    let held_out: HashSet<&str> = aside.iter().flat_map(|pair| [&*pair.source, &*pair.reference]).collect();
+    pairs.retain(|pair| !held_out.contains(&*pair.source) && !held_out.contains(&*pair.reference));
+}
+
+/// The pairs that [`examples`] takes.
+fn fitting(tokenizer: &Tokenizer, pairs: Vec<Example>, most: usize) -> Result<Vec<Example>, Error> {
+    let mut fitting = Vec::with_capacity(pairs.len());
+    for pair in pairs {
+        let is_blank = pair.source.trim().is_empty() || pair.reference.trim().is_empty();
+        let longest = tokenizer.encode(&pair.source)?.len().max(tokenizer.encode(&pair.reference)?.len());
+        fitting.extend((!is_blank && longest <= most).then_some(pair));
+    }
+    Ok(fitting)
+}
+
 /// What the model begins as: a checkpoint, or its configuration and tokenizer.
 fn begin(args: &Args, work: &std::path::Path, pairs: &[Example]) -> Result<Checkpoint, Error> {
     if let Some(from) = &args.begin.from {
@@ -109,15 +137,19 @@ fn begin(args: &Args, work: &std::path::Path, pairs: &[Example]) -> Result<Check
     let pieces = serde_json::from_str::<serde_json::Value>(&config).ok();
     let pieces = pieces.and_then(|config| config["vocab_size"].as_u64()).and_then(|size| u32::try_from(size).ok());
     let pieces = pieces.ok_or("the config.json has no vocab_size")?;
-    let made = work.join("tokenizer.json");
+    let texts = || pairs.iter().flat_map(|pair| [&*pair.source, &*pair.reference]);
+    let [made, of] = ["tokenizer.json", "tokenizer-conditions.json"].map(|name| work.join(name));
+    let conditions = Conditions::default().with("the texts", digest_of_texts(texts()))?.with("the pieces", pieces)?;
+    let found = fs::read_to_string(&of).ok().and_then(|found| serde_json::from_str::<Conditions>(&found).ok());
+    let is_of_these = found.is_some_and(|found| conditions.difference(&found).is_none());
     let tokenizer = match &args.tokenizer {
         Some(tokenizer) => text::read(tokenizer)?,
-        None if made.exists() => text::read(&made)?,
+        None if made.exists() && is_of_these => text::read(&made)?,
         None => {
-            let texts = pairs.iter().flat_map(|pair| [&*pair.source, &*pair.reference]);
-            let tokenizer = unigram(texts, pieces)?;
+            let tokenizer = unigram(texts(), pieces)?;
             // Whole or not at all: it is gone on with.
             OutputFile::tried(&made)?.write(&tokenizer)?;
+            OutputFile::tried(&of)?.write(&serde_json::to_string(&conditions)?)?;
             tokenizer
         }
     };
@@ -129,7 +161,9 @@ fn begin(args: &Args, work: &std::path::Path, pairs: &[Example]) -> Result<Check
 fn measured(args: &Args, aside: Vec<Example>) -> Result<String, Error> {
     let checkpoint = Checkpoint::open(&args.training.out)?;
     let model = T5::<bild::Flex>::load(&checkpoint, &Default::default())?;
-    let settings = Settings::default().with_max_new_tokens(args.max_tokens);
+    let settings = Settings::default()
+        .with_max_new_tokens(args.max_tokens)
+        .with_max_source_tokens(args.max_tokens, Overflow::Error);
     let count = aside.len();
     let bench = Bench::new((NoDraft, model).boxed(), checkpoint.tokenizer()?, aside, "", settings)?;
     let decoded = bench.decode(&AnyPolicy::Big(BigAlone {}), &(0..count).collect::<Vec<_>>(), || ())?;

@@ -86,7 +86,11 @@ pub(crate) fn publish(directory: &Path, fill: impl FnOnce(&Path) -> Result<()>) 
     let [partial, old] = ["partial", "old"].map(|kind| parent.join(format!(".{name}.{kind}")));
     remove(&partial)?;
     fs::create_dir(&partial).map_err(file(&partial, "made"))?;
-    fill(&partial)?;
+    if let Err(error) = fill(&partial) {
+        // It would stay on a disk that may be full.
+        let _ = fs::remove_dir_all(&partial);
+        return Err(error);
+    }
     let steps = || {
         sync_directory(&partial)?;
         kill::check()?;
@@ -104,6 +108,37 @@ pub(crate) fn publish(directory: &Path, fill: impl FnOnce(&Path) -> Result<()>) 
     };
     steps().map_err(file(directory, "written"))?;
     remove(&old)
+}
+
+/// Refuses a directory that a model cannot be written to: replacing it would remove anything but a model, or one of `kept`; or it lies
+/// in the last of `kept`, which is where the model is made.
+///
+/// # Errors
+///
+/// If it is refused.
+pub fn check_replaceable(directory: &Path, kept: &[&Path]) -> Result<()> {
+    let refuse = |why: String| Err(TrainError::Settings(format!("{} cannot be written: {why}", directory.display())));
+    let Some(name) = directory.file_name() else { return refuse("it has no name of its own".into()) };
+    let is_empty = || fs::read_dir(directory).is_ok_and(|mut entries| entries.next().is_none());
+    if fs::symlink_metadata(directory).is_ok() && !directory.join("config.json").exists() && !is_empty() {
+        return refuse("it is there and no folder of a model, and all that is in it would be lost".into());
+    }
+    let resolved = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.into());
+    let place = match fs::symlink_metadata(directory) {
+        Ok(_) => resolved(directory),
+        Err(_) => std::path::absolute(directory.parent().unwrap_or(directory))
+            .map_or_else(|_| directory.into(), |parent| resolved(&parent).join(name)),
+    };
+    for kept in kept {
+        let absolute = std::path::absolute(kept).unwrap_or_else(|_| kept.to_path_buf());
+        if resolved(&absolute).starts_with(&place) {
+            return refuse(format!("{} would be lost", kept.display()));
+        }
+    }
+    match kept.last() {
+        Some(work) if place.starts_with(resolved(work)) => refuse(format!("it lies in {}", work.display())),
+        _ => Ok(()),
+    }
 }
 
 /// Removes a directory, if it is there.
@@ -162,6 +197,36 @@ pub(crate) fn read_tensors(path: &Path) -> Result<BTreeMap<String, Numbers>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_no_model_is_not_replaced() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        for (folder, file) in
+            [("big", "config.json"), ("notes", "notes.txt"), ("work", "outputs.bin"), ("old", "config.json")]
+        {
+            fs::create_dir(at(folder)).unwrap();
+            fs::write(at(folder).join(file), "{}").unwrap();
+        }
+        fs::create_dir(at("empty")).unwrap();
+        let (big, work) = (at("big"), at("work"));
+        let check = |out: &Path| check_replaceable(out, &[&big, &work]).map_err(|error| error.to_string());
+        for fine in ["new", "old", "empty", "big/draft", "big-and-more"] {
+            check(&at(fine)).unwrap();
+        }
+        for (refused, why) in [
+            ("big", "big would be lost"),
+            ("notes", "all that is in it would be lost"),
+            ("work", "all that is in it would be lost"),
+            ("work/out", "it lies in"),
+            ("old/..", "it has no name"),
+        ] {
+            let sentence = check(&at(refused)).unwrap_err();
+            assert!(sentence.contains(why), "{refused}: {sentence}");
+        }
+        fs::write(at("config.json"), "{}").unwrap();
+        assert!(check(directory.path()).unwrap_err().contains("big would be lost"));
+    }
 
     /// However far a write comes, what was there before is there, or what was to be.
     #[test]

@@ -51,7 +51,7 @@ pub use align::{Aligned, Alignment, Drafter, Measured, MeasuredPolicy, Outputs, 
 pub use compute::{Attending, Compute, Head};
 pub use data::{Batch, Example, Examples, Padded};
 pub use error::{Result, TrainError};
-pub use files::Numbers;
+pub use files::{Numbers, check_replaceable};
 pub use loss::{Loss, Rest, Score, Targets, Teacher};
 pub use noise::EnglishNoise;
 pub use optimizer::{Adafactor, AdamW, Decay, Gradients, Optimizer, Rule, Schedule};

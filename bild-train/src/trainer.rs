@@ -8,8 +8,11 @@ use std::{
 
 use burn::{
     Tensor,
-    module::AutodiffModule,
-    tensor::{TensorData, backend::AutodiffBackend},
+    module::{AutodiffModule, Module, ModuleVisitor, Param},
+    tensor::{
+        TensorData,
+        backend::{AutodiffBackend, Backend},
+    },
 };
 use serde::{Deserialize, Serialize};
 
@@ -155,7 +158,18 @@ pub struct Trainer<B: AutodiffBackend, M, E> {
     epoch: Vec<Vec<usize>>,
     position: Position,
     steps: usize,
+    /// What tells the model that it began with, and the examples, from others.
+    digests: Digests,
     device: B::Device,
+}
+
+/// What a training is of.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+struct Digests {
+    /// Of the numbers of the model as it was before the first step.
+    model: u64,
+    /// How many examples there are, and a hash of their tokens.
+    examples: (usize, u64),
 }
 
 /// A checkpoint, besides the tensors.
@@ -164,8 +178,7 @@ struct State {
     settings: Settings,
     position: Position,
     steps: usize,
-    /// How many examples there are, and a hash of their lengths.
-    examples: (usize, u64),
+    digests: Digests,
     /// How often each parameter was changed.
     changed: BTreeMap<u64, usize>,
 }
@@ -187,12 +200,24 @@ where
         if examples.is_empty() {
             return Err(TrainError::Settings("there are no examples to train on".into()));
         }
+        let (mut hash, mut best) = (0, None);
         for index in 0..examples.len() {
             let example = examples.example(index)?;
+            for part in [&example.source, &example.target] {
+                hash = part.iter().fold(mix(hash, part.len() as u64), |hash, &token| mix(hash, token.into()));
+            }
             let refuse = |reason| TrainError::Example { index, reason };
             model.check(&example).map_err(refuse)?;
             if settings.loss.needs_teacher() && example.teacher.is_none() {
                 return Err(refuse("it has no teacher's distributions, which the loss needs".into()));
+            }
+            if let Some(found) = example.teacher.as_ref().map(|teacher| teacher.best)
+                && *best.get_or_insert(found) != found
+            {
+                let best = best.unwrap_or_default();
+                return Err(refuse(format!(
+                    "its teacher has {found} tokens for each position, and others have {best}"
+                )));
             }
             let longest = example.source.len().max(example.target.len());
             if longest > settings.tokens {
@@ -201,6 +226,7 @@ where
             }
         }
         let batches = Batches::new(&examples, settings.tokens, settings.seed);
+        let digests = Digests { model: digest(&model), examples: (examples.len(), hash) };
         Ok(Self {
             model: Some(model),
             optimizer: Optimizer::new(settings.rule),
@@ -210,6 +236,7 @@ where
             batches,
             position: Position::default(),
             steps: 0,
+            digests,
             device: device.clone(),
         })
     }
@@ -329,11 +356,17 @@ where
             settings: self.settings.clone(),
             position: self.position,
             steps: self.steps,
-            examples: self.digest(),
+            digests: self.digests,
             changed,
         };
         let state = serde_json::to_vec_pretty(&state).expect("a state is JSON");
         let to = directory.join(format!("{PREFIX}{:08}", self.steps));
+        // What a kill or a full disk left of saves before.
+        for left in files::directories(directory)? {
+            if left.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&format!(".{PREFIX}"))) {
+                files::remove(&left)?;
+            }
+        }
         files::publish(&to, |partial| {
             self.model().save(partial)?;
             files::write_tensors(&partial.join(OPTIMIZER), &tensors)?;
@@ -350,7 +383,8 @@ where
     ///
     /// # Errors
     ///
-    /// As [`new`](Self::new); if the checkpoint cannot be read, or is of a training with other settings or examples.
+    /// As [`new`](Self::new); if the checkpoint cannot be read, or is of a training of another model, or with other settings or
+    /// examples.
     pub fn resume(
         model: M,
         examples: E,
@@ -369,13 +403,19 @@ where
             let path = path.display();
             return Err(TrainError::Settings(format!("{path} is of a training with other settings: go on with those")));
         }
-        let mut trainer = Self::new(model.restore(&from)?, examples, settings, device)?;
-        if state.examples != trainer.digest() {
+        if digest(&model) != state.digests.model {
             let path = path.display();
-            let (found, expected) = (trainer.examples.len(), state.examples.0);
+            let sentence = format!("{path} is of a training that began with another model: begin in another folder");
+            return Err(TrainError::Settings(sentence));
+        }
+        let mut trainer = Self::new(model.restore(&from)?, examples, settings, device)?;
+        if state.digests.examples != trainer.digests.examples {
+            let path = path.display();
+            let (found, expected) = (trainer.examples.len(), state.digests.examples.0);
             let sentence = format!("{path} is of a training on {expected} other examples, and here are {found}");
             return Err(TrainError::Settings(sentence));
         }
+        trainer.digests = state.digests;
         let mut tensors = files::read_tensors(&from.join(OPTIMIZER))?;
         let mut memories = BTreeMap::new();
         for (id, steps) in state.changed {
@@ -392,16 +432,27 @@ where
         Ok(Some(trainer))
     }
 
-    /// What tells these examples from others.
-    fn digest(&self) -> (usize, u64) {
-        let lengths = (0..self.examples.len()).flat_map(|index| self.examples.lengths(index));
-        (self.examples.len(), lengths.fold(0, |hash, length| mix(hash, length as u64)))
-    }
-
     /// The device of the model.
     pub fn device(&self) -> &B::Device {
         &self.device
     }
+}
+
+/// What tells the numbers of a model from those of another.
+fn digest<B: Backend>(model: &impl Module<B>) -> u64 {
+    struct Hash(u64);
+
+    impl<B: Backend> ModuleVisitor<B> for Hash {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
+            let tensor = param.val();
+            self.0 = tensor.dims().iter().fold(self.0, |hash, &length| mix(hash, length as u64));
+            self.0 = tensor.into_data().iter::<f32>().fold(self.0, |hash, x| mix(hash, x.to_bits().into()));
+        }
+    }
+
+    let mut hash = Hash(0);
+    model.visit(&mut hash);
+    hash.0
 }
 
 /// How the directories of checkpoints are named, before the number of steps.
@@ -456,6 +507,11 @@ mod tests {
             }
             if saved.is_ok() {
                 assert!(writes > 10);
+                assert_eq!(
+                    files::directories(directory.path()).unwrap().len(),
+                    1,
+                    "nothing is left of saves that were killed"
+                );
                 return;
             }
             trainer = resumed;

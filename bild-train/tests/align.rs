@@ -4,7 +4,7 @@ use std::{cell::RefCell, fs, path::Path};
 
 use bild::{
     CancelToken, Checkpoint, Flex, Settings, T5,
-    decode::{Generator, NoDraft, Pair, PairSession, Pass, SessionLimit, Source, Want},
+    decode::{Generator, NoDraft, Overflow, Pair, PairSession, Pass, SessionLimit, Source, Want},
     models::{EarlyExit, SharedEncoder},
     policies::BigAlone,
 };
@@ -57,7 +57,7 @@ fn outputs_are_what_the_big_model_writes_and_a_cut_loses_no_more_than_the_cut() 
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("outputs.bin");
     let (generator, sources) = (generator(), sources());
-    outputs(&path).write(&generator, &sources, &()).unwrap();
+    outputs(&path).write(&generator, &sources, &CancelToken::default(), &()).unwrap();
     let whole = fs::read(&path).unwrap();
     let found = outputs(&path);
     assert_eq!((found.done(), found.len()), (sources.len(), sources.len()));
@@ -77,7 +77,7 @@ fn outputs_are_what_the_big_model_writes_and_a_cut_loses_no_more_than_the_cut() 
         fs::write(&path, &whole[..cut]).unwrap();
         let mut found = outputs(&path);
         assert!(found.done() < sources.len(), "{cut}");
-        found.write(&generator, &sources, &()).unwrap();
+        found.write(&generator, &sources, &CancelToken::default(), &()).unwrap();
         assert!(fs::read(&path).unwrap() == whole, "{cut}");
     }
     let other = Outputs::open(&path, 5, &Conditions::default().with("the model", "another").unwrap()).unwrap_err();
@@ -90,6 +90,70 @@ fn outputs_are_what_the_big_model_writes_and_a_cut_loses_no_more_than_the_cut() 
     fs::write(&path, "something else\n").unwrap();
     let error = Outputs::open(&path, 5, &Conditions::default()).unwrap_err().to_string();
     assert!(error.contains("outputs.bin cannot be used: it is no file of outputs"), "{error}");
+}
+
+/// What the model is trained on is what was read.
+#[test]
+fn sources_that_are_cut_are_kept_as_they_were_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = Settings::default().with_max_new_tokens(12).with_max_source_tokens(3, Overflow::Truncate);
+    let (generator, sources) = (generator().with_settings(settings), sources());
+    let mut found = outputs(&folder.path().join("outputs.bin"));
+    found.write(&generator, &sources, &CancelToken::default(), &()).unwrap();
+    for index in 0..found.len() {
+        let example = found.example(index).unwrap();
+        assert!(example.source.len() <= 3 && example.source.last() == sources[index].tokens().last());
+        let best: Vec<u32> = example.teacher.unwrap().tokens.chunks(5).map(|best| best[0]).collect();
+        assert_eq!(best, example.target);
+    }
+}
+
+/// Cancels at the first step of anything.
+struct StopsAtOnce(CancelToken);
+
+impl Observer for StopsAtOnce {
+    fn advances(&self) {
+        self.0.cancel();
+    }
+}
+
+#[test]
+fn writing_outputs_stops_when_it_is_told_to_and_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("outputs.bin");
+    let (generator, stop) = (generator(), CancelToken::default());
+    let many: Vec<Source> = (0..40).flat_map(|_| sources()).collect();
+    let mut found = outputs(&path);
+    assert!(!found.write(&generator, &many, &stop, &StopsAtOnce(stop.clone())).unwrap());
+    let done = found.done();
+    assert!((1..many.len()).contains(&done), "{done}");
+    assert!(found.write(&generator, &many, &CancelToken::default(), &()).unwrap());
+    assert_eq!(found.done(), many.len());
+}
+
+#[test]
+fn more_of_the_best_than_there_are_tokens_are_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let [work, out] = ["work", "out"].map(|name| folder.path().join(name));
+    let mut alignment = alignment(Drafter::SharedEncoder(Layers::Spread(1)), 1);
+    alignment.best = 5000;
+    alignment.run(&big(), &text(), [&work, &out], &CancelToken::default(), &()).unwrap().unwrap();
+}
+
+/// The checkpoints of an early exit have the same names and shapes whatever its layer.
+#[test]
+fn what_was_begun_for_another_drafter_is_not_gone_on_with() {
+    let folder = tempfile::tempdir().unwrap();
+    let [work, out] = ["work", "out"].map(|name| folder.path().join(name));
+    let run =
+        |drafter, steps| alignment(drafter, steps).run(&big(), &text(), [&work, &out], &CancelToken::default(), &());
+    run(Drafter::EarlyExit { layers: 1, rank: 8 }, 2).unwrap().unwrap();
+    for other in [Drafter::EarlyExit { layers: 2, rank: 8 }, Drafter::SharedEncoder(Layers::Spread(1))] {
+        let error = run(other, 2).unwrap_err().to_string();
+        assert!(error.contains("began with another model"), "{error}");
+    }
+    let error = run(Drafter::EarlyExit { layers: 1, rank: 8 }, 1).unwrap_err().to_string();
+    assert!(error.contains("took 2 steps, more than the 1"), "{error}");
 }
 
 fn alignment(drafter: Drafter, steps: usize) -> Alignment {

@@ -104,7 +104,10 @@ fn a_checkpoint_of_another_training_is_refused() {
     assert!(refused(model("t5-v1_1"), examples(), other).contains("other settings"));
     let fewer = examples()[1..].to_vec();
     assert!(refused(model("t5-v1_1"), fewer, settings.clone()).contains("on 40 other examples, and here are 39"));
-    assert!(refused(model("t5-v1_0"), examples(), settings).contains("expected"));
+    let mut others = examples();
+    others[3].target[0] ^= 1;
+    assert!(refused(model("t5-v1_1"), others, settings.clone()).contains("on 40 other examples"));
+    assert!(refused(model("t5-v1_0"), examples(), settings).contains("began with another model"));
 }
 
 #[test]
@@ -123,6 +126,10 @@ fn what_makes_no_sense_is_refused() {
     let mut broken = examples();
     broken[7].teacher = None;
     assert!(refused(broken, settings.clone()).contains("example 7 cannot be trained on: it has no teacher"));
+    let mut uneven = examples();
+    let length = uneven[8].target.len();
+    uneven[8].teacher = Some(bild_train::Teacher { best: 1, tokens: vec![1; length], log_probs: vec![-1.0; length] });
+    assert!(refused(uneven, settings.clone()).contains("example 8 cannot be trained on: its teacher has 1 tokens"));
     let short = Settings { tokens: 5, ..settings.clone() };
     assert!(refused(examples(), short).contains("and a batch at most 5"));
     assert!(refused(examples(), Settings { dropout: 1.0, ..settings.clone() }).contains("dropout"));

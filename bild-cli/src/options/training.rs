@@ -23,9 +23,9 @@ pub(crate) struct TrainingArgs {
     /// What is made small [default: kl to a big model, cross-entropy to texts]
     #[arg(long, value_enum)]
     pub(crate) loss: Option<LossArg>,
-    /// How much labels are smoothed, for cross-entropy
-    #[arg(long, value_name = "SHARE", default_value = "0", value_parser = number(0.0, 0.999))]
-    pub(crate) smoothing: f64,
+    /// How much labels are smoothed, for cross-entropy [default: 0]
+    #[arg(long, value_name = "SHARE", value_parser = number(0.0, 0.999))]
+    pub(crate) smoothing: Option<f64>,
     /// The rule by which weights change
     #[arg(long, value_enum, default_value = "adamw")]
     pub(crate) optimizer: OptimizerArg,
@@ -87,7 +87,8 @@ impl TrainingArgs {
     /// The folder of what is under way.
     pub(crate) fn work(&self) -> PathBuf {
         self.work.clone().unwrap_or_else(|| {
-            let mut name = self.out.clone().into_os_string();
+            // Without a slash at its end.
+            let mut name = self.out.components().collect::<PathBuf>().into_os_string();
             name.push(".work");
             name.into()
         })
@@ -97,6 +98,12 @@ impl TrainingArgs {
     pub(crate) fn stopped(&self) -> bool {
         say(format_args!("stopped: the same command goes on from {}", self.work().display()));
         false
+    }
+
+    /// What of it has no effect.
+    pub(crate) fn warning(&self, default: LossArg) -> Option<String> {
+        let ignored = self.smoothing.is_some() && self.loss.unwrap_or(default) != LossArg::CrossEntropy;
+        ignored.then(|| "--smoothing has no effect: the loss is not cross-entropy".into())
     }
 
     /// The training that is meant.
@@ -110,7 +117,7 @@ impl TrainingArgs {
             loss: match self.loss.unwrap_or(default) {
                 LossArg::Kl => Loss::KullbackLeibler { rest },
                 LossArg::Tv => Loss::TotalVariation { rest },
-                LossArg::CrossEntropy => Loss::CrossEntropy { smoothing: self.smoothing as f32 },
+                LossArg::CrossEntropy => Loss::CrossEntropy { smoothing: self.smoothing.unwrap_or(0.0) as f32 },
             },
             rule: match self.optimizer {
                 OptimizerArg::Adamw => Rule::AdamW(AdamW::default()),

@@ -68,8 +68,9 @@ fn what_is_to_be_aligned_is_named_once_and_rightly() {
 
 /// The arguments of a short training of a tiny model from two files, which it writes.
 pub(super) fn short_training(place: &Place) -> Vec<&'static str> {
-    place.write("all.de", SOURCES.repeat(6));
-    place.write("all.en", REFERENCES.repeat(6));
+    // The last lines are held out: others than those before them.
+    place.write("all.de", SOURCES.repeat(6) + "Gute Nacht.\nBis morgen.\nSehr gern.\nNicht hier.\n");
+    place.write("all.en", REFERENCES.repeat(6) + "Good night.\nSee you tomorrow.\nWith pleasure.\nNot here.\n");
     let config = r#"{"model_type":"t5","vocab_size":64,"d_model":16,"d_kv":8,"num_heads":2,"d_ff":32,"num_layers":1,
         "num_decoder_layers":1,"feed_forward_proj":"gated-gelu","decoder_start_token_id":0,"eos_token_id":1,"pad_token_id":0}"#;
     place.write("config.json", config);
@@ -92,9 +93,56 @@ fn a_model_is_trained_from_two_files() {
         let args = ["--source", "all.de", "--target", target, "--out", "x", "--config", "config.json"];
         place.run("train", &[&args[..], more].concat())
     };
-    run("short.en", &[]).refused(1, "all.de has 24 lines, short.en has 4");
-    run("all.en", &[]).refused(1, "24 pairs of texts are too few: 500 are held out");
+    run("short.en", &[]).refused(1, "all.de has 28 lines, short.en has 4");
+    run("all.en", &[]).refused(1, "28 pairs of texts are too few: 500 are held out");
     run("all.en", &["--held-out", "4", "--max-tokens", "2"]).refused(1, "nothing is left to train on");
     run("all.en", &["--held-out", "4", "--batch-tokens", "4"]).refused(1, "and a batch at most 4");
     run("all.en", &["--held-out", "4", "--learning-rate", "nan"]).refused(2, "expected a number");
+    // What is no model is not replaced.
+    std::fs::create_dir(place.at("x")).unwrap();
+    place.write("x/notes.txt", "mine");
+    run("all.en", &["--held-out", "4"]).refused(1, "all that is in it would be lost");
+}
+
+#[test]
+fn what_is_held_out_is_neither_trained_on_nor_counted_where_it_is_too_long() {
+    let place = Place::new();
+    let args = short_training(&place);
+    let read = |name: &str| std::fs::read_to_string(place.at(name)).unwrap();
+    // Two that are there before, and one that is too long.
+    let long = "Nacht ".repeat(3000);
+    place.write("all.de", read("all.de") + "Gute Nacht.\nBis morgen.\n" + &long + "\n");
+    place.write("all.en", read("all.en") + "Good night.\nSee you tomorrow.\nNight.\n");
+    let done = place.run("train", &[&args[..], &["--smoothing", "0.1"]].concat()).ok();
+    assert!(done.err.contains("2 of 27 pairs of texts have a side that is held out"), "{done:?}");
+    assert!(done.out.starts_with("3 held out: BLEU "), "{done:?}");
+}
+
+#[test]
+fn a_tokenizer_is_of_the_texts_that_are_trained_on() {
+    let place = Place::new();
+    let args = short_training(&place);
+    place.run("train", &[&args[..], &["--batch-tokens", "4"]].concat()).refused(1, "and a batch at most 4");
+    let tokenizer = |folder: &str| std::fs::read_to_string(place.at(folder).join("tokenizer.json")).unwrap();
+    let first = tokenizer("model.work");
+    let texts = "Der Hund bellt laut.\nEin Vogel singt dort.\n".repeat(6) + "Ja.\nNein.\nDoch.\nGut.\n";
+    place.write("all.de", &texts);
+    place.write("all.en", &texts);
+    place.run("train", &args).ok();
+    let of_these = tokenizer("model.work");
+    assert!(of_these != first && of_these == tokenizer("model"));
+    // It is done: nothing is made again.
+    place.run("train", &args).ok();
+    assert!(of_these == tokenizer("model.work"));
+}
+
+#[test]
+fn a_folder_with_a_slash_keeps_its_work_and_what_has_no_effect_is_said() {
+    let place = Place::new();
+    let big = pair("big");
+    let args = ["--big", &big, "--shared-encoder", "decoder=1", "--source", "s.de", "--out", "draft/", "--steps", "1"];
+    let ignored = ["--rank", "8", "--smoothing", "0.1", "--seed", "7"];
+    let done = place.run("align", &[&args[..], &["--rounds", "1", "--held-out", "2"], &ignored].concat()).ok();
+    assert_eq!(done.err.matches("has no effect").count(), 3, "{done:?}");
+    assert!(place.at("draft.work/outputs.bin").is_file() && place.at("draft/model.safetensors").is_file());
 }

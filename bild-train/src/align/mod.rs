@@ -26,6 +26,7 @@ use crate::{
     Flex,
     data::Examples,
     error::{Result, TrainError, file},
+    files,
     random::Random,
     run::Run,
     t5::{Frozen, Layers, Shrink, T5},
@@ -132,7 +133,8 @@ impl Alignment {
     /// # Errors
     ///
     /// If a model cannot be loaded, the two have not the same tokens, the text is empty or cannot be tokenized, `work` is of another
-    /// alignment, or a file cannot be written.
+    /// alignment, `out` is a folder with anything but a model in it, holds one that is read or `work` or lies in `work`, or a file
+    /// cannot be written.
     pub fn run(
         &self,
         big: &Checkpoint,
@@ -141,6 +143,11 @@ impl Alignment {
         stop: &CancelToken,
         observer: &dyn Observer,
     ) -> Result<Option<Aligned>> {
+        let inputs: Vec<&Path> = match &self.drafter {
+            Drafter::Little(little) => vec![big.directory(), little, work],
+            _ => vec![big.directory(), work],
+        };
+        files::check_replaceable(out, &inputs)?;
         fs::create_dir_all(work).map_err(file(work, "made"))?;
         let (sources, held_out) = self.split(text, observer)?;
         let model = self.model(big)?;
@@ -151,10 +158,12 @@ impl Alignment {
         self.pair(writer.clone(), &before)?;
         let conditions = self.conditions(big)?;
         let outputs = |sources: &[String], file: &str| {
-            self.outputs(&writer, big, sources, &conditions, &work.join(file), observer)
+            self.outputs(&writer, big, sources, &conditions, &work.join(file), stop, observer)
         };
         let aside: Vec<String> = held_out.iter().map(|example| example.source.clone()).collect();
-        let (outputs, aside) = (outputs(&sources, "outputs.bin")?, outputs(&aside, "held-out.bin")?);
+        let Some(outputs_of_sources) = outputs(&sources, "outputs.bin")? else { return Ok(None) };
+        let Some(aside) = outputs(&aside, "held-out.bin")? else { return Ok(None) };
+        let outputs = outputs_of_sources;
         let vocabulary = Pair::vocabulary(&(NoDraft, writer)).clone();
         let Some(model) = self.run.run(model, &outputs, &aside, work, stop, observer)? else { return Ok(None) };
         let after = work.join("after");
@@ -163,16 +172,20 @@ impl Alignment {
 
         let verifier = self.load(big)?;
         let measured = |directory: &Path| {
+            if stop.is_cancelled() {
+                return Ok(None);
+            }
             let pair = self.pair(verifier.clone(), directory)?;
             let bench = self.bench(pair, big, &held_out, &aside)?;
-            measure(&bench, self.rounds, observer)
+            Ok::<_, TrainError>(Some((bench.sources.len(), measure(&bench, self.rounds, observer)?)))
         };
-        let ((before, _), (after_measured, policy)) = (measured(&before)?, measured(&after)?);
+        let Some((_, (before, _))) = measured(&before)? else { return Ok(None) };
+        let Some((measured_on, (after_measured, policy))) = measured(&after)? else { return Ok(None) };
         let list = shortlist::learn(&pairs(&outputs)?, shortlist::frequent(vocabulary.size), 8);
         let aligned = Aligned {
             sources: sources.len(),
             steps: self.run.steps,
-            held_out: held_out.len(),
+            held_out: measured_on,
             before,
             after: after_measured,
             coverage: Coverage::measure(&list, &pairs(&aside)?, &vocabulary.end),
@@ -263,7 +276,8 @@ impl Alignment {
             .with("the prefix", &self.prefix)?)
     }
 
-    /// What the big model writes for sources, those that a file has already among them.
+    /// What the big model writes for sources, those that a file has already among them; nothing if it was stopped.
+    #[allow(clippy::too_many_arguments)]
     fn outputs(
         &self,
         model: &bild::T5<bild::Flex>,
@@ -271,20 +285,24 @@ impl Alignment {
         sources: &[String],
         conditions: &Conditions,
         path: &Path,
+        stop: &CancelToken,
         observer: &dyn Observer,
-    ) -> Result<Outputs> {
+    ) -> Result<Option<Outputs>> {
         let digest = digest_of_texts(sources.iter().map(|source| &**source));
         let conditions = conditions.clone().with("the sources", digest)?;
-        let best = if self.run.settings.loss.needs_teacher() { self.best } else { 0 };
+        let all = Pair::vocabulary(&(NoDraft, model.clone())).size;
+        let best = if self.run.settings.loss.needs_teacher() { self.best.min(all) } else { 0 };
         let mut outputs = Outputs::open(path, best, &conditions)?;
         if outputs.done() < sources.len() {
             let tokenizer = big.tokenizer()?;
             let source = |text: &String| Ok(Source::new(tokenizer.encode(&format!("{}{text}", self.prefix))?));
             let sources = sources.iter().map(source).collect::<Result<Vec<_>>>()?;
             let generator = Generator::new((NoDraft, model.clone()), BigAlone {})?.with_settings(self.decoding.clone());
-            outputs.write(&generator, &sources, observer)?;
+            if !outputs.write(&generator, &sources, stop, observer)? {
+                return Ok(None);
+            }
         }
-        Ok(outputs)
+        Ok(Some(outputs))
     }
 
     /// The held-out text to measure a pair on; without references, beside what the big model writes.

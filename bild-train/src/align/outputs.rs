@@ -4,12 +4,15 @@ use std::{
     fs::{File, OpenOptions},
     io::{BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use bild::{
-    Output,
+    CancelToken, Output,
     decode::{Generation, Generator, Pair, PairSession, Pass, Row, SessionLimit, Source, Token, Want},
 };
 use bild_eval::{Conditions, Observer};
@@ -174,7 +177,8 @@ impl Outputs {
     }
 
     /// Lets the big model of a pair write for the sources that are not done, several at once, and keeps each output as it is
-    /// done. A source that cannot be read, or for which nothing is written, gives no example; how many these are is noted.
+    /// done; a source that the settings cut is kept as it was read. One that cannot be read, or for which nothing is written, gives
+    /// no example; how many these are is noted. Whether it came to the end: not if `stop` was cancelled.
     ///
     /// # Errors
     ///
@@ -183,37 +187,48 @@ impl Outputs {
         &mut self,
         generator: &Generator<P>,
         sources: &[Source],
+        stop: &CancelToken,
         observer: &dyn Observer,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let (done, best) = (self.done.min(sources.len()), self.best);
         let (mut unwritable, mut failed) = (None, None);
         observer.begins("Writing outputs", sources.len() - done);
         let begin = |source: &Source, _| Ok((source.into(), source.clone()));
-        let moved = |_: &mut Source, generation: &mut Generation| {
+        let moved = |source: &mut Source, generation: &mut Generation| {
             generation.without_events();
+            if source.tokens().len() > generation.source().tokens().len() {
+                *source = generation.source().clone();
+            }
             Ok(())
         };
-        let finish = |source: Source, output: Output| -> bild::decode::Result<(Vec<Token>, Teacher)> {
+        let finish = |source: Source, output: Output| -> bild::decode::Result<(Source, Vec<Token>, Teacher)> {
             let target = output.tokens;
             let teacher =
                 if best > 0 { teacher(generator.pair(), &source, &target, best)? } else { Teacher::default() };
-            Ok((target, teacher))
+            Ok((source, target, teacher))
         };
-        generator.generate_jobs(&sources[done..], begin, moved, finish, |i, output| {
+        // Who stops, and a full disk, end it with the sources that are begun.
+        let ended = AtomicBool::new(false);
+        let is_over = || ended.load(Ordering::Relaxed) || stop.is_cancelled();
+        let begun = sources[done..].iter().take_while(|_| !is_over());
+        generator.generate_jobs(begun, begin, moved, finish, |i, output| {
             if unwritable.is_some() {
                 return;
             }
-            let source = &sources[done + i];
-            let (target, teacher) = output.unwrap_or_else(|error| {
+            let (source, target, teacher) = output.unwrap_or_else(|error| {
                 failed.get_or_insert(format!("source {}: {error}", done + i + 1));
-                Default::default()
+                (sources[done + i].clone(), Vec::new(), Teacher::default())
             });
             unwritable = self.add(source.tokens(), &target, &teacher).err();
+            ended.store(unwritable.is_some(), Ordering::Relaxed);
             observer.advances();
         });
         observer.ends();
         if let Some(error) = unwritable {
             return Err(error);
+        }
+        if self.done < sources.len() {
+            return Ok(false);
         }
         let without = self.done - self.places.len();
         if self.places.is_empty() {
@@ -224,7 +239,7 @@ impl Outputs {
             let first = failed.map_or(String::new(), |first| format!(" ({first})"));
             observer.notes(&format!("{without} of {} sources have no output and are left out{first}", self.done));
         }
-        Ok(())
+        Ok(true)
     }
 }
 

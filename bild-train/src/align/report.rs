@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use bild::{
     Lossless,
+    decode::{Generator, Source},
     policies::{AnyPolicy, BigAlone, CostAware},
 };
 use bild_eval::{
@@ -57,7 +58,11 @@ pub fn measure(bench: &Bench, rounds: Option<usize>, observer: &dyn Observer) ->
         decoded
     };
     let big = decode(&AnyPolicy::Big(BigAlone {}))?;
-    let outputs = bench.sources.iter().zip(big.iter().map(|decoded| &*decoded.output.tokens));
+    // As they were read: the settings may cut them.
+    let generator = Generator::new(&bench.pair, BigAlone {})?.with_settings(bench.settings.clone());
+    let read = |source: &Source| Ok(generator.prepare(source.clone(), 0)?.source().clone());
+    let sources = bench.sources.iter().map(read).collect::<Result<Vec<_>>>()?;
+    let outputs = sources.iter().zip(big.iter().map(|decoded| &*decoded.output.tokens));
     let agreement = Agreement::measure(&bench.pair, outputs, observer)?;
     let lossless = AnyPolicy::Lossless(Lossless::default());
     let counted = bild_eval::statistics(&decode(&lossless)?);

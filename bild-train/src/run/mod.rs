@@ -14,7 +14,7 @@ use bild_eval::Observer;
 use crate::{
     Flex,
     data::Examples,
-    error::{Result, file},
+    error::{Result, TrainError, file},
     t5::T5,
     trainer::{Settings, Trainer},
 };
@@ -45,7 +45,7 @@ impl Run {
     ///
     /// # Errors
     ///
-    /// As [`Trainer::new`], [`Trainer::resume`] and [`Trainer::step`]; if a file cannot be written.
+    /// As [`Trainer::new`], [`Trainer::resume`] and [`Trainer::step`]; if more steps were taken already, or a file cannot be written.
     pub fn run(
         &self,
         model: T5<Flex>,
@@ -61,6 +61,12 @@ impl Run {
             Some(trainer) => trainer,
             None => Trainer::new(model, examples, self.settings.clone(), &device)?,
         };
+        if trainer.steps() > self.steps {
+            let (checkpoints, taken, asked) = (checkpoints.display(), trainer.steps(), self.steps);
+            return Err(TrainError::Settings(format!(
+                "{checkpoints} is of a training that took {taken} steps, more than the {asked} that are asked for"
+            )));
+        }
         let mut curve = Curve::open(&work.join("curve.jsonl"), trainer.steps())?;
         observer.begins("Training", self.steps.saturating_sub(trainer.steps()));
         let mut saved = Instant::now();

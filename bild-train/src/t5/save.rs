@@ -124,7 +124,8 @@ impl<B: Backend> T5<B> {
         let path = directory.join("model.safetensors");
         let mut put = Put { names: &about.names, tensors: files::read_tensors(&path)?, problem: None };
         let model = self.map(&mut put);
-        match put.problem {
+        let left = put.tensors.keys().next().map(|name| format!("tensor `{name}` is none of this model's"));
+        match put.problem.or(left) {
             Some(reason) => Err(TrainError::Broken { path, reason }),
             None => Ok(model),
         }
