@@ -56,11 +56,13 @@ pub(crate) fn hub_name(path: &Path) -> Option<&str> {
     path.to_str().filter(|_| cfg!(feature = "hub") && is_like_a_hub_name(path))
 }
 
-/// Opens a folder or, if there is none and the program was built with `--features hub`, a checkpoint of the hub.
+/// Opens a folder or, if there is none and the program was built with `--features hub`, a checkpoint of the hub, with a progress
+/// bar if standard error is a terminal.
 pub(crate) fn open(path: &Path) -> Result<Checkpoint, Error> {
     #[cfg(feature = "hub")]
     if let Some(name) = hub_name(path) {
-        return Ok(Checkpoint::from_hub(name)?);
+        let is_terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
+        return Ok(bild::models::Hub::from_env().with_progress(is_terminal).checkpoint(name)?);
     }
     Ok(Checkpoint::open(path)?)
 }

@@ -111,13 +111,8 @@ impl GenerationConfig {
         const SHARE: RangeInclusive<f32> = 0.0..=1.0;
         let max_length = self.max_length.filter(|_| self.max_new_tokens.is_none());
         let whole_numbers = [
-            ("`max_new_tokens`", self.max_new_tokens, 1..=MOST_TOKENS, "a whole number from 1 to 65536"),
-            (
-                "`max_length`",
-                max_length,
-                2..=MOST_TOKENS + 1,
-                "a whole number from 2 to 65537, the start token counted",
-            ),
+            ("`max_new_tokens`", self.max_new_tokens, 1..=usize::MAX, "a whole number, at least 1"),
+            ("`max_length`", max_length, 2..=usize::MAX, "a whole number, at least 2, the start token counted"),
             ("`num_beams`", self.num_beams, 1..=usize::MAX, "a whole number, at least 1"),
             ("`num_return_sequences`", self.num_return_sequences, 1..=usize::MAX, "a whole number, at least 1"),
         ];
@@ -179,7 +174,7 @@ impl GenerationConfig {
     /// [`Error::Setting`] if a value makes no sense.
     pub fn settings(&self, mut settings: Settings) -> Result<Settings> {
         if let Some(tokens) = self.new_tokens() {
-            settings.max_new_tokens = tokens;
+            settings.max_new_tokens = tokens.min(MOST_TOKENS);
         }
         if let Some(seconds) = self.max_time {
             settings.deadline = Some(Duration::from_secs_f64(seconds));
@@ -298,6 +293,10 @@ impl GenerationConfig {
         }
         if let Some(count) = self.num_return_sequences.filter(|&count| count > 1) {
             warnings.push(format!("`num_return_sequences` is {count}, but one text is written for each source"));
+        }
+        if let Some(tokens) = self.new_tokens().filter(|&tokens| tokens > MOST_TOKENS) {
+            let field = if self.max_new_tokens.is_some() { "max_new_tokens" } else { "max_length" };
+            warnings.push(format!("`{field}` asks for {tokens} tokens at most, and is cut to {MOST_TOKENS}"));
         }
         let least = match (self.min_new_tokens, self.min_length) {
             (Some(tokens), _) => Some(("min_new_tokens", tokens, tokens)),

@@ -100,9 +100,10 @@ fn sources_that_are_cut_are_kept_as_they_were_read() {
     let (generator, sources) = (generator().with_settings(settings), sources());
     let mut found = outputs(&folder.path().join("outputs.bin"));
     found.write(&generator, &sources, &CancelToken::default(), &()).unwrap();
-    for index in 0..found.len() {
+    assert_eq!(found.len(), sources.len());
+    for (index, source) in sources.iter().enumerate() {
         let example = found.example(index).unwrap();
-        assert!(example.source.len() <= 3 && example.source.last() == sources[index].tokens().last());
+        assert!(example.source.len() <= 3 && example.source.last() == source.tokens().last());
         let best: Vec<u32> = example.teacher.unwrap().tokens.chunks(5).map(|best| best[0]).collect();
         assert_eq!(best, example.target);
     }

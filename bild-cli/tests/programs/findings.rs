@@ -102,8 +102,8 @@ fn an_output_that_its_time_cut_is_said() {
     assert!(ended.err.contains("ends a generation after 0 s (`max_time`)"), "{ended:?}");
 
     let [big, little] = pair_that_says(&place, r#"{"max_new_tokens":70000}"#);
-    let refused = place.run("translate", &["--big", &big, "--little", &little, "Hallo."]);
-    refused.refused(1, "config.json: `max_new_tokens` is 70000, expected a whole number from 1 to 65536");
+    let cut = place.run("translate", &["--big", &big, "--little", &little, "Hallo."]).ok();
+    assert!(cut.err.contains("`max_new_tokens` asks for 70000 tokens at most, and is cut to 65536"), "{cut:?}");
 }
 
 #[test]
