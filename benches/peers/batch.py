@@ -27,7 +27,8 @@ def bild(directory, batch, precision):
     command = [f"{ROOT}/target/release/bild", "bench", "--model", directory, "--sources", str(arguments.sources),
                "--source-len", str(arguments.source), "--new-tokens", str(arguments.new), "--batch", str(batch),
                "--runs", str(arguments.runs), "--threads", str(arguments.threads), "--precision", precision, "--json"]
-    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)["tokens_per_s"]
+    found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return statistics.median(found["runs"])
 
 
 def sources(directory):

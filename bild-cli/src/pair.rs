@@ -213,11 +213,6 @@ impl Loaded {
         self.tokenizer.as_ref().ok_or_else(|| none.into())
     }
 
-    /// How many threads were asked for.
-    pub(crate) fn threads(&self) -> Option<usize> {
-        self.options.loading.threads
-    }
-
     /// The settings with which this checkpoint generates, in every program: what it says itself about generating, and the
     /// limits in place of its own.
     pub(crate) fn settings(&self, limits: &Limits) -> Result<Settings, Error> {

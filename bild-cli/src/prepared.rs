@@ -49,9 +49,15 @@ impl PreparedArgs {
     pub(crate) fn name(&self, files: &mut Files) -> Result<(), Error> {
         self.dataset.name(files);
         files.reads_folders(self.pair.options().folders()?).reads_folders(self.costs.folders());
+        files.reads("--shortlist", self.pair.shortlist.as_deref());
         files.writes("--resume", self.resume.as_deref());
         files.writes("--costs", self.costs.file(self.resume.as_deref()).path().as_deref());
         Ok(())
+    }
+
+    /// That a seed has no effect, where none of the policies draws random numbers.
+    pub(crate) fn seed_warning(&self) -> Option<String> {
+        self.texts.seed.map(|_| "--seed has no effect: none of these policies draws random numbers".into())
     }
 
     /// The sentences, with a pair to decode them.
@@ -70,7 +76,7 @@ impl PreparedArgs {
         let data = dataset::conditions(&examples)?;
         let loaded = pair.load(Needs::Both)?;
         let bench = self.bench(&loaded, examples)?;
-        let other = self.costs.pair(loaded.threads());
+        let other = self.costs.pair(&pair.loading);
         if other.as_ref().is_some_and(|other| !loaded.drafts_as(other)) {
             return Err(
                 "the passes of --cost-big with --cost-little or --cost-shared-encoder say nothing of a pair that drafts \

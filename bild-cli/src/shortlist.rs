@@ -20,7 +20,7 @@ use crate::{
     options::{self, PairArgs, TextArgs, whole},
     policy::Needs,
     progress::Terminal,
-    streams::Stdout,
+    streams::{Stdout, say},
 };
 
 /// Learn which tokens drafts are made of.
@@ -59,6 +59,18 @@ pub(crate) struct Args {
     json: bool,
 }
 
+impl Args {
+    /// What has no effect.
+    fn warnings(&self) -> Vec<String> {
+        let no_tokens = self.texts.max_new_tokens.is_some() && self.target.is_some();
+        let ignored = [
+            (no_tokens, "--max-new-tokens has no effect with --target"),
+            (self.texts.seed.is_some(), "--seed has no effect: the big model writes greedily"),
+        ];
+        ignored.into_iter().filter(|(ignored, _)| *ignored).map(|(_, sentence)| sentence.to_owned()).collect()
+    }
+}
+
 pub(crate) fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
     let mut files = Files::default();
     files
@@ -66,7 +78,7 @@ pub(crate) fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
         .reads("--target", args.target.as_deref())
         .writes("--out", Some(&args.out));
     files.reads_folders(args.pair.options().folders()?).check()?;
-    options::warn(args.pair.warnings(Needs::Big));
+    options::warn(args.pair.warnings(Needs::Big).into_iter().chain(args.warnings()));
     let file = OutputFile::tried(&args.out)?;
     let loaded = args.pair.options().load(Needs::Big)?;
     let tokenizer = loaded.tokenizer()?;
@@ -75,7 +87,9 @@ pub(crate) fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
     let limits = args.texts.limits(args.max_source_tokens, true);
     let generator = loaded.generator(&AnyPolicy::Big(Default::default()), loaded.settings(&limits)?)?;
     let encoded = |line: &String| Ok(Source::new(tokenizer.encode(&format!("{}{line}", args.texts.prefix))?));
-    let mut pairs: Vec<Pair> = Vec::new();
+    // What the big model reads of a source that is cut, and no more, explains what it writes.
+    let read = |source: &Source| generator.prepare(source, 0).map(|generation| generation.source().tokens().to_vec());
+    let (mut pairs, mut failed): (Vec<Pair>, usize) = (Vec::new(), 0);
     match &args.target {
         Some(target) => {
             let targets = lines(target)?;
@@ -84,7 +98,7 @@ pub(crate) fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
                 return Err(format!("--source has {sources} lines and --target {targets}: expected as many").into());
             }
             for (source, target) in sources.iter().zip(&targets).filter(|(source, _)| !source.trim().is_empty()) {
-                pairs.push((encoded(source)?.tokens().to_vec(), tokenizer.encode(target)?));
+                pairs.push((read(&encoded(source)?)?, tokenizer.encode(target)?));
             }
         }
         None => {
@@ -92,17 +106,23 @@ pub(crate) fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
             let sources = sources.iter().filter(|line| !line.trim().is_empty()).map(encoded);
             let sources = sources.collect::<Result<Vec<Source>, Error>>()?;
             terminal.begins("Writing outputs", sources.len());
-            let mut failed = None;
+            let mut first = None;
             generator.generate_many(&sources, |i, output: bild::decode::Result<Output>| {
-                match output {
-                    Ok(output) => pairs.push((sources[i].tokens().to_vec(), output.tokens)),
-                    Err(error) => _ = failed.get_or_insert(error),
+                match output.and_then(|output| Ok((read(&sources[i])?, output.tokens))) {
+                    Ok(pair) => pairs.push(pair),
+                    Err(error) => {
+                        failed += 1;
+                        first.get_or_insert(error);
+                    }
                 }
                 terminal.advances();
             });
             terminal.ends();
-            if let Some(error) = failed.filter(|_| pairs.is_empty()) {
-                return Err(error.into());
+            if let Some(error) = first {
+                if pairs.is_empty() {
+                    return Err(error.into());
+                }
+                say(format_args!("{failed} of {} sources have no output and are left out: {error}", sources.len()));
             }
         }
     }
@@ -128,5 +148,5 @@ pub(crate) fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
             100.0 * coverage.covered,
         ))?;
     }
-    Ok(true)
+    Ok(failed == 0)
 }

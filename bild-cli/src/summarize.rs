@@ -1,6 +1,6 @@
 //! Summarizes a text of any length.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Instant};
 
 use bild::{
     decode::{BoxedPair, Generator, Source, Statistics},
@@ -70,6 +70,7 @@ pub(crate) fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
     let file = options::file(args.file.as_deref(), args.text.as_deref());
     let mut files = Files::default();
     files.reads("the text", file).reads("--policy-file", args.policy.file());
+    files.reads("--shortlist", args.pair.shortlist.as_deref());
     files.reads_folders(args.pair.options().folders()?).check()?;
     let pair = args.pair.options();
     let policy = args.pair.policy(&args.policy)?;
@@ -104,7 +105,7 @@ impl Summarizer<'_> {
     }
 
     fn summarize(&self, mut text: String, out: &mut Stdout) -> Result<(), Error> {
-        let args = self.args;
+        let (args, begun) = (self.args, Instant::now());
         let fits = |text: &str| -> bild_eval::Result<bool> { Ok(self.source(text)?.tokens().len() <= args.window) };
         let mut statistics = Statistics::default();
         let (mut rounds, mut parts) = (Vec::new(), Vec::new());
@@ -149,6 +150,8 @@ impl Summarizer<'_> {
             }
             text = joined;
         };
+        // Windows are summarized together: their times overlap.
+        statistics.total_time = begun.elapsed();
         if args.json {
             let first = parts.iter().filter(|part| part["round"] == 1);
             let source_tokens: u64 = first.filter_map(|part| part["source_tokens"].as_u64()).sum();

@@ -67,6 +67,7 @@ pub(crate) fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
     files.check()?;
     let file = OutputFile::tried(&args.out)?;
     options::warn(args.prepared.pair.warnings(Needs::Both));
+    options::warn(args.prepared.seed_warning());
     let examples = args.prepared.dataset.examples()?;
     TuneOptions::check(examples.len())?;
     let terminal = Terminal::default();

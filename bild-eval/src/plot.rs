@@ -210,8 +210,10 @@ fn speed_axis(values: impl Iterator<Item = f64> + Clone) -> (Axis, fn(f64) -> f6
     }
     let (low, high) = (low / 1.06, high * 1.06);
     let decades = (low.log10().floor() as i32)..=(high.log10().ceil() as i32);
-    let ticks = decades.flat_map(|decade| [1.0, 1.5, 2.0, 3.0, 5.0, 7.0].map(|x| x * 10f64.powi(decade)));
-    let ticks = ticks.filter(|tick| (low..=high).contains(tick)).map(|tick| (tick, format!("{tick}")));
+    // Written first: the product of 7 and 0.1 has more digits than it should.
+    let ticks = decades.flat_map(|decade| ["1", "1.5", "2", "3", "5", "7"].map(|x| format!("{x}e{decade}")));
+    let ticks = ticks.filter_map(|tick| tick.parse::<f64>().ok()).filter(|tick| (low..=high).contains(tick));
+    let ticks = ticks.map(|tick| (tick, format!("{tick}")));
     (((low, high), ticks.collect()), f64::ln)
 }
 
@@ -367,6 +369,8 @@ mod tests {
         let ((_, ticks), scale) = speed_axis([0.9, 1.5, 12.0].into_iter());
         assert!(ticks.iter().map(|tick| &*tick.1).eq(["1", "1.5", "2", "3", "5", "7", "10"]));
         assert_eq!(scale(1.0), 0.0);
+        let ((_, ticks), _) = speed_axis([0.15, 0.8].into_iter());
+        assert!(ticks.iter().map(|tick| &*tick.1).eq(["0.15", "0.2", "0.3", "0.5", "0.7"]));
         assert_eq!(speed_axis([0.9, 3.0].into_iter()).1(3.0), 3.0);
     }
 

@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::{
     Bench, Candidate, Costs, Decoded, Log, Metric, Observer, Result, candidates, in_turn,
     metrics::bootstrap,
-    race::{Line, Race, SURE},
+    race::{EVEN, Line, Race, SURE},
     scores, speedup,
 };
 
@@ -138,7 +138,7 @@ pub struct ByTheClock {
 ///
 /// # Errors
 ///
-/// If there are too few sentences, a generation fails, or the log cannot be written.
+/// If there are too few sentences or no candidates, a generation fails, or the log cannot be written.
 pub fn tune(
     bench: &Bench,
     costs: &Costs,
@@ -148,6 +148,9 @@ pub fn tune(
 ) -> Result<Tuned> {
     let count = bench.sources.len();
     TuneOptions::check(count)?;
+    if options.candidates.as_ref().is_some_and(Vec::is_empty) {
+        return Err("there is no policy to choose from".into());
+    }
     let half = count / 2;
     let mut race = Race::new(bench, costs, options.metric, options.loss, half, log, observer);
     let chosen = match &options.candidates {
@@ -163,7 +166,7 @@ pub fn tune(
         setting: chosen.candidate.label,
         chosen_on: ChosenOn { loss: chosen.loss, speedup: chosen.speedup, sentences: chosen.decoded.len() },
         sentences_decoded: race.decoded(),
-        is_allowed: options.grid || chosen.allowed >= SURE,
+        is_allowed: chosen.allowed >= if options.grid { EVEN } else { SURE },
     })
 }
 

@@ -74,6 +74,13 @@ fn a_policy_is_tuned_on_enough_sentences() {
     let tuned = tune(&bench, &costs, &options, Log::in_memory(), &()).unwrap();
     assert!(tuned.is_allowed && tuned.judged_on.sentences == 20 && tuned.judged_on.by_the_clock.sentences == 1);
     assert_eq!(tuned.judged_on.by_the_clock.interval, None, "one sentence says nothing of others");
+    // Nothing gains so much quality.
+    let mut strict = TuneOptions::default().with_loss(-100.0, Default::default());
+    (strict.grid, strict.timed) = (true, 1);
+    assert!(!tune(&bench, &costs, &strict, Log::in_memory(), &()).unwrap().is_allowed);
+    (strict.grid, strict.candidates) = (false, Some(Vec::new()));
+    let refused = tune(&bench, &costs, &strict, Log::in_memory(), &()).unwrap_err();
+    assert!(refused.to_string().contains("no policy to choose from"), "{refused}");
     let few = Bench { sources: bench.sources[..39].to_vec(), examples: bench.examples[..39].to_vec(), ..bench };
     let refused = tune(&few, &costs, &options, Log::in_memory(), &()).unwrap_err();
     assert!(refused.to_string().starts_with("39 sentences are too few"), "{refused}");

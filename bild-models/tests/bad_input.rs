@@ -461,8 +461,8 @@ fn generation_settings_that_make_no_sense() {
         Checkpoint::open(directory.path()).unwrap()
     };
     for (field, value, expected) in [
-        ("max_length", json!(1), "a whole number from 2 to 65537, the start token counted"),
-        ("max_new_tokens", json!(0), "a whole number from 1 to 65536"),
+        ("max_length", json!(1), "a whole number, at least 2, the start token counted"),
+        ("max_new_tokens", json!(0), "a whole number, at least 1"),
         ("min_length", json!(-1), "a whole number, at least 0"),
         ("min_new_tokens", json!("3"), "a whole number, at least 0"),
         ("max_time", json!(-1), "a number of seconds from 0 to 1e12"),
@@ -541,6 +541,39 @@ fn aliased_embeddings_load_to_the_same_model() {
     }
     let with_head = greedy(&|tensors| drop(tensors.insert("lm_head.weight".into(), (vec![37, 16], vec![0.5; 592]))));
     assert_eq!(with_head, expected);
+}
+
+/// Versions of transformers take one of them or several: what they write differs. One value suffices, wherever it is.
+#[test]
+fn embeddings_that_differ() {
+    for name in ["encoder.embed_tokens.weight", "decoder.embed_tokens.weight"] {
+        for at in [0, 300, 591] {
+            let change = |tensors: &mut Tensors| {
+                let (shape, mut values) = tensors["shared.weight"].clone();
+                values[at] += 0.25;
+                tensors.insert(name.into(), (shape, values));
+            };
+            let says = format!("model.safetensors: tensor `{name}` differs from `shared.weight`, expected the same");
+            assert_says(&tensor_sentence(change), &[&says]);
+            let directory = tempfile::tempdir().unwrap();
+            write_checkpoint(directory.path(), &config(json!({"transformers_version": "5.0.0"})), 1, change);
+            let checkpoint = Checkpoint::open(directory.path()).unwrap();
+            assert_says(&checkpoint.digest().unwrap_err().to_string(), &[&says]);
+        }
+    }
+}
+
+/// The weights of a relative that calls itself a T5: what no T5 reads is said.
+#[test]
+fn a_bias_that_no_t5_reads_is_a_warning() {
+    let directory = tempfile::tempdir().unwrap();
+    let bias = |block: usize| format!("encoder.block.{block}.layer.0.SelfAttention.relative_attention_bias.weight");
+    write_checkpoint(directory.path(), &config(json!({})), 1, |tensors| {
+        let first = tensors[&bias(0)].clone();
+        tensors.insert(bias(1), first);
+    });
+    let says = format!("1 tensor is not read, `{}`: no T5 has such", bias(1));
+    assert_eq!(common::load(directory.path()).warnings(), [says]);
 }
 
 /// What a checkpoint says whose header of model.safetensors is changed, its data kept.

@@ -308,7 +308,12 @@ fn the_digest_is_of_the_weights_and_not_of_how_they_are_stored() {
     let expected = digest(&|_| ());
     let embedding = |tensors: &Tensors| tensors["shared.weight"].clone();
     for name in ["encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight"] {
-        assert_eq!(digest(&|tensors| drop(tensors.insert(name.into(), embedding(tensors)))), expected);
+        let twice = |tensors: &mut Tensors| drop(tensors.insert(name.into(), embedding(tensors)));
+        assert_eq!(digest(&twice), expected);
+        // Where a stored head is the head.
+        for with in [json!({ "transformers_version": "5.0.0" }), json!({ "tie_word_embeddings": null })] {
+            assert_eq!(written(with.clone(), &twice), expected, "{name}, {with}");
+        }
     }
     assert_eq!(
         digest(&|tensors| {
@@ -324,6 +329,10 @@ fn the_digest_is_of_the_weights_and_not_of_how_they_are_stored() {
     assert_eq!(digest(&wrapped), expected);
     let leftover = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight";
     assert_eq!(digest(&|tensors| drop(tensors.insert(leftover.into(), (vec![8, 3], vec![0.5; 24])))), expected);
+    for unread in ["block.1.layer.0.SelfAttention.relative_attention_bias", "block.0.layer.1.DenseReluDense.wi"] {
+        let name = format!("encoder.{unread}.weight");
+        assert_eq!(digest(&|tensors| drop(tensors.insert(name.clone(), (vec![8, 3], vec![0.5; 24])))), expected);
+    }
     assert_eq!(digest(&|tensors| drop(tensors.insert("classifier.weight".into(), (vec![2], vec![0.5; 2])))), expected);
 
     // Every tensor counts, the last value of a long one too.

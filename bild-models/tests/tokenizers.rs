@@ -161,6 +161,47 @@ fn files_beside_a_tokenizer_that_make_no_sense() {
     }
 }
 
+/// Each byte of an added token takes much memory, whichever file names it.
+#[test]
+fn added_tokens_that_are_too_long() {
+    let token = |length: usize| "<".repeat(length);
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("spiece.model");
+    fs::copy(tests().join("fixtures/sentencepiece/spiece.model"), &path).unwrap();
+    let spiece = |name: &str, text: &str| {
+        fs::write(directory.path().join(name), text).unwrap();
+        let tokenizer = Tokenizer::open(&path).map_err(|error| error.to_string());
+        fs::remove_file(directory.path().join(name)).unwrap();
+        tokenizer
+    };
+    let files = |length: usize| {
+        [
+            ("tokenizer_config.json", json!({"added_tokens_decoder": {"700": {"content": token(length)}}})),
+            ("tokenizer_config.json", json!({"unk_token": token(length)})),
+            ("special_tokens_map.json", json!({"additional_special_tokens": [token(length)]})),
+            ("added_tokens.json", json!({ token(length): 700 })),
+        ]
+    };
+    for (name, file) in files(1025) {
+        let text = file.to_string();
+        for error in [json("unigram", &[(name, &*text)]).1.unwrap_err(), spiece(name, &text).unwrap_err()] {
+            let says = format!("{name} is broken: it names a token of 1025 bytes, expected at most 1024");
+            assert!(error.contains(&says), "{error}");
+        }
+    }
+    for (name, file) in files(1024) {
+        let text = file.to_string();
+        json("unigram", &[(name, &*text)]).1.unwrap();
+        spiece(name, &text).unwrap();
+    }
+    let many: serde_json::Map<String, Value> = (0..6300).map(|i| (format!("{i:01000}"), json!(i + 1000))).collect();
+    let text = Value::Object(many).to_string();
+    let name = "added_tokens.json";
+    for error in [json("unigram", &[(name, &*text)]).1.unwrap_err(), spiece(name, &text).unwrap_err()] {
+        assert!(error.contains("name tokens of 63000") && error.contains("expected at most 6291456"), "{error}");
+    }
+}
+
 /// As the fast tokenizers have it; the slow one writes it where no list names it.
 #[test]
 fn a_token_that_is_called_special_is_left_out() {

@@ -498,8 +498,8 @@ fn generation_settings_are_in_their_ranges() {
     let whole = "a whole number, at least 0";
     let penalty = "a number from 0.001 to 1000";
     for (field, wrong, expected, right) in [
-        ("max_length", json!([-1, 0, 1, 65_538, 2.5, "20"]), "a whole number", json!([2, 20, 65_537, null])),
-        ("max_new_tokens", json!([-1, 0, 65_537, 1e30]), "a whole number", json!([1, 65_536, null])),
+        ("max_length", json!([-1, 0, 1, 2.5, "20"]), "a whole number", json!([2, 20, 65_538, null])),
+        ("max_new_tokens", json!([-1, 0, 1e30]), "a whole number", json!([1, 65_537, null])),
         ("min_length", json!([-1, 0.5]), whole, json!([0, 1, null])),
         ("min_new_tokens", json!([-1, "3"]), whole, json!([0, 100_000, null])),
         ("max_time", json!([-1, -1e-9, 1e13]), "a number of seconds from 0", json!([0, 0.5, 1e12, null])),

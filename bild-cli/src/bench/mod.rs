@@ -56,7 +56,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", value_parser = whole(1..=1024), requires = "sources")]
     batch: Option<usize>,
     /// Show where the time of a pass goes; measuring it takes some itself
-    #[arg(long)]
+    #[arg(long, conflicts_with = "at_once")]
     profile: bool,
     /// How often to measure, after one run that warms up
     #[arg(long, value_name = "N", default_value = "5", value_parser = whole(1..=1_000_000))]
@@ -68,7 +68,8 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
     let mut files = Files::default();
-    files.reads("--policy-file", args.policy.file()).reads_folders(args.pair.options().folders()?).check()?;
+    files.reads("--policy-file", args.policy.file()).reads("--shortlist", args.pair.shortlist.as_deref());
+    files.reads_folders(args.pair.options().folders()?).check()?;
     if args.profile {
         profile::install()?;
     }

@@ -47,11 +47,11 @@ impl CostsArgs {
         CostFile { named: self.costs.clone(), log: resume.map(Path::to_owned) }
     }
 
-    /// Other models whose passes are measured.
-    pub(crate) fn pair(&self, threads: Option<usize>) -> Option<PairOptions> {
+    /// Other models whose passes are measured, loaded as those that decode but for their precision.
+    pub(crate) fn pair(&self, decoding: &Loading) -> Option<PairOptions> {
         let big = Some(self.cost_big.clone()?);
         let precision = self.cost_precision.unwrap_or(PrecisionArg::F32).into();
-        let loading = Loading { big: precision, little: precision, shortlist: None, threads };
+        let loading = Loading { big: precision, little: precision, ..decoding.clone() };
         let little = self.cost_little.clone();
         let drafting = self.cost_shared_encoder.clone().map_or(Drafting::Little, Drafting::SharedEncoder);
         Some(PairOptions { big, little, lookup: None, drafting, loading, ignore_generation_config: true })

@@ -73,10 +73,14 @@ impl<L, E: FnMut(L, Result<Translation, Error>)> Queue<'_, L, E> {
 }
 
 impl Program<'_> {
-    /// Translates a line, sentence by sentence unless it is to be one source. A blank line stays one.
-    pub(super) fn line(&self, line: &str, is_argument: bool) -> Result<Translation, Error> {
+    /// Translates a line, sentence by sentence unless it is to be one source. A blank line stays one. `begun` counts sources, each
+    /// of which has the seed that it has among many at once.
+    pub(super) fn line(&self, line: &str, is_argument: bool, begun: &mut usize) -> Result<Translation, Error> {
         let split = self.split(line, is_argument)?;
-        let outputs = split.sources.iter().map(|(source, _)| self.generator.generate(source).map_err(explained));
+        let first = *begun;
+        *begun += split.sources.len();
+        let output = |(i, (source, _)): (usize, &(Source, String))| self.generator.begin(source, first + i)?.finish();
+        let outputs = split.sources.iter().enumerate().map(|source| output(source).map_err(explained));
         let outputs = outputs.collect::<Result<_, _>>()?;
         self.join(split, outputs)
     }

@@ -98,6 +98,7 @@ pub(crate) fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
     let mut files = Files::default();
     files.writes("--out", args.out.as_deref());
     files.reads("the text", file).reads("--policy-file", args.policy.file());
+    files.reads("--shortlist", args.pair.shortlist.as_deref());
     files.reads_folders(args.pair.options().folders()?).check()?;
     let policy = args.policy.policy()?;
     let needs = needs(&policy);
@@ -198,9 +199,9 @@ impl Program<'_> {
         if sources.comes_at_once {
             self.lines(lines, |line| Ok(line), sources.is_argument, each);
         } else {
-            let mut each = each;
+            let (mut each, mut begun) = (each, 0);
             for line in lines {
-                let translated = self.line(&line, sources.is_argument);
+                let translated = self.line(&line, sources.is_argument, &mut begun);
                 each(line, translated);
             }
         }

@@ -59,7 +59,7 @@ fn a_list_that_does_not_fit_is_refused() {
     with("list.json", &[]).refused(1, "names the token 4000, of a vocabulary of 4000");
     with("empty.json", &[]).refused(1, "empty.json is broken: its list of tokens is empty");
     with("other.json", &[]).refused(1, "other.json is broken: no short list");
-    with("none.json", &[]).refused(1, "none.json cannot be read");
+    with("none.json", &[]).refused(1, "--shortlist: none.json does not exist");
     for (args, why) in
         [(["--policy", "big"], "the big model decodes alone"), (["--lookup", "both"], "no little model is loaded")]
     {

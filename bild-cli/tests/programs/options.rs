@@ -90,6 +90,12 @@ fn what_has_no_effect_is_said() {
     place
         .run("evaluate", &[&SHORT[..], &["--big", &big]].concat())
         .refused(1, "needs something that drafts beside --big");
+    let learnt = place.run(
+        "shortlist",
+        &["--source", "s.de", "--target", "s.en", "--out", "x", "--seed", "1", "--max-new-tokens", "3"],
+    );
+    assert_eq!(learnt.err.matches("has no effect").count(), 2, "{learnt:?}");
+    place.run("bench", &["--model", &big, "--profile", "--at-once", "2"]).refused(2, "cannot be used with");
     let noted = place.run("bench", &["--model", &big, "--policy", "lossless", "--runs", "1", "--new-tokens", "2"]).ok();
     assert!(noted.err.contains("the policy has no effect"), "{noted:?}");
 }

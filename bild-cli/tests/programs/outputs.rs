@@ -87,6 +87,17 @@ fn outputs_are_tried_before_the_work() {
             assert!(ended.err.contains(&format!("error: {option}")), "{ended:?}");
         }
     }
+    // Nor is a list of tokens that is read written over.
+    place.write("list.json", "{}");
+    for (name, args) in [
+        ("tune", &[&data[..], &["--out"]].concat()),
+        ("evaluate", &[&data[..], &["--hyp"]].concat()),
+        ("sweep", &[&data[..], &["--svg"]].concat()),
+        ("trace", &vec!["Hallo.", "--html"]),
+    ] {
+        let list = ["list.json", "--shortlist", "list.json"];
+        place.run(name, &[&args[..], &list].concat()).refused(1, "is read as --shortlist");
+    }
     place.run("trace", &["Hallo.", "--html", "nosuch/x"]).refused(1, "--html: nosuch/x cannot be written");
     let twice = [&data[..], &["--svg", "x", "--resume", "./x"]].concat();
     place.run("sweep", &twice).refused(1, "--svg and --resume both write ./x");
@@ -97,7 +108,7 @@ fn outputs_are_tried_before_the_work() {
     assert_eq!(fs::read(&config).unwrap(), before);
     assert_eq!(place.read("long.de"), SOURCES.repeat(10));
     let left: Vec<_> = fs::read_dir(place.0.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert_eq!(left.len(), 5, "{left:?}");
+    assert_eq!(left.len(), 6, "{left:?}");
 }
 
 #[test]

@@ -70,6 +70,10 @@ fn its_costs_are_those_of_a_draft_decoder() {
         let args = [&pair[..], &["--cost-big", &big, costs, &draft]].concat();
         sweep(&args).refused(1, "say nothing of a pair that drafts in another way");
     }
+    // A list of tokens counts where costs are measured with other models, too.
+    place.write("list.json", r#"{"frequent":[9999],"beside":{}}"#);
+    let others = ["--cost-big", &big, "--cost-little", &pair("little"), "--shortlist", "list.json"];
+    sweep(&others).refused(1, "9999");
     sweep(&["--cost-big", &big]).refused(2, "--cost-little <DIR>|--cost-shared-encoder <DIR>");
 }
 

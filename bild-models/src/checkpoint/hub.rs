@@ -1,11 +1,15 @@
+#[cfg(unix)]
+use std::os::unix::fs::symlink;
+#[cfg(windows)]
+use std::os::windows::fs::symlink_file as symlink;
 use std::{
-    env, fmt, fs,
+    env, fmt, fs, io,
     path::{Path, PathBuf},
 };
 
 use hf_hub::{
-    Cache, Repo, RepoType,
-    api::sync::{ApiBuilder, ApiError},
+    Cache, CacheRepo, Repo, RepoType,
+    api::sync::{Api, ApiBuilder, ApiError, ApiRepo},
 };
 
 use super::{Checkpoint, WEIGHTS};
@@ -50,7 +54,7 @@ impl fmt::Debug for Hub {
 }
 
 impl Checkpoint {
-    /// Opens a checkpoint of the Hugging Face hub, as in `google/flan-t5-small`, as [`Hub::from_env`] says, with a
+    /// Opens a checkpoint of the Hugging Face hub, as in `google/flan-t5-small`, as [`Hub::from_env`] says, without a
     /// progress bar.
     ///
     /// # Errors
@@ -62,24 +66,31 @@ impl Checkpoint {
 }
 
 impl Hub {
-    /// The hub as the environment describes it: `HF_ENDPOINT` (`https://huggingface.co`), `HF_HUB_CACHE` or the folder
-    /// `hub` in `HF_HOME` (`~/.cache/huggingface`), `HF_TOKEN` or else the file `token` in `HF_HOME` (which a login
-    /// leaves there), and `HF_HUB_OFFLINE`, with which nothing but the cache is looked at.
+    /// The hub as the environment describes it, with the names that Python's `huggingface_hub` knows:
+    ///
+    /// - `HF_ENDPOINT` is its address, `https://huggingface.co` if it is not set,
+    /// - `HF_HUB_CACHE`, or else `HUGGINGFACE_HUB_CACHE`, or else the folder `hub` in `HF_HOME` is the cache, where `HF_HOME`
+    ///   stands for `huggingface` in `XDG_CACHE_HOME` or in `~/.cache` if it is not set,
+    /// - `HF_TOKEN` is the token, or else what a login has left in the file `HF_TOKEN_PATH` or `token` in `HF_HOME`,
+    /// - with `HF_HUB_OFFLINE`, or else `TRANSFORMERS_OFFLINE`, nothing but the cache is looked at.
     pub fn from_env() -> Self {
         let set = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
+        let path = |name: &str| set(name).map(PathBuf::from);
         let yes = |value: String| ["1", "on", "yes", "true"].contains(&value.to_lowercase().as_str());
-        let home = set("HF_HOME").map(PathBuf::from);
-        let home = home.or_else(|| env::home_dir().map(|home| home.join(".cache/huggingface")));
+        let caches = || path("XDG_CACHE_HOME").or_else(|| Some(env::home_dir()?.join(".cache")));
+        let home = path("HF_HOME").or_else(|| Some(caches()?.join("huggingface")));
+        let in_home = |name: &str| home.as_ref().map(|home| home.join(name));
         let login = || {
-            let token = fs::read_to_string(home.as_ref()?.join("token")).ok()?;
+            let token = fs::read_to_string(path("HF_TOKEN_PATH").or_else(|| in_home("token"))?).ok()?;
             Some(token.trim().to_owned()).filter(|token| !token.is_empty())
         };
+        let cache = path("HF_HUB_CACHE").or_else(|| path("HUGGINGFACE_HUB_CACHE"));
         Self {
             token: set("HF_TOKEN").or_else(login),
-            cache: set("HF_HUB_CACHE").map(PathBuf::from).or(home.map(|home| home.join("hub"))),
+            cache: cache.or_else(|| in_home("hub")),
             endpoint: set("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".into()),
             revision: "main".into(),
-            offline: set("HF_HUB_OFFLINE").is_some_and(yes),
+            offline: set("HF_HUB_OFFLINE").or_else(|| set("TRANSFORMERS_OFFLINE")).is_some_and(yes),
             progress: false,
         }
     }
@@ -128,10 +139,8 @@ impl Hub {
     /// cache; otherwise as [`Checkpoint::open`].
     pub fn checkpoint(&self, repository: &str) -> Result<Checkpoint> {
         let plain = |name: &str, slashes: usize| {
-            let allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
             let parts: Vec<_> = name.split('/').collect();
-            let sound = |part: &&str| !part.is_empty() && !part.starts_with('.') && part.chars().all(allowed);
-            parts.len() <= slashes + 1 && parts.iter().all(sound)
+            parts.len() <= slashes + 1 && parts.into_iter().all(is_plain)
         };
         if !plain(repository, 1) {
             return Err(self.error(repository, "that is not a name on the hub, as in owner/name".into()));
@@ -150,27 +159,18 @@ impl Hub {
         }
         match self.fetch(cache, &repo) {
             Ok(folder) => Checkpoint::open(folder),
-            Err(error) => match snapshot(cache, &repo).map(Checkpoint::open) {
+            Err(Reason(error)) => match snapshot(cache, &repo).map(Checkpoint::open) {
                 Some(Ok(checkpoint)) => {
                     tracing::warn!(repository, %error, "the hub could not be asked: the checkpoint is from the cache");
                     Ok(checkpoint)
                 }
-                _ => {
-                    // Only a hub that answers can want another name or a token.
-                    let answered = error.to_string().contains("http status");
-                    let hint = if answered {
-                        "is the name right? does it need HF_TOKEN?"
-                    } else {
-                        "is it reachable from here?"
-                    };
-                    Err(self.error(repository, format!("{error} ({hint})")))
-                }
+                _ => Err(self.error(repository, error)),
             },
         }
     }
 
     /// Fetches what the cache lacks, and returns the folder of the commit that the revision stands for now.
-    fn fetch(&self, cache: &Path, repo: &Repo) -> Result<PathBuf, ApiError> {
+    fn fetch(&self, cache: &Path, repo: &Repo) -> Result<PathBuf, Reason> {
         let api = ApiBuilder::from_cache(Cache::new(cache.into()))
             .with_endpoint(self.endpoint.clone())
             .with_progress(self.progress)
@@ -178,14 +178,17 @@ impl Hub {
             .with_retries(3)
             .build()?;
         let info = api.repo(repo.clone()).info()?;
+        // It becomes a part of paths.
+        if !is_plain(&info.sha) {
+            return Err(Reason(format!("it says that the commit is {:?}, expected a hash", info.sha)));
+        }
         let there: Vec<&str> = info.siblings.iter().map(|file| file.rfilename.as_str()).collect();
         let cached = Cache::new(cache.into()).repo(repo.clone());
+        let commit = api.repo(Repo::with_revision(repo.url(), RepoType::Model, info.sha.clone()));
         let folder = cached.pointer_path(&info.sha);
-        let id = repo.url();
-        let commit = api.repo(Repo::with_revision(id, RepoType::Model, info.sha.clone()));
         for name in wanted(&there) {
             if !folder.join(name).exists() {
-                commit.download(name)?;
+                fetch_file(&api, &commit, &cached, &info.sha, name)?;
             }
         }
         cached.create_ref(&info.sha)?;
@@ -200,6 +203,81 @@ impl Hub {
             reason,
         }
     }
+}
+
+/// Why a checkpoint cannot be fetched.
+struct Reason(String);
+
+impl From<ApiError> for Reason {
+    fn from(error: ApiError) -> Self {
+        let text = error.to_string();
+        let hint = match error {
+            // Only a hub that answers can want another name or a token.
+            _ if text.contains("http status") => " (is the name right? does it need HF_TOKEN?)",
+            ApiError::RequestError(_) | ApiError::TooManyRetries(_) => " (is it reachable from here?)",
+            ApiError::IoError(_) => " (can the cache be written to?)",
+            _ => "",
+        };
+        Self(text + hint)
+    }
+}
+
+impl From<io::Error> for Reason {
+    fn from(error: io::Error) -> Self {
+        ApiError::from(error).into()
+    }
+}
+
+/// Brings a file of a commit into the commit's folder, from the blobs of the cache if it is there.
+fn fetch_file(api: &Api, commit: &ApiRepo, cached: &CacheRepo, sha: &str, name: &str) -> Result<(), Reason> {
+    let metadata = api.metadata(&commit.url(name))?;
+    // Both become parts of paths.
+    if metadata.commit_hash() != sha {
+        let found = metadata.commit_hash();
+        return Err(Reason(format!("it says that {name} is of the commit {found:?}, expected {sha}")));
+    }
+    let etag = metadata.etag();
+    // A weak one begins with `W/`.
+    if !is_plain(etag.strip_prefix("W/").unwrap_or(etag)) {
+        return Err(Reason(format!("{name} has the etag {etag:?}, expected letters, digits, `.`, `_` and `-`")));
+    }
+    let (blob, file) = (cached.blob_path(etag), cached.pointer_path(sha).join(name));
+    loop {
+        if !file.exists() && fs::metadata(&blob).is_ok_and(|blob| blob.len() == metadata.size() as u64) {
+            // Where neither kind of link can be had, the file is fetched instead.
+            let _ = link(&blob, etag, &file);
+        }
+        if file.exists() {
+            return Ok(());
+        }
+        match commit.download(name) {
+            Ok(_) => return Ok(()),
+            // Another process is fetching it. Its lock ends when it does, however long that takes.
+            Err(ApiError::LockAcquisition(lock)) => {
+                tracing::info!(file = name, "another process is fetching this file, and is waited for");
+                fs::File::create(lock)?.lock()?;
+            }
+            // Another process may have made the link in the same moment.
+            Err(_) if file.exists() => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Makes a blob of the cache a file of a commit, `snapshots/COMMIT/NAME`.
+fn link(blob: &Path, etag: &str, file: &Path) -> io::Result<()> {
+    if let Some(folder) = file.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    // Windows may want a privilege for a symbolic link.
+    let target = Path::new("..").join("..").join("blobs").join(etag);
+    symlink(target, file).or_else(|_| fs::hard_link(blob, file))
+}
+
+/// Whether a name can be a part of a path that leads nowhere else.
+fn is_plain(name: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    !name.is_empty() && !name.starts_with('.') && name.chars().all(allowed)
 }
 
 /// The folder of the commit that the cache has for a revision.
@@ -223,8 +301,7 @@ fn wanted<'a>(there: &[&'a str]) -> Vec<&'a str> {
             }
             // model-00001-of-00002.safetensors
             let part = file.strip_prefix(stem).and_then(|rest| rest.strip_suffix(ending));
-            *file == index
-                || part.is_some_and(|part| part.starts_with('-') && part.ends_with('.') && !part.contains('/'))
+            *file == index || part.is_some_and(|part| part.starts_with('-') && part.ends_with('.') && is_plain(file))
         };
         if there.contains(&name) || there.contains(&index.as_str()) {
             wanted.extend(there.iter().copied().filter(is_weights));

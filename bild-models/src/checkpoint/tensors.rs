@@ -81,6 +81,12 @@ impl<'a> Tensors<'a> {
         self.file_of(stored).sample(stored)
     }
 
+    /// Whether two tensors have the same shape and values.
+    pub(crate) fn equal(&self, one: &str, other: &str) -> Result<bool> {
+        let (one, other) = (self.stored(one), self.stored(other));
+        self.file_of(one).equal(one, self.file_of(other), other)
+    }
+
     /// As [`read`](Self::read), in order and in parts of `length` values.
     #[cfg(feature = "flex")]
     pub(crate) fn read_parts(

@@ -79,10 +79,10 @@ impl<B: Backend> T5<B> {
     ///
     /// # Errors
     ///
-    /// If a tensor is missing, has another shape than the configuration says, or holds NaN or ∞: the sentence names the
-    /// file and the tensor. If the model lies in this process's memory and is larger than what is free. On
-    /// CUDA, if the driver, a GPU, the run-time compiler or its headers are missing. If the backend's floats are shorter than
-    /// f32, or it turns out to compute wrongly ([`LoadOptions::with_self_test`]).
+    /// If a tensor is missing, has another shape than the configuration says, or holds NaN or ∞, or the embedding is stored by
+    /// several names with different values: the sentence names the file and the tensor. If the model lies in this process's
+    /// memory and is larger than what is free. On CUDA, if the driver, a GPU, the run-time compiler or its headers are missing.
+    /// If the backend's floats are shorter than f32, or it turns out to compute wrongly ([`LoadOptions::with_self_test`]).
     pub fn load(checkpoint: &Checkpoint, device: &B::Device) -> Result<Self, LoadError> {
         Self::load_with(checkpoint, device, &LoadOptions::default())
     }
@@ -107,7 +107,7 @@ impl<B: Backend> T5<B> {
         options.precision.check::<B>(device)?;
         let config = T5Config::of(checkpoint)?;
         options.check_shortlist(config.vocab_size)?;
-        let tensors = Tensors::of(checkpoint, names::FAMILY)?;
+        let tensors = Tensors::of(checkpoint, names::family(config.gated))?;
         let warnings = warnings(checkpoint, &tensors);
         let span = tracing::info_span!("load", layers = config.encoder_layers + config.decoder_layers);
         let _entered = span.enter();
@@ -118,6 +118,8 @@ impl<B: Backend> T5<B> {
         };
         let used = tensors.read_names().filter(|name| !is_unused(name));
         let loader = Loader::new(&tensors, used, device, options)?;
+        // Only now: it may read the embedding more than once, which is not to be done for one that memory does not hold.
+        let digest = digest(&tensors, config.head)?;
         let shape = [config.vocab_size, config.d_model];
         let finer = loader.finer();
         let embedding = || Projection::load(&finer, &[embedding.into()], shape);
@@ -132,7 +134,7 @@ impl<B: Backend> T5<B> {
             None => vocabulary,
         };
         let weights = Arc::new(T5Weights {
-            digest: digest(&tensors, config.head)?,
+            digest,
             config,
             vocabulary,
             warnings,
@@ -372,10 +374,29 @@ fn embedding_and_head(tensors: &Tensors<'_>, head: Head) -> (&'static str, Optio
     }
 }
 
+/// Refuses an embedding that is stored by several names with different values: versions of transformers make other models of it.
+fn check_embeddings(tensors: &Tensors<'_>, embedding: &str) -> Result<(), LoadError> {
+    for name in EMBEDDINGS.into_iter().filter(|name| *name != embedding && tensors.contains(name)) {
+        if !tensors.equal(embedding, name)? {
+            return Err(LoadError::Tensor {
+                path: tensors.path_of(name).into(),
+                name: name.into(),
+                problem: format!("differs from `{embedding}`, expected the same values: a T5 here has one embedding"),
+            });
+        }
+    }
+    Ok(())
+}
+
 /// The digest of the weights that a T5 has, by the names that they are stored by today: of those that stand for the embedding one
-/// is read, and so is no leftover.
+/// is read, and so is no leftover. A head with the embedding's values is left out, as transformers does when it saves the model.
 fn digest(tensors: &Tensors<'_>, head: Head) -> Result<Digest, LoadError> {
     let (embedding, head) = embedding_and_head(tensors, head);
+    check_embeddings(tensors, embedding)?;
+    let head = match head {
+        Some(head) if !tensors.equal(embedding, head)? => Some(head),
+        _ => None,
+    };
     let name = |name| match name {
         name if name == embedding => Some((EMBEDDINGS[0], name)),
         name if EMBEDDINGS.contains(&name) || (name == HEAD && head.is_none()) || names::is_leftover(name) => None,
@@ -393,7 +414,8 @@ impl Checkpoint {
     ///
     /// As [`T5::load`].
     pub fn digest(&self) -> Result<Digest, LoadError> {
-        digest(&Tensors::of(self, names::FAMILY)?, T5Config::of(self)?.head)
+        let config = T5Config::of(self)?;
+        digest(&Tensors::of(self, names::family(config.gated))?, config.head)
     }
 }
 

@@ -2,10 +2,16 @@
 
 use crate::checkpoint::Family;
 
-pub(super) const FAMILY: Family = Family { name: "T5", anchor: "encoder.final_layer_norm.weight", is_read };
+/// Of a T5 whose feed-forward layers gate, or do not.
+pub(super) fn family(gated: bool) -> Family {
+    let is_read = if gated { is_read::<true> } else { is_read::<false> };
+    Family { name: "T5", anchor: "encoder.final_layer_norm.weight", is_read }
+}
 
 /// That of a draft decoder, of which nothing else is read.
-pub(super) const DRAFT_FAMILY: Family = Family { name: "T5", anchor: "decoder.final_layer_norm.weight", is_read };
+pub(super) fn draft_family(gated: bool) -> Family {
+    Family { anchor: "decoder.final_layer_norm.weight", ..family(gated) }
+}
 
 /// That of an early exit: the norm, and the adapter after it.
 pub(super) const EXIT_FAMILY: Family =
@@ -23,7 +29,7 @@ pub(super) fn is_leftover(name: &str) -> bool {
 }
 
 /// Whether a T5 has a tensor of this name, in one of its versions. A layer it does not have is an error elsewhere.
-fn is_read(name: &str) -> bool {
+fn is_read<const GATED: bool>(name: &str) -> bool {
     if ["shared.weight", "lm_head.weight"].contains(&name) {
         return true;
     }
@@ -32,7 +38,7 @@ fn is_read(name: &str) -> bool {
         return ["embed_tokens.weight", "final_layer_norm.weight"].contains(&name);
     };
     let parts: Vec<&str> = block.split('.').collect();
-    let [_, "layer", layer, rest @ ..] = &parts[..] else { return false };
+    let [number, "layer", layer, rest @ ..] = &parts[..] else { return false };
     let kind = match (stack, *layer) {
         (_, "0") => "SelfAttention",
         ("encoder", "1") | ("decoder", "2") => "DenseReluDense",
@@ -42,9 +48,11 @@ fn is_read(name: &str) -> bool {
     match rest {
         ["layer_norm", "weight"] => true,
         [found, part, "weight"] if *found == kind => match kind {
-            "DenseReluDense" => ["wi", "wi_0", "wi_1", "wo"].contains(part),
-            // That of cross-attention is a leftover.
-            _ => ["q", "k", "v", "o", "relative_attention_bias"].contains(part),
+            "DenseReluDense" if GATED => ["wi_0", "wi_1", "wo"].contains(part),
+            "DenseReluDense" => ["wi", "wo"].contains(part),
+            // All blocks add that of the first; that of cross-attention is a leftover.
+            _ if *part == "relative_attention_bias" => *number == "0",
+            _ => ["q", "k", "v", "o"].contains(part),
         },
         _ => false,
     }
@@ -65,20 +73,27 @@ mod tests {
             "encoder.block.3.layer.1.layer_norm.weight",
             "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight",
         ];
-        assert!(warnings(read.into_iter(), FAMILY).is_empty());
+        assert!(warnings(read.into_iter(), family(true)).is_empty());
         let unread = [
             "encoder.block.0.layer.0.SelfAttention.q.bias",
             "decoder.block.0.layer.1.SelfAttention.q.weight",
             "classifier.weight",
             "encoder.block.0.layer.0.SelfAttention.q.lora_A.default.weight",
             "decoder.block.0.layer.3.layer_norm.weight",
+            "encoder.block.1.layer.0.SelfAttention.relative_attention_bias.weight",
+            "decoder.block.11.layer.2.DenseReluDense.wi.weight",
         ];
-        let found = warnings(read.into_iter().chain(unread), FAMILY);
+        let found = warnings(read.into_iter().chain(unread), family(true));
         assert_eq!(found.len(), 2);
         assert!(found[0].starts_with("1 tensor is not read, `encoder.block.0.layer.0.SelfAttention.q.lora_A"));
         assert!(
             found[1]
-                .starts_with("4 tensors are not read, the first is `encoder.block.0.layer.0.SelfAttention.q.bias`: no")
+                .starts_with("6 tensors are not read, the first is `encoder.block.0.layer.0.SelfAttention.q.bias`: no")
         );
+        let both = ["wi", "wi_1"].map(|part| format!("encoder.block.0.layer.1.DenseReluDense.{part}.weight"));
+        for (gated, unread) in [(true, &both[0]), (false, &both[1])] {
+            let found = warnings(both.iter().map(String::as_str), family(gated));
+            assert_eq!(found, [format!("1 tensor is not read, `{unread}`: no T5 has such")]);
+        }
     }
 }

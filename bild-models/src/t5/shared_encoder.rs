@@ -29,7 +29,7 @@ impl<B: Backend> SharedEncoder<T5<B>> {
         let config = T5Config::of_draft(checkpoint, big.config(), big.weights.digest)?;
         options.check_shortlist(config.vocab_size)?;
         options.precision.check::<B>(&big.weights.device)?;
-        let tensors = Tensors::of(checkpoint, names::DRAFT_FAMILY)?;
+        let tensors = Tensors::of(checkpoint, names::draft_family(config.gated))?;
         let warnings = warnings(checkpoint, &tensors);
         let span = tracing::info_span!("load", layers = config.decoder_layers);
         let _entered = span.enter();

@@ -1,4 +1,4 @@
-use super::{EMBEDDINGS, HEAD, Head, T5Config, check_layers, embedding_and_head, names};
+use super::{EMBEDDINGS, HEAD, Head, T5Config, check_embeddings, check_layers, embedding_and_head, names};
 use crate::{Checkpoint, checkpoint::Tensors, error::Result};
 
 /// The tensors of a T5 as a checkpoint stores them, by the names that transformers has for them: for a program that does something
@@ -17,16 +17,18 @@ impl<'a> T5Tensors<'a> {
     /// The name that the embedding has.
     pub const EMBEDDING: &'static str = EMBEDDINGS[0];
 
-    /// Reads the headers of the files of a checkpoint.
+    /// Reads the headers of the files of a checkpoint, and the embedding where it is stored by several names.
     ///
     /// # Errors
     ///
-    /// If it is not of a T5, or its files are missing, broken or of more layers than its configuration says.
+    /// If it is not of a T5, its files are missing, broken or of more layers than its configuration says, or the embedding is
+    /// stored by several names with different values.
     pub fn of(checkpoint: &'a Checkpoint) -> Result<Self> {
         let config = T5Config::of(checkpoint)?;
-        let tensors = Tensors::of(checkpoint, names::FAMILY)?;
+        let tensors = Tensors::of(checkpoint, names::family(config.gated))?;
         check_layers(&tensors, &config)?;
         let (embedding, head) = embedding_and_head(&tensors, config.head);
+        check_embeddings(&tensors, embedding)?;
         Ok(Self { tensors, config, embedding, head })
     }
 

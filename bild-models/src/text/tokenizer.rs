@@ -75,7 +75,7 @@ impl Tokenizer {
         let (model, is_bpe) = if path.extension().is_some_and(|ending| ending == "model") {
             (sentencepiece(&bytes, &config).map_err(broken)?, false)
         } else {
-            vet(&bytes).map_err(broken)?;
+            vet(&bytes, config.tokens()).map_err(broken)?;
             let inner = without_panic(|| json(without_byte_order_mark(&bytes), &config));
             let inner = inner.map_err(|reason| broken(format!("it is not a tokenizer: {reason}")))?;
             let is_bpe = matches!(inner.get_model(), ModelWrapper::BPE(_));

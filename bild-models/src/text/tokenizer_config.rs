@@ -10,6 +10,7 @@ use bild_core::Token;
 use serde_json::Value;
 use tokenizers::AddedToken;
 
+use super::vetted::{ADDED, LONGEST_STRING};
 use crate::{
     error::{LoadError, Result},
     files::Folder,
@@ -79,6 +80,7 @@ impl TokenizerConfig {
             let special = roles.iter().map(|role| &role.1).chain(additional.iter().flatten());
             let special: HashSet<&str> = special.map(|token| &*token.content).collect();
             for (content, number) in file.values.as_object().into_iter().flatten() {
+                file.check_length(content)?;
                 let token = number.as_u64().and_then(|number| Token::try_from(number).ok());
                 let token = token.ok_or_else(|| file.wrong(content, &number.to_string(), A_NUMBER))?;
                 let is_special = special.contains(&**content);
@@ -93,7 +95,7 @@ impl TokenizerConfig {
                     as usize
             }
         };
-        Ok(Self {
+        let found = Self {
             legacy: config.flag("legacy", true)?,
             add_prefix_space: config.flag("add_prefix_space", true)?,
             split_special_tokens: config.flag("split_special_tokens", false)?,
@@ -105,7 +107,19 @@ impl TokenizerConfig {
             roles,
             additional,
             extra_ids,
-        })
+        };
+        let bytes: usize = found.tokens().map(|token| token.content.len()).sum();
+        if bytes > ADDED {
+            return Err(config.broken(format!(
+                "it and the files beside it name tokens of {bytes} bytes together, expected at most {ADDED}"
+            )));
+        }
+        Ok(found)
+    }
+
+    /// Every token that the files name.
+    pub(crate) fn tokens(&self) -> impl Iterator<Item = &AddedToken> {
+        self.added.values().chain(self.named())
     }
 
     /// Every token that is special by name: those of roles and the additional ones.
@@ -207,12 +221,27 @@ impl File {
         let flag = |name: &str| value.get(name).and_then(Value::as_bool);
         let content = value.as_str().or_else(|| value.get("content")?.as_str());
         let content = content.ok_or_else(|| self.wrong(field, &value.to_string(), "a token, or tokens"))?;
+        self.check_length(content)?;
         let special = is_special || flag("special").unwrap_or(false);
         Ok(AddedToken::from(content, special)
             .single_word(flag("single_word").unwrap_or(false))
             .lstrip(flag("lstrip").unwrap_or(false))
             .rstrip(flag("rstrip").unwrap_or(false))
             .normalized(flag("normalized").unwrap_or(!special)))
+    }
+
+    /// What a `tokenizer.json` may not hold either.
+    fn check_length(&self, content: &str) -> Result<()> {
+        match content.len() {
+            length if length > LONGEST_STRING => {
+                Err(self.broken(format!("it names a token of {length} bytes, expected at most {LONGEST_STRING}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn broken(&self, reason: String) -> LoadError {
+        LoadError::Broken { path: self.path.clone(), reason }
     }
 
     fn wrong(&self, field: &str, found: &str, expected: &str) -> LoadError {

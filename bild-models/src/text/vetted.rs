@@ -1,8 +1,11 @@
 //! What a stranger's `tokenizer.json` may hold. The crate `tokenizers` does what it says, however long that takes and however much
 //! memory: what would let a text grow without bounds, take minutes, or use up the stack is refused before it is asked.
 
+use serde::Deserialize;
 use serde_json::{Map, Value};
+use tokenizers::{AddedToken, NormalizedString, Normalizer, NormalizerWrapper};
 
+use super::panics::caught_quietly;
 use crate::files::json;
 
 /// The longest string in bytes, but for rules of characters; that of any known tokenizer has a few hundred.
@@ -12,6 +15,9 @@ pub(super) const LONGEST_STRING: usize = 1024;
 /// little more than their pieces and merges.
 const STRINGS: usize = 32 << 20;
 const STRINGS_OF_UNIGRAM: usize = 6 << 20;
+
+/// All added tokens together, as they are looked for in a text: each byte takes many times as much memory.
+pub(super) const ADDED: usize = 6 << 20;
 
 /// By how much the rules of a normalizer, a pre-tokenizer or a decoder may make a text longer.
 const GROWTH: f64 = 256.0;
@@ -25,8 +31,8 @@ const REPETITIONS: u64 = 10_000;
 /// The most bytes that a rule of characters may make of one: in NFKC it is 33.
 pub(super) const LONGEST_RESULT: usize = 64;
 
-/// Refuses a file that must not be opened.
-pub(super) fn vet(text: &[u8]) -> Result<(), String> {
+/// Refuses a file that must not be opened, with the tokens that the files beside it may add.
+pub(super) fn vet<'t>(text: &[u8], beside: impl Iterator<Item = &'t AddedToken>) -> Result<(), String> {
     let file = json::parse(text)?;
     let mut strings = 0;
     vet_value("", &file, &mut strings)?;
@@ -39,6 +45,35 @@ pub(super) fn vet(text: &[u8]) -> Result<(), String> {
         let growth = file.get(part).map_or(1.0, growth);
         if growth > GROWTH {
             return Err(format!("its {part} may make a text {growth} times as long, expected at most {GROWTH}"));
+        }
+    }
+    let vetted = caught_quietly(|| vet_added(&file, beside));
+    vetted.unwrap_or_else(|panic| Err(format!("its normalizer makes no sense of an added token ({panic})")))
+}
+
+/// The crate makes an automaton of all added tokens with a state for each byte, of some as its normalizer makes them.
+fn vet_added<'t>(file: &Value, beside: impl Iterator<Item = &'t AddedToken>) -> Result<(), String> {
+    let own = file.get("added_tokens").and_then(Value::as_array).into_iter().flatten().filter_map(|token| {
+        let normalized = token.get("normalized").and_then(Value::as_bool).unwrap_or_default();
+        Some((token.get("content")?.as_str()?, normalized))
+    });
+    let added: Vec<(&str, bool)> = own.chain(beside.map(|token| (&*token.content, token.normalized))).collect();
+    let is_needed = added.iter().any(|(_, normalized)| *normalized);
+    // One that makes no sense is refused by the crate.
+    let normalizer = file.get("normalizer").filter(|_| is_needed);
+    let normalizer = normalizer.and_then(|value| NormalizerWrapper::deserialize(value).ok());
+    let mut bytes = 0;
+    for (content, normalized) in added {
+        let mut length = content.len();
+        if let Some(normalizer) = normalizer.as_ref().filter(|_| normalized) {
+            let mut text = NormalizedString::from(content);
+            let result = normalizer.normalize(&mut text);
+            result.map_err(|error| format!("its normalizer fails on an added token: {error}"))?;
+            length = length.max(text.get().len());
+        }
+        bytes += length;
+        if bytes > ADDED {
+            return Err(format!("its added tokens have at least {bytes} bytes normalized, expected at most {ADDED}"));
         }
     }
     Ok(())
@@ -156,12 +191,14 @@ fn repetitions(pattern: &str) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::iter;
+
     use serde_json::json;
 
     use super::*;
 
     fn reason(file: &Value) -> String {
-        vet(file.to_string().as_bytes()).unwrap_err()
+        vet(file.to_string().as_bytes(), iter::empty()).unwrap_err()
     }
 
     #[test]
@@ -194,7 +231,7 @@ mod tests {
         let many: Vec<String> = (0..9000).map(|i| format!("{i:01000}")).collect();
         let unigram = json!({"model": {"type": "Unigram", "vocab": many}});
         assert!(reason(&unigram).contains("expected at most 6291456"));
-        vet(json!({"model": {"type": "BPE", "merges": many}}).to_string().as_bytes()).unwrap();
+        vet(json!({"model": {"type": "BPE", "merges": many}}).to_string().as_bytes(), iter::empty()).unwrap();
         for pattern in ["((?=a)){99999999999}", "((a{101}){100})", "a{,10001}", "a{99999999999999999999}"] {
             assert!(reason(&json!({"pattern": {"Regex": pattern}})).contains("repeats more than 10000 times"));
         }
@@ -205,6 +242,21 @@ mod tests {
         let rules = [&4u32.to_le_bytes()[..], &[0; 4], "b".repeat(65).as_bytes()].concat();
         let rules = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, rules);
         assert!(reason(&json!({"precompiled_charsmap": rules})).contains("makes 65 bytes of a character"));
+    }
+
+    #[test]
+    fn added_tokens_that_would_make_too_large_an_automaton_are_refused() {
+        let says = "bytes normalized, expected at most 6291456";
+        let token = |normalized: bool| json!({"content": "a".repeat(1000), "normalized": normalized});
+        assert!(reason(&json!({"added_tokens": vec![token(false); 7000]})).contains(says));
+        let normalizer = json!({"type": "Replace", "pattern": {"String": "a"}, "content": "b".repeat(256)});
+        let file = |own: Value| json!({"normalizer": normalizer, "added_tokens": own});
+        assert!(reason(&file(json!(vec![token(true); 25]))).contains(says));
+        let vet = |own: Value, beside: &[AddedToken]| vet(file(own).to_string().as_bytes(), beside.iter());
+        vet(json!(vec![token(false); 25]), &[]).unwrap();
+        let beside = |special: bool| vec![AddedToken::from("a".repeat(1000), special); 15];
+        assert!(vet(json!(vec![token(true); 10]), &beside(false)).unwrap_err().contains(says));
+        vet(json!(vec![token(true); 10]), &beside(true)).unwrap();
     }
 
     #[test]
@@ -221,6 +273,14 @@ mod tests {
             "decoder": {"type": "Replace", "pattern": {"String": "▁"}, "content": " "},
             "model": {"max_input_chars_per_word": 100, "vocab": {"a": 250_111}},
         });
-        vet(usual.to_string().as_bytes()).unwrap();
+        vet(usual.to_string().as_bytes(), iter::empty()).unwrap();
+        // A T5 with its sentinels, and with words that a program has added.
+        let sentinels = (0..100).map(|i| json!({"content": format!("<extra_id_{i}>"), "normalized": false}));
+        let words = (0..5000).map(|i| json!({"content": format!("word{i:05}"), "normalized": true}));
+        let normalizers =
+            json!([{"type": "NFKC"}, {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": "▁".repeat(60)}]);
+        let added: Vec<Value> = sentinels.chain(words).collect();
+        let with_words = json!({"normalizer": {"type": "Sequence", "normalizers": normalizers}, "added_tokens": added});
+        vet(with_words.to_string().as_bytes(), iter::empty()).unwrap();
     }
 }
