@@ -490,6 +490,8 @@ mod tests {
         let examples = || (2..20).map(example).collect::<Vec<_>>();
         let settings = || Settings { tokens: 8, ..Settings::default() };
         let directory = tempfile::tempdir().unwrap();
+        // Left by a save of another step.
+        fs::create_dir(directory.path().join(".step-00000099.partial")).unwrap();
         let mut trainer = Trainer::<Flex, _, _>::new(model(), examples(), settings(), &device).unwrap();
         trainer.step().unwrap();
         trainer.save(directory.path()).unwrap();

@@ -71,9 +71,11 @@ fn its_costs_are_those_of_a_draft_decoder() {
         sweep(&args).refused(1, "say nothing of a pair that drafts in another way");
     }
     // A list of tokens counts where costs are measured with other models, too.
-    place.write("list.json", r#"{"frequent":[9999],"beside":{}}"#);
-    let others = ["--cost-big", &big, "--cost-little", &pair("little"), "--shortlist", "list.json"];
-    sweep(&others).refused(1, "9999");
+    place.write("list.json", r#"{"frequent": [1, 3, 4, 5]}"#);
+    let little = pair("little");
+    let others = ["--cost-big", &*big, "--cost-little", &little, "--costs", "others.json"];
+    sweep(&others).ok();
+    sweep(&[&others[..], &["--shortlist", "list.json"]].concat()).refused(1, "differ");
     sweep(&["--cost-big", &big]).refused(2, "--cost-little <DIR>|--cost-shared-encoder <DIR>");
 }
 

@@ -101,3 +101,31 @@ fn inputs_that_cannot_be_read_are_named() {
     place.run("evaluate", &twice).refused(1, "--source and --reference are both standard input");
     place.run("translate", &["--policy-file", "s.de", "Hallo."]).refused(1, "s.de holds no policy");
 }
+
+#[test]
+fn samples_from_a_pipe_are_those_from_a_file() {
+    let place = Place::new();
+    place.write("sampling.json", r#"{"policy":"sampling","temperature":1.5}"#);
+    let lines = "Das Wetter ist heute sehr schön.\n".repeat(4);
+    place.write("lines.de", &lines);
+    let args = ["--policy-file", "sampling.json", "--seed", "7", "--max-new-tokens", "12"];
+    let file = place.run("translate", &[&args[..], &["--file", "lines.de"]].concat()).ok().out;
+    assert_eq!(place.run_with("translate", &args, lines.as_bytes()).ok().out, file);
+    let different: std::collections::HashSet<&str> = file.lines().collect();
+    assert!(different.len() > 1, "{file}");
+}
+
+/// Windows are summarized together: their times overlap.
+#[test]
+fn a_summary_takes_no_longer_than_the_program() {
+    let place = Place::new();
+    place.write("long.de", SOURCES.repeat(20));
+    let begun = std::time::Instant::now();
+    let args = ["--big", &pair("big"), "--file", "long.de", "--window", "16", "--json", "--max-new-tokens", "12"];
+    let summary = place.run("summarize", &args).ok().out;
+    let elapsed = begun.elapsed().as_secs_f64();
+    let summary: serde_json::Value = serde_json::from_str(&summary).unwrap();
+    assert!(summary["parts"].as_array().unwrap().len() > 8, "{summary}");
+    let seconds = summary["stats"]["total_seconds"].as_f64().unwrap();
+    assert!(seconds > 0.0 && seconds <= elapsed, "{seconds} of {elapsed}");
+}
