@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use bild::Checkpoint;
 use bild_eval::{dataset, text};
-use bild_train::{Alignment, Drafter, Layers, Shrink, Text};
+use bild_train::{Alignment, Drafter, Layers, Shrink, Text, check_replaceable};
 
 use crate::{
     Error,
@@ -121,6 +121,8 @@ pub(crate) fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
     files.reads("--valid-reference", args.valid_reference.as_deref());
     files.check()?;
     options::warn(warnings(args));
+    let named = [&args.source].into_iter().chain(&args.valid_source).chain(&args.valid_reference);
+    check_replaceable(out_folder, &named.map(PathBuf::as_path).collect::<Vec<_>>(), &work)?;
     let big = models::open(&args.big)?;
     let lines = |text: String| text.lines().map(str::to_owned).collect::<Vec<_>>();
     let mut text = Text { sources: lines(text::read(&args.source)?), held_out: Vec::new() };

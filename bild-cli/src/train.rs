@@ -71,8 +71,9 @@ pub(crate) fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
     files.reads_folders(args.begin.from.clone().map(|from| ("--from", from)));
     files.check()?;
     options::warn(args.training.warning(LossArg::CrossEntropy));
-    let kept: Vec<_> = args.begin.from.iter().map(PathBuf::as_path).chain([&*work]).collect();
-    check_replaceable(out_folder, &kept)?;
+    let BeginArgs { from, config } = &args.begin;
+    let named = from.iter().chain(config).chain(&args.tokenizer).chain([&args.source, &args.target]);
+    check_replaceable(out_folder, &named.map(PathBuf::as_path).collect::<Vec<_>>(), &work)?;
     let terminal = Terminal::default();
     let mut pairs = dataset::read_lines(&args.source, &args.target)?;
     if pairs.len() <= args.held_out {
@@ -81,10 +82,12 @@ pub(crate) fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
     }
     let aside = pairs.split_off(pairs.len() - args.held_out);
     let all = pairs.len();
-    keep_apart(&mut pairs, &aside);
+    // What a model was trained on says nothing of how good it is.
+    let held_out: HashSet<&str> = aside.iter().map(|pair| &*pair.source).collect();
+    pairs.retain(|pair| !held_out.contains(&*pair.source));
     if pairs.len() < all {
         let same = all - pairs.len();
-        terminal.notes(&format!("{same} of {all} pairs of texts have a side that is held out, and are left out"));
+        terminal.notes(&format!("{same} of {all} pairs of texts have a source that is held out, and are left out"));
     }
     fs::create_dir_all(&work).map_err(|error| format!("{} cannot be made: {error}", work.display()))?;
     let checkpoint = begin(args, &work, &pairs)?;
@@ -108,12 +111,6 @@ pub(crate) fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
     out.line(measured(args, aside)?)?;
     say(out_folder.display());
     Ok(true)
-}
-
-/// Takes pairs away of which a side is held out too: what a model was trained on says nothing of how good it is.
-fn keep_apart(pairs: &mut Vec<Example>, aside: &[Example]) {
-    let held_out: HashSet<&str> = aside.iter().flat_map(|pair| [&*pair.source, &*pair.reference]).collect();
-    pairs.retain(|pair| !held_out.contains(&*pair.source) && !held_out.contains(&*pair.reference));
 }
 
 /// The pairs that [`examples`] takes.

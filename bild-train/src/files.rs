@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use bild::Checkpoint;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
 use crate::error::{Result, TrainError, file};
@@ -110,35 +111,56 @@ pub(crate) fn publish(directory: &Path, fill: impl FnOnce(&Path) -> Result<()>) 
     remove(&old)
 }
 
-/// Refuses a directory that a model cannot be written to: replacing it would remove anything but a model, or one of `kept`; or it lies
-/// in the last of `kept`, which is where the model is made.
+/// What a model's directory may have in it beside weights and what a [`Checkpoint`] has.
+const BESIDE: [&str; 6] =
+    ["README.md", "alignment.json", "curve.svg", "policy.json", "shortlist.json", "model.safetensors.index.json"];
+
+/// Refuses a directory that a model cannot be written to, because replacing it would remove anything but a model, or one of `read`
+/// or `work`; or because it lies in `work`, which is where the model is made.
 ///
 /// # Errors
 ///
 /// If it is refused.
-pub fn check_replaceable(directory: &Path, kept: &[&Path]) -> Result<()> {
+pub fn check_replaceable(directory: &Path, read: &[&Path], work: &Path) -> Result<()> {
     let refuse = |why: String| Err(TrainError::Settings(format!("{} cannot be written: {why}", directory.display())));
-    let Some(name) = directory.file_name() else { return refuse("it has no name of its own".into()) };
-    let is_empty = || fs::read_dir(directory).is_ok_and(|mut entries| entries.next().is_none());
-    if fs::symlink_metadata(directory).is_ok() && !directory.join("config.json").exists() && !is_empty() {
-        return refuse("it is there and no folder of a model, and all that is in it would be lost".into());
+    if directory.file_name().is_none() {
+        return refuse("it has no name of its own".into());
     }
-    let resolved = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.into());
-    let place = match fs::symlink_metadata(directory) {
-        Ok(_) => resolved(directory),
-        Err(_) => std::path::absolute(directory.parent().unwrap_or(directory))
-            .map_or_else(|_| directory.into(), |parent| resolved(&parent).join(name)),
+    if let Some(other) = other_than_a_model(directory) {
+        return refuse(format!("it is there with {other}, which is of no model and would be lost"));
+    }
+    let place = resolved(directory);
+    if let Some(kept) = read.iter().chain([&work]).find(|kept| resolved(kept).starts_with(&place)) {
+        return refuse(format!("{} would be lost", kept.display()));
+    }
+    if place.starts_with(resolved(work)) { refuse(format!("it lies in {}", work.display())) } else { Ok(()) }
+}
+
+/// The first thing in a directory, if it is there, that a model's directory does not have.
+fn other_than_a_model(directory: &Path) -> Option<String> {
+    if fs::symlink_metadata(directory).is_ok() && !directory.is_dir() {
+        return Some("no folder".into());
+    }
+    let mut names: Vec<String> = fs::read_dir(directory)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    let is_of_a_model = |name: &String| {
+        let name = &**name;
+        let is_weights = [".safetensors", ".bin"].iter().any(|ending| name.ends_with(ending));
+        directory.join(name).is_file() && (is_weights || BESIDE.contains(&name) || Checkpoint::FILES.contains(&name))
     };
-    for kept in kept {
-        let absolute = std::path::absolute(kept).unwrap_or_else(|_| kept.to_path_buf());
-        if resolved(&absolute).starts_with(&place) {
-            return refuse(format!("{} would be lost", kept.display()));
-        }
-    }
-    match kept.last() {
-        Some(work) if place.starts_with(resolved(work)) => refuse(format!("it lies in {}", work.display())),
-        _ => Ok(()),
-    }
+    names.into_iter().find(|name| !is_of_a_model(name))
+}
+
+/// A path as the system sees it, as far as it is there.
+fn resolved(path: &Path) -> PathBuf {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.into());
+    let found = path.ancestors().find_map(|there| Some((there.canonicalize().ok()?, path.strip_prefix(there).ok()?)));
+    found.map_or_else(|| path.clone(), |(there, rest)| there.components().chain(rest.components()).collect())
 }
 
 /// Removes a directory, if it is there.
@@ -202,30 +224,43 @@ mod tests {
     fn what_is_no_model_is_not_replaced() {
         let directory = tempfile::tempdir().unwrap();
         let at = |name: &str| directory.path().join(name);
-        for (folder, file) in
-            [("big", "config.json"), ("notes", "notes.txt"), ("work", "outputs.bin"), ("old", "config.json")]
-        {
-            fs::create_dir(at(folder)).unwrap();
+        for (folder, file) in [
+            ("big", "config.json"),
+            ("notes", "notes.txt"),
+            ("project", "config.json"),
+            ("work", "outputs.bin"),
+            ("old", "config.json"),
+            ("old", "model.safetensors"),
+        ] {
+            fs::create_dir_all(at(folder)).unwrap();
             fs::write(at(folder).join(file), "{}").unwrap();
         }
+        fs::create_dir_all(at("project/src")).unwrap();
         fs::create_dir(at("empty")).unwrap();
-        let (big, work) = (at("big"), at("work"));
-        let check = |out: &Path| check_replaceable(out, &[&big, &work]).map_err(|error| error.to_string());
-        for fine in ["new", "old", "empty", "big/draft", "big-and-more"] {
-            check(&at(fine)).unwrap();
+        let check = |out: &Path, work: &Path| {
+            check_replaceable(out, &[&at("big"), &at("texts/all.de")], work).map_err(|error| error.to_string())
+        };
+        for fine in ["new", "old", "old/", "empty", "big/draft", "big-and-more"] {
+            check(&at(fine), &at("work")).unwrap();
         }
         for (refused, why) in [
             ("big", "big would be lost"),
-            ("notes", "all that is in it would be lost"),
-            ("work", "all that is in it would be lost"),
+            ("texts", "all.de would be lost"),
+            ("notes", "notes.txt, which is of no model"),
+            ("notes/notes.txt", "no folder"),
+            ("project", "src, which is of no model"),
             ("work/out", "it lies in"),
             ("old/..", "it has no name"),
         ] {
-            let sentence = check(&at(refused)).unwrap_err();
+            let sentence = check(&at(refused), &at("work")).unwrap_err();
             assert!(sentence.contains(why), "{refused}: {sentence}");
         }
-        fs::write(at("config.json"), "{}").unwrap();
-        assert!(check(directory.path()).unwrap_err().contains("big would be lost"));
+        // Also where nothing is there yet, and with names that begin where the program does.
+        for [out, work] in [["model", "model/work"], ["./model", "model/x/../work"]] {
+            assert!(check(Path::new(out), Path::new(work)).unwrap_err().contains("would be lost"), "{out}");
+        }
+        assert!(check(Path::new("work/model"), Path::new("work")).unwrap_err().contains("it lies in work"));
+        check(Path::new("model"), Path::new("model.work")).unwrap();
     }
 
     /// However far a write comes, what was there before is there, or what was to be.

@@ -211,7 +211,8 @@ where
             if settings.loss.needs_teacher() && example.teacher.is_none() {
                 return Err(refuse("it has no teacher's distributions, which the loss needs".into()));
             }
-            if let Some(found) = example.teacher.as_ref().map(|teacher| teacher.best)
+            if settings.loss.needs_teacher()
+                && let Some(found) = example.teacher.as_ref().map(|teacher| teacher.best)
                 && *best.get_or_insert(found) != found
             {
                 let best = best.unwrap_or_default();

@@ -17,6 +17,22 @@ const SHORTEST: [(&str, &str); 8] = [
     (r#"{"policy":"little"}"#, "the little model alone"),
 ];
 
+/// Fields that are left out where they are written, too.
+const ABSENT: [(&str, &str); 3] = [
+    (
+        r#"{"policy":"bild","first":"verifier"}"#,
+        "the model that speaks first, if not the variant's: `draft` or `verifier`",
+    ),
+    (
+        r#"{"policy":"sampling","deferral":0.25}"#,
+        "not exact: what is written is distributed as by a speculative cascade",
+    ),
+    (
+        r#"{"policy":"cost_aware","prices":{"draft":1.0,"verify":4.0,"verify_draft":0.5}}"#,
+        "what passes cost, where it is not to be measured while decoding",
+    ),
+];
+
 const FALLBACKS: [(&str, &str); 6] = [
     ("0.5", "below this probability of the draft model (the paper's)"),
     (r#"{"entropy":2.0}"#, "above this entropy, in nats"),
@@ -54,6 +70,13 @@ fn the_json_of_every_policy_is_written_down() {
     for (shortest, what) in SHORTEST {
         let whole = serde_json::to_string(&policy(shortest)).unwrap();
         page += &format!("| {what} | `{shortest}` | `{whole}` |\n");
+    }
+    page += "\nFields that are absent unless they are given:\n\n| | |\n|---|---|\n";
+    for (given, what) in ABSENT {
+        let fields: Value = serde_json::from_str(given).unwrap();
+        let whole = read(&fields);
+        assert!(fields.as_object().unwrap().iter().all(|(field, value)| whole[field] == *value), "{given} {whole}");
+        page += &format!("| `{given}` | {what} |\n");
     }
     page += "\n`fallback`, when to hand over to the big model:\n\n| | |\n|---|---|\n";
     for (rule, what) in FALLBACKS {

@@ -101,7 +101,7 @@ fn a_model_is_trained_from_two_files() {
     // What is no model is not replaced.
     std::fs::create_dir(place.at("x")).unwrap();
     place.write("x/notes.txt", "mine");
-    run("all.en", &["--held-out", "4"]).refused(1, "all that is in it would be lost");
+    run("all.en", &["--held-out", "4"]).refused(1, "notes.txt, which is of no model and would be lost");
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn what_is_held_out_is_neither_trained_on_nor_counted_where_it_is_too_long() {
     place.write("all.de", read("all.de") + "Gute Nacht.\nBis morgen.\n" + &long + "\n");
     place.write("all.en", read("all.en") + "Good night.\nSee you tomorrow.\nNight.\n");
     let done = place.run("train", &[&args[..], &["--smoothing", "0.1"]].concat()).ok();
-    assert!(done.err.contains("2 of 27 pairs of texts have a side that is held out"), "{done:?}");
+    assert!(done.err.contains("2 of 27 pairs of texts have a source that is held out"), "{done:?}");
     assert!(done.out.starts_with("3 held out: BLEU "), "{done:?}");
 }
 

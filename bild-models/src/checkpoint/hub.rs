@@ -161,7 +161,7 @@ impl Hub {
             Ok(folder) => Checkpoint::open(folder),
             Err(Reason(error)) => match snapshot(cache, &repo).map(Checkpoint::open) {
                 Some(Ok(checkpoint)) => {
-                    tracing::warn!(repository, %error, "the hub could not be asked: the checkpoint is from the cache");
+                    tracing::warn!(repository, %error, "it could not be fetched from the hub: the checkpoint is from the cache");
                     Ok(checkpoint)
                 }
                 _ => Err(self.error(repository, error)),
@@ -237,9 +237,11 @@ fn fetch_file(api: &Api, commit: &ApiRepo, cached: &CacheRepo, sha: &str, name: 
         return Err(Reason(format!("it says that {name} is of the commit {found:?}, expected {sha}")));
     }
     let etag = metadata.etag();
-    // A weak one begins with `W/`.
-    if !is_plain(etag.strip_prefix("W/").unwrap_or(etag)) {
-        return Err(Reason(format!("{name} has the etag {etag:?}, expected letters, digits, `.`, `_` and `-`")));
+    // It may be anything, but its file is to lie among the blobs. A weak one begins with `W/`.
+    let leads_out = |c: char| c.is_control() || "/\\:".contains(c);
+    let own = etag.strip_prefix("W/").unwrap_or(etag);
+    if own.is_empty() || own.starts_with('.') || own.contains(leads_out) {
+        return Err(Reason(format!("{name} has the etag {etag:?}, which can be no name of a file")));
     }
     let (blob, file) = (cached.blob_path(etag), cached.pointer_path(sha).join(name));
     loop {

@@ -110,9 +110,8 @@ impl TokenizerConfig {
         };
         let bytes: usize = found.tokens().map(|token| token.content.len()).sum();
         if bytes > ADDED {
-            return Err(config.broken(format!(
-                "it and the files beside it name tokens of {bytes} bytes together, expected at most {ADDED}"
-            )));
+            let reason = format!("its files name tokens of {bytes} bytes together, expected at most {ADDED}");
+            return Err(LoadError::Broken { path: folder.path().into(), reason });
         }
         Ok(found)
     }

@@ -26,7 +26,7 @@ use crate::{
     Flex,
     data::Examples,
     error::{Result, TrainError, file},
-    files,
+    files::check_replaceable,
     random::Random,
     run::Run,
     t5::{Frozen, Layers, Shrink, T5},
@@ -143,11 +143,11 @@ impl Alignment {
         stop: &CancelToken,
         observer: &dyn Observer,
     ) -> Result<Option<Aligned>> {
-        let inputs: Vec<&Path> = match &self.drafter {
-            Drafter::Little(little) => vec![big.directory(), little, work],
-            _ => vec![big.directory(), work],
+        let read: Vec<&Path> = match &self.drafter {
+            Drafter::Little(little) => vec![big.directory(), little],
+            _ => vec![big.directory()],
         };
-        files::check_replaceable(out, &inputs)?;
+        check_replaceable(out, &read, work)?;
         fs::create_dir_all(work).map_err(file(work, "made"))?;
         let (sources, held_out) = self.split(text, observer)?;
         let model = self.model(big)?;
