@@ -148,15 +148,14 @@ pub(crate) fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
 fn warnings(args: &Args) -> Vec<String> {
     let no_exit = args.rank.is_some() && args.drafter.early_exit.is_none();
     let no_teacher = args.best.is_some() && args.training.loss == Some(LossArg::CrossEntropy);
-    let ignored = [
+    let ignored = options::ignored([
         (no_exit, "--rank has no effect without --early-exit"),
         (no_teacher, "--best has no effect: the loss looks at no distributions"),
         (
             args.texts.seed.is_some(),
             "--seed has no effect: the big model writes greedily; --training-seed is the training's",
         ),
-    ];
-    let ignored = ignored.into_iter().filter(|(ignored, _)| *ignored).map(|(_, sentence)| sentence.to_owned());
+    ]);
     ignored.chain(args.training.warning(LossArg::Kl)).collect()
 }
 

@@ -49,7 +49,7 @@ pub(crate) fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
     let pair = args.pair.options();
     let mut files = Files::default();
     args.dataset.name(&mut files);
-    files.reads_folders(pair.folders()?).reads("--shortlist", args.pair.shortlist.as_deref());
+    files.reads_pair(&args.pair)?;
     files.reads("--policy-file", args.policy.file());
     files.writes("--hyp", args.hyp.as_deref()).writes("--resume", args.resume.as_deref()).check()?;
     let hyp = args.hyp.as_deref().map(OutputFile::tried).transpose()?;

@@ -7,7 +7,7 @@ use std::{
 
 use bild_eval::{OutputFile, text};
 
-use crate::{Error, models, stdin};
+use crate::{Error, models, options::PairArgs, stdin};
 
 /// Which files a program reads and which it writes, by the options that name them.
 #[derive(Default)]
@@ -28,6 +28,12 @@ impl Files {
     pub(crate) fn reads_folders(&mut self, folders: impl IntoIterator<Item = (&'static str, PathBuf)>) -> &mut Self {
         self.folders.extend(folders);
         self
+    }
+
+    /// Names what the options of a pair read.
+    pub(crate) fn reads_pair(&mut self, pair: &PairArgs) -> Result<&mut Self, Error> {
+        let folders = pair.options().folders()?;
+        Ok(self.reads("--shortlist", pair.shortlist.as_deref()).reads_folders(folders))
     }
 
     /// Names a file that is written.

@@ -48,8 +48,7 @@ impl PreparedArgs {
     /// Names the files that are read and written.
     pub(crate) fn name(&self, files: &mut Files) -> Result<(), Error> {
         self.dataset.name(files);
-        files.reads_folders(self.pair.options().folders()?).reads_folders(self.costs.folders());
-        files.reads("--shortlist", self.pair.shortlist.as_deref());
+        files.reads_pair(&self.pair)?.reads_folders(self.costs.folders());
         files.writes("--resume", self.resume.as_deref());
         files.writes("--costs", self.costs.file(self.resume.as_deref()).path().as_deref());
         Ok(())

@@ -63,11 +63,11 @@ impl Args {
     /// What has no effect.
     fn warnings(&self) -> Vec<String> {
         let no_tokens = self.texts.max_new_tokens.is_some() && self.target.is_some();
-        let ignored = [
+        let ignored = options::ignored([
             (no_tokens, "--max-new-tokens has no effect with --target"),
             (self.texts.seed.is_some(), "--seed has no effect: the big model writes greedily"),
-        ];
-        ignored.into_iter().filter(|(ignored, _)| *ignored).map(|(_, sentence)| sentence.to_owned()).collect()
+        ]);
+        ignored.collect()
     }
 }
 

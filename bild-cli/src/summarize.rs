@@ -70,8 +70,7 @@ pub(crate) fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
     let file = options::file(args.file.as_deref(), args.text.as_deref());
     let mut files = Files::default();
     files.reads("the text", file).reads("--policy-file", args.policy.file());
-    files.reads("--shortlist", args.pair.shortlist.as_deref());
-    files.reads_folders(args.pair.options().folders()?).check()?;
+    files.reads_pair(&args.pair)?.check()?;
     let pair = args.pair.options();
     let policy = args.pair.policy(&args.policy)?;
     let text = match file {

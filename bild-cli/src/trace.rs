@@ -40,7 +40,7 @@ pub(crate) fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
     let mut files = Files::default();
     files.reads("the text", (args.text == "-").then_some(Path::new("-"))).reads("--policy-file", args.policy.file());
     files.writes("--html", Some(&args.html));
-    files.reads_folders(pair.folders()?).reads("--shortlist", args.pair.shortlist.as_deref());
+    files.reads_pair(&args.pair)?;
     files.check()?;
     let html = OutputFile::tried(&args.html)?;
     let policy = args.policy.policy()?;

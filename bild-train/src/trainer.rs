@@ -21,7 +21,7 @@ use crate::{
     data::{Batch, Batches, Example, Examples},
     error::{Result, TrainError, file},
     files::{self, Numbers},
-    loss::{Loss, Score},
+    loss::{Loss, Score, Teacher},
     optimizer::{AdamW, Gradients, Memory, Optimizer, Rule, Schedule, number},
     random::{Dropouts, mix},
 };
@@ -196,6 +196,12 @@ where
     ///
     /// If there are no examples, one of them cannot be trained on, or the settings make no sense.
     pub fn new(model: M, examples: E, settings: Settings, device: &B::Device) -> Result<Self> {
+        let begun = digest(&model);
+        Self::begin(model, begun, examples, settings, device)
+    }
+
+    /// With a model that was another one, of this digest, before the first step.
+    fn begin(model: M, begun: u64, examples: E, settings: Settings, device: &B::Device) -> Result<Self> {
         settings.check()?;
         if examples.is_empty() {
             return Err(TrainError::Settings("there are no examples to train on".into()));
@@ -208,17 +214,15 @@ where
             }
             let refuse = |reason| TrainError::Example { index, reason };
             model.check(&example).map_err(refuse)?;
-            if settings.loss.needs_teacher() && example.teacher.is_none() {
-                return Err(refuse("it has no teacher's distributions, which the loss needs".into()));
-            }
-            if settings.loss.needs_teacher()
-                && let Some(found) = example.teacher.as_ref().map(|teacher| teacher.best)
-                && *best.get_or_insert(found) != found
-            {
-                let best = best.unwrap_or_default();
-                return Err(refuse(format!(
-                    "its teacher has {found} tokens for each position, and others have {best}"
-                )));
+            if settings.loss.needs_teacher() {
+                let Some(Teacher { best: found, .. }) = example.teacher else {
+                    return Err(refuse("it has no teacher's distributions, which the loss needs".into()));
+                };
+                let best = *best.get_or_insert(found);
+                if found != best {
+                    let sentence = format!("its teacher has {found} tokens for each position, and others have {best}");
+                    return Err(refuse(sentence));
+                }
             }
             let longest = example.source.len().max(example.target.len());
             if longest > settings.tokens {
@@ -227,7 +231,7 @@ where
             }
         }
         let batches = Batches::new(&examples, settings.tokens, settings.seed);
-        let digests = Digests { model: digest(&model), examples: (examples.len(), hash) };
+        let digests = Digests { model: begun, examples: (examples.len(), hash) };
         Ok(Self {
             model: Some(model),
             optimizer: Optimizer::new(settings.rule),
@@ -404,19 +408,19 @@ where
             let path = path.display();
             return Err(TrainError::Settings(format!("{path} is of a training with other settings: go on with those")));
         }
-        if digest(&model) != state.digests.model {
+        let begun = digest(&model);
+        if begun != state.digests.model {
             let path = path.display();
             let sentence = format!("{path} is of a training that began with another model: begin in another folder");
             return Err(TrainError::Settings(sentence));
         }
-        let mut trainer = Self::new(model.restore(&from)?, examples, settings, device)?;
+        let mut trainer = Self::begin(model.restore(&from)?, begun, examples, settings, device)?;
         if state.digests.examples != trainer.digests.examples {
             let path = path.display();
             let (found, expected) = (trainer.examples.len(), state.digests.examples.0);
             let sentence = format!("{path} is of a training on {expected} other examples, and here are {found}");
             return Err(TrainError::Settings(sentence));
         }
-        trainer.digests = state.digests;
         let mut tensors = files::read_tensors(&from.join(OPTIMIZER))?;
         let mut memories = BTreeMap::new();
         for (id, steps) in state.changed {

@@ -68,8 +68,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
     let mut files = Files::default();
-    files.reads("--policy-file", args.policy.file()).reads("--shortlist", args.pair.shortlist.as_deref());
-    files.reads_folders(args.pair.options().folders()?).check()?;
+    files.reads("--policy-file", args.policy.file()).reads_pair(&args.pair)?.check()?;
     if args.profile {
         profile::install()?;
     }

@@ -28,6 +28,11 @@ pub(crate) fn warn(warnings: impl IntoIterator<Item = String>) {
     }
 }
 
+/// The sentences of what has no effect, of those that may hold.
+pub(crate) fn ignored<const N: usize>(sentences: [(bool, &str); N]) -> impl Iterator<Item = String> {
+    sentences.into_iter().filter(|(holds, _)| *holds).map(|(_, sentence)| sentence.to_owned())
+}
+
 /// A whole number within a range.
 pub(crate) fn whole(
     range: RangeInclusive<u64>,

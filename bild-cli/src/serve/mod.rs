@@ -114,8 +114,7 @@ const NAMES: [&str; 6] = ["cost_aware", "lossless", "bild", "adaptive_length", "
 
 pub(crate) fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
     let mut files = Files::default();
-    files.reads("--policy-file", args.policy.file()).reads("--shortlist", args.pair.shortlist.as_deref());
-    files.reads_folders(args.pair.options().folders()?).check()?;
+    files.reads("--policy-file", args.policy.file()).reads_pair(&args.pair)?.check()?;
     if args.whole && args.language.is_some() {
         options::warn(["--language has no effect: a text is one source".into()]);
     }

@@ -98,8 +98,7 @@ pub(crate) fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
     let mut files = Files::default();
     files.writes("--out", args.out.as_deref());
     files.reads("the text", file).reads("--policy-file", args.policy.file());
-    files.reads("--shortlist", args.pair.shortlist.as_deref());
-    files.reads_folders(args.pair.options().folders()?).check()?;
+    files.reads_pair(&args.pair)?.check()?;
     let policy = args.policy.policy()?;
     let needs = needs(&policy);
     warn(args, needs);

@@ -157,13 +157,12 @@ impl Alignment {
         // Whether they belong together is found out before anything takes long.
         self.pair(writer.clone(), &before)?;
         let conditions = self.conditions(big)?;
-        let outputs = |sources: &[String], file: &str| {
+        let written = |sources: &[String], file: &str| {
             self.outputs(&writer, big, sources, &conditions, &work.join(file), stop, observer)
         };
         let aside: Vec<String> = held_out.iter().map(|example| example.source.clone()).collect();
-        let Some(outputs_of_sources) = outputs(&sources, "outputs.bin")? else { return Ok(None) };
-        let Some(aside) = outputs(&aside, "held-out.bin")? else { return Ok(None) };
-        let outputs = outputs_of_sources;
+        let Some(outputs) = written(&sources, "outputs.bin")? else { return Ok(None) };
+        let Some(aside) = written(&aside, "held-out.bin")? else { return Ok(None) };
         let vocabulary = Pair::vocabulary(&(NoDraft, writer)).clone();
         let Some(model) = self.run.run(model, &outputs, &aside, work, stop, observer)? else { return Ok(None) };
         let after = work.join("after");
