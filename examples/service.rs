@@ -18,6 +18,11 @@ use bild::{
 };
 use futures_util::{Stream, StreamExt, stream};
 use serde::Deserialize;
+use tokio::task::spawn_blocking;
+
+/// How long a request may take in all, whatever its settings say, and how long it may wait for its turn.
+const MOST_TIME: Duration = Duration::from_secs(30);
+const MOST_WAIT: Duration = Duration::from_secs(20);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -35,7 +40,7 @@ pub fn load() -> Result<TextQueue, Box<dyn std::error::Error>> {
     let pair = (T5::<Flex>::load(&little, &device)?, T5::<Flex>::load(&big, &device)?);
     // All requests under way take no more than this, whatever their settings say.
     let generator = TextGenerator::new(big.tokenizer()?, pair, Bild::default())?.with_max_bytes(256 << 20);
-    Ok(generator.queue(QueueOptions::default()))
+    Ok(generator.queue(QueueOptions::default().with_max_wait(MOST_WAIT)))
 }
 
 pub fn router(queue: TextQueue) -> Router {
@@ -48,10 +53,13 @@ async fn translate(
     body: String,
 ) -> Result<Sse<impl Stream<Item = Result<Event, axum::Error>>>, (StatusCode, String)> {
     let body: Body = serde_json::from_str(&body).map_err(|error| (StatusCode::BAD_REQUEST, error.to_string()))?;
-    let deadline = body.settings.deadline.unwrap_or(Duration::from_secs(30));
+    let deadline = body.settings.deadline.unwrap_or(MOST_TIME).min(MOST_TIME);
     let request = TextRequest::new(body.text).with_settings(body.settings.with_deadline(deadline));
     let request = body.policy.into_iter().fold(request, TextRequest::with_policy);
-    let response = queue.try_send(request).map_err(|error| match error {
+    // A long text takes a while to be made tokens of.
+    let sent = spawn_blocking(move || queue.try_send(request)).await;
+    let sent = sent.map_err(|error| (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
+    let response = sent.map_err(|error| match error {
         Error::QueueFull { .. } => (StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
         error => (StatusCode::BAD_REQUEST, error.to_string()),
     })?;

@@ -39,6 +39,7 @@ pub enum Event {
         /// The token.
         token: Token,
         /// The natural logarithm of the draft model's probability of it.
+        #[serde(with = "crate::nan")]
         log_prob: f32,
     },
     /// The draft model handed over instead of keeping its token.
@@ -77,6 +78,7 @@ pub enum Event {
         /// The model that wrote it.
         by: Role,
         /// The natural logarithm of the probability that model gave it ([`Row::log_prob`](crate::Row::log_prob)).
+        #[serde(with = "crate::nan")]
         log_prob: f32,
     },
     /// The generation ended; drafts that were not committed by now are not part of the output.

@@ -156,7 +156,9 @@ impl Generation {
             Role::Draft if self.most_drafts > 1 => {
                 // It is a guess; one that panics must not take along those that share the pass.
                 let expected = caught(|| Ok(self.policy.expected_drafts(&context!(self))));
-                expected.unwrap_or(1).clamp(1, self.most_drafts)
+                // Nor is a session asked for more tokens than it is to hold.
+                let room = self.reader.max_new_tokens.saturating_sub(self.generated()).max(1);
+                expected.unwrap_or(1).clamp(1, self.most_drafts.min(room))
             }
             _ => 1,
         };
@@ -174,7 +176,7 @@ impl Generation {
     /// The error that was given, or that the rows or what the policy decided cannot be; then the generation has failed.
     #[inline]
     pub fn take(&mut self, rows: Result<Rows>) -> Result<()> {
-        let role = self.speaker;
+        let (role, emitted) = (self.speaker, self.record.events.len());
         let taken = match (role, rows) {
             (Role::Draft, Ok(rows)) => self.draft(rows),
             (Role::Verifier, Ok(rows)) => self.verify(rows),
@@ -187,6 +189,7 @@ impl Generation {
             }
             Err(error) => {
                 self.failed = true;
+                self.record.events.truncate(emitted); // nothing comes after an error
                 let unverified = if role == Role::Draft { 0 } else { self.drafts.len() };
                 Err(error.during(role, self.generated() - unverified))
             }
@@ -265,7 +268,9 @@ impl Generation {
         if found != expected {
             return Err(Error::Rows { role: Role::Verifier, expected, found });
         }
-        let (rows, dead_end) = self.reader.read_all(rows, &self.tokens, seen + 1, self.wants.verifier)?;
+        let ending = self.drafts.last().and_then(|draft| self.reached(draft.token));
+        let (rows, dead_end) =
+            self.reader.read_all(rows, &self.tokens, seen + 1, self.wants.verifier, ending.is_some())?;
         let drafts = self.drafts.len();
         let possible = rows.len() - 1; // without those after which nothing can come
         let at = self.generated() - drafts;
@@ -289,7 +294,7 @@ impl Generation {
         self.commit_drafts(accepted);
         if accepted < drafts {
             self.roll_back(drafts - accepted);
-        } else if let Some(finish) = self.drafts.last().and_then(|draft| self.reached(draft.token)) {
+        } else if let Some(finish) = ending {
             self.record.end(finish); // on a verified draft: nothing comes after it
             return Ok(());
         }

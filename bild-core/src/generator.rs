@@ -135,14 +135,14 @@ impl<P: Pair> Generator<P> {
         finish: impl Fn(T, Output) -> Result<O> + Sync,
         each: impl FnMut(usize, Result<O>),
     ) {
-        let [drivers, share] = self.drivers();
+        let (at_once, drivers) = (self.at_once(), self.drivers());
         let budget = self.budget();
         let prepare = |item, number| {
             let (request, tag) = begin(item, number)?;
             Ok((self.prepare(request, number)?, tag))
         };
         let drive = |desk: &Desk<I, Result<O>>| {
-            let mut driver = Driver::new(&self.pair, share, &budget);
+            let mut driver = Driver::new(&self.pair, places(at_once, drivers, desk.thread), &budget);
             let next = |wait| {
                 loop {
                     let (number, item) = desk.take(wait)?;
@@ -159,14 +159,12 @@ impl<P: Pair> Generator<P> {
                 );
             }
         };
-        by_threads(items, drivers, share, drive, each);
+        by_threads(items, drivers, places(at_once, drivers, 0), drive, each);
     }
 
-    /// How many threads drive generations at once, and how many each of them.
-    pub(crate) fn drivers(&self) -> [usize; 2] {
-        let at_once = self.at_once();
-        let drivers = at_once.div_ceil(self.pair.batch_size().max(1));
-        [drivers, at_once.div_ceil(drivers)]
+    /// How many threads drive generations at once.
+    pub(crate) fn drivers(&self) -> usize {
+        self.at_once().div_ceil(self.pair.batch_size().max(1))
     }
 
     /// What generations at once may take together.
@@ -210,6 +208,11 @@ impl<P: Pair> Generator<P> {
     }
 }
 
+/// How many generations the driver numbered `i` has at once, of so many in all.
+pub(crate) fn places(at_once: usize, drivers: usize, i: usize) -> usize {
+    at_once / drivers + usize::from(i < at_once % drivers)
+}
+
 impl<P> fmt::Debug for Generator<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Generator").field("settings", &self.settings).finish_non_exhaustive()
@@ -228,4 +231,20 @@ pub fn caught<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
         let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
         Err(Error::Panicked(text.unwrap_or_else(|| "no message".into())))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::places;
+
+    #[test]
+    fn drivers_have_as_many_places_as_there_are() {
+        for at_once in 1..40 {
+            for drivers in 1..=at_once {
+                let all: Vec<_> = (0..drivers).map(|i| places(at_once, drivers, i)).collect();
+                assert_eq!(all.iter().sum::<usize>(), at_once);
+                assert!(all.is_sorted_by(|a, b| a >= b) && all[0] <= all[drivers - 1] + 1, "{all:?}");
+            }
+        }
+    }
 }

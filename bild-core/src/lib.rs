@@ -34,6 +34,7 @@ mod generator;
 mod limit;
 mod many;
 mod model;
+mod nan;
 mod or;
 mod output;
 mod pair;

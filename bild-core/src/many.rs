@@ -31,6 +31,8 @@ pub fn in_order<T: Send, R: Send>(
 
 /// Where a thread takes items and gives results.
 pub(crate) struct Desk<'a, T, R> {
+    /// The number of the thread.
+    pub(crate) thread: usize,
     items: &'a Mutex<mpsc::Receiver<(usize, T)>>,
     results: mpsc::Sender<Result<(usize, R), Panic>>,
 }
@@ -55,7 +57,7 @@ impl<T, R> Desk<'_, T, R> {
     }
 }
 
-/// Lets `work` do items in `threads` threads, each of which has up to `share` of them under way; else as [`in_order`].
+/// Lets `work` do items in `threads` threads, each of which has up to `share` of them under way, the first as many; else as [`in_order`].
 pub(crate) fn by_threads<T: Send, R: Send>(
     items: impl IntoIterator<Item = T>,
     threads: usize,
@@ -71,8 +73,8 @@ pub(crate) fn by_threads<T: Send, R: Send>(
     let mut items = items.into_iter().enumerate().fuse();
     thread::scope(|scope| {
         let give = give; // dropped at the end of the scope, which ends the threads
-        let spawn = || {
-            let desk = Desk { items: &taken, results: done.clone() };
+        let spawn = |thread| {
+            let desk = Desk { thread, items: &taken, results: done.clone() };
             let work = &work;
             scope.spawn(move || {
                 if let Err(panic) = catch_unwind(AssertUnwindSafe(|| work(&desk))) {
@@ -86,7 +88,7 @@ pub(crate) fn by_threads<T: Send, R: Send>(
                 && let Some(item) = items.next()
             {
                 if given % share == 0 && given / share < threads {
-                    spawn();
+                    spawn(given / share);
                 }
                 give.send(item).expect("the receiver outlives the scope");
                 given += 1;

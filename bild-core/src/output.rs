@@ -29,6 +29,7 @@ pub struct Output {
     pub tokens: Vec<Token>,
     /// For each token, the natural logarithm of its probability under the model that wrote it
     /// ([`Row::log_prob`](crate::Row::log_prob)).
+    #[serde(with = "crate::nan::all")]
     pub log_probs: Vec<f32>,
     /// For each token, the model that wrote it. An accepted draft was written by the draft model.
     pub writers: Vec<Role>,

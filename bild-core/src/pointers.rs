@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::{
-    DraftModel, DraftSession, LogitsProcessor, Model, Pair, PairSession, Pass, Policy, PolicyState, Prefix, Result,
-    Rows, SessionLimit, Source, Start, VerifierModel, VerifierSession, Vocabulary, Wants,
+    DraftModel, DraftSession, Encode, LogitsProcessor, Model, Pair, PairSession, Pass, Policy, PolicyState, Prefix,
+    Result, Rows, SessionLimit, Source, Start, Token, VerifierModel, VerifierSession, Vocabulary, Wants,
 };
 
 macro_rules! shared {
@@ -102,6 +102,12 @@ macro_rules! shared {
 
             fn check(&self, vocabulary: &Vocabulary) -> Result<()> {
                 (**self).check(vocabulary)
+            }
+        }
+
+        impl<T: Encode + ?Sized> Encode for $pointer {
+            fn encode_plain(&self, text: &str) -> Result<Vec<Token>> {
+                (**self).encode_plain(text)
             }
         }
     )* };

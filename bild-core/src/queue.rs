@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Error, Event, Generation, Generator, Output, Pair, Request, Response, Result, caught, driver::Driver,
-    response::Reply,
+    generator::places, response::Reply,
 };
 
 /// How many requests may wait in a [`Queue`], and for how long.
@@ -185,8 +185,9 @@ impl<P: Pair + 'static> Generator<P> {
         let shared = Arc::new(Shared { options, state, arrived, left });
         let generator = Arc::new(self);
         let budget = Arc::new(generator.budget());
-        let [drivers, places] = generator.drivers();
-        let drivers = (0..drivers).map(|_| {
+        let (at_once, drivers) = (generator.at_once(), generator.drivers());
+        let drivers = (0..drivers).map(|i| {
+            let places = places(at_once, drivers, i);
             let (generator, budget, shared) = (Arc::clone(&generator), Arc::clone(&budget), Arc::clone(&shared));
             thread::spawn(move || {
                 let mut driver = Driver::new(generator.pair(), places, &budget);

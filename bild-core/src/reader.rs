@@ -19,7 +19,7 @@ impl RowReader {
     }
 
     /// The verifier's rows as a policy may see them, of which the first predicts what comes after the first `before` of `tokens`, the
-    /// start token included. Where a draft was a dead end, after which every token is forbidden, the row after it is the last, as the model
+    /// start token included; if the last draft `ends` the generation, no processor sees what would come after it. Where a draft was a dead end, after which every token is forbidden, the row after it is the last, as the model
     /// gave it: with the error to end with if that draft stands.
     pub(crate) fn read_all(
         &self,
@@ -27,14 +27,24 @@ impl RowReader {
         tokens: &[Token],
         before: usize,
         want: Want,
+        ends: bool,
     ) -> Result<(Rows, Option<Error>)> {
         let role = Role::Verifier;
         if self.processors.is_empty() {
-            rows.iter().enumerate().try_for_each(|(i, row)| self.check(row, role, before + i))?;
+            for (i, row) in rows.iter().enumerate() {
+                self.check(row, role, before + i)?;
+                check_wanted(row, want, before + i, before + i < tokens.len())?;
+            }
             return Ok((rows, None));
         }
+        let last = rows.len() - 1;
         let mut all = Vec::with_capacity(rows.len());
         for (i, mut row) in rows.into_iter().enumerate() {
+            if ends && i == last {
+                self.check(&row, role, before + i)?;
+                all.push(row);
+                break;
+            }
             match self.read(&mut row, role, tokens, before + i, want) {
                 Err(error @ Error::Forbidden { .. }) if i > 0 => {
                     all.push(row);
@@ -111,4 +121,20 @@ impl RowReader {
         let forbidden = logits.iter().all(|logit| *logit == f32::NEG_INFINITY);
         Err(if forbidden { Error::Forbidden { at: before - 1 } } else { error })
     }
+}
+
+/// A verifier of one's own may not know what a policy wants, which would then let everything stand. `followed`: by a draft.
+#[inline]
+fn check_wanted(row: &Row, want: Want, before: usize, followed: bool) -> Result<()> {
+    let missing = if want.logits && row.logits.is_none() {
+        "logits"
+    } else if want.entropy && row.entropy.is_none() {
+        "entropy"
+    } else if want.cross_entropy && followed && row.cross_entropy.is_none() {
+        "cross-entropy of the draft that follows"
+    } else {
+        return Ok(());
+    };
+    let problem = format!("the policy wants its {missing} (`Pass::want`), and it has none");
+    Err(Error::Row { role: Role::Verifier, at: before - 1, problem })
 }

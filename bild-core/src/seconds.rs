@@ -13,6 +13,9 @@ pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
 }
 
 fn duration<E: Error>(seconds: f64) -> Result<Duration, E> {
+    if seconds >= Duration::MAX.as_secs_f64() {
+        return Ok(Duration::MAX); // which a float rounds up to more than a duration can be
+    }
     let error = |_| E::custom(format_args!("found {seconds}, expected a number of seconds, at least 0"));
     Duration::try_from_secs_f64(seconds).map_err(error)
 }

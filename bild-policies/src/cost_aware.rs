@@ -1,4 +1,7 @@
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    mem,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use bild_core::{
     Context, Draft, Drafted, Error, Policy, PolicyState, Result, Role, Row, Start, Statistics, Then, Verdict, Wants,
@@ -100,6 +103,15 @@ impl Prices {
         }
         Ok(Self { draft, verify, verify_draft })
     }
+
+    /// In a unit of which the highest price is about one: what is learned from them does not depend on theirs. A power of two, so that
+    /// nothing is rounded.
+    fn scaled(self) -> Self {
+        let Self { draft, verify, verify_draft } = self;
+        let highest = draft.max(verify).max(verify_draft);
+        let unit = if highest.is_normal() { highest.log2().floor().exp2() } else { 1.0 };
+        Self { draft: draft / unit, verify: verify / unit, verify_draft: verify_draft / unit }
+    }
 }
 
 #[derive(Clone, Debug, Default)]
@@ -145,12 +157,13 @@ impl<P: Policy> Policy for CostAware<P> {
     fn begin(&self, start: &Start<'_>) -> Box<dyn PolicyState> {
         let drafts = self.learned.lock().begins(self.prices.is_none());
         let policy = self.of.begin(start);
-        let (seen, prices) = (Statistics::default(), self.prices);
+        let (seen, prices) = (Statistics::default(), self.prices.map(Prices::scaled));
         Box::new(State {
             policy,
             prices,
             learned: self.learned.clone(),
             drafts,
+            begun: false,
             seen,
             chance: 1.0,
             steps: 0,
@@ -166,6 +179,8 @@ struct State {
     learned: Learned,
     /// Whether the generation begins with a draft.
     drafts: bool,
+    /// Whether a pass was made: one that waits in a queue, and may never begin, is not counted yet.
+    begun: bool,
     /// The statistics when this was last asked: what has come since is the pass just made.
     seen: Statistics,
     /// The chance that all waiting drafts stand.
@@ -183,7 +198,11 @@ impl PolicyState for State {
     }
 
     fn drafted(&mut self, at: &Context<'_>, row: &Row) -> Draft {
+        let decided = self.policy.drafted(at, row); // while others may learn
         let mut costs = self.learned.lock();
+        if !mem::replace(&mut self.begun, true) {
+            costs.begun();
+        }
         // Before the verifier has spoken, the time to begin is that of both models.
         let begun = at.statistics.verifier_calls > 0;
         if self.seen.draft_steps == 0 && begun && self.prices.is_none() {
@@ -198,7 +217,7 @@ impl PolicyState for State {
         costs.drafted(pass, certainty);
         self.seen = at.statistics.clone();
         self.steps += 1;
-        match self.policy.drafted(at, row) {
+        match decided {
             Draft::Keep(token) => {
                 self.chance *= costs.chance(confidence(row, token));
                 if costs.next_pays(self.chance, certainty) { Draft::Keep(token) } else { Draft::KeepLast(token) }
@@ -214,6 +233,9 @@ impl PolicyState for State {
     fn verified(&mut self, at: &Context<'_>, drafts: &[Drafted], rows: &[Row]) -> Verdict {
         let verdict = self.policy.verified(at, drafts, rows);
         let mut costs = self.learned.lock();
+        if !mem::replace(&mut self.begun, true) {
+            costs.begun();
+        }
         let time = at.statistics.verifier_time.saturating_sub(self.seen.verifier_time).as_secs_f64();
         let time = self.prices.map_or(time, |prices| prices.verify + prices.verify_draft * drafts.len() as f64);
         let judged = drafts.iter().take(verdict.accepted + 1).enumerate();

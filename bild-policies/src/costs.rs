@@ -105,6 +105,8 @@ pub(crate) struct Costs {
     size: Recent,
     /// What it takes the draft model to read a source.
     prepare: Recent,
+    /// Whether a generation was to begin.
+    asked: bool,
     /// Generations, and passes of the verifier in them.
     generations: f64,
     passes: f64,
@@ -138,6 +140,7 @@ impl Default for Costs {
             verify: Line::default(),
             size: none,
             prepare: none,
+            asked: false,
             generations: 0.0,
             passes: 0.0,
             early: 0,
@@ -234,11 +237,14 @@ impl Costs {
     /// Whether a generation is to begin with a draft. What it takes to read the source is told apart where the verifier has spoken before,
     /// so the second generation begins with that, if passes are `measured`.
     pub(crate) fn begins(&mut self, measured: bool) -> bool {
-        let is_first = self.generations == 0.0;
+        let is_first = !std::mem::replace(&mut self.asked, true);
         let is_told = self.prepare.mean().is_some() || !measured;
-        let begins = if is_first || is_told { self.begins_draft(Some(0)) } else { false };
+        (is_first || is_told) && self.begins_draft(Some(0))
+    }
+
+    /// A generation makes its first pass.
+    pub(crate) fn begun(&mut self) {
         (self.generations, self.passes) = (self.generations * KEPT + 1.0, self.passes * KEPT);
-        begins
     }
 
     /// Whether the draft model is to speak: because that pays, or because it is time for a trial. `unread`: it has not read the source, and
@@ -272,6 +278,8 @@ impl Costs {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+
     use super::*;
 
     fn alone(time: f64) -> Shared {
@@ -391,11 +399,14 @@ mod tests {
     /// Texts of five passes, by models that agree well: reading the source for drafts pays where it is short of what they gain together.
     #[test]
     fn a_source_is_read_for_drafts_where_they_gain_more_than_that() {
-        let drafting = |reading: f64| {
+        let drafting = |reading: f64, waiting: usize| {
             let mut costs = Costs::default();
+            // As those that wait in a queue are asked.
+            let mut waiting: VecDeque<bool> = (0..waiting).map(|_| costs.begins(true)).collect();
             let mut drafted = 0;
             for text in 0..400 {
-                let mut drafts = costs.begins(true);
+                let mut drafts = waiting.pop_front().unwrap_or_else(|| costs.begins(true));
+                costs.begun();
                 let mut is_read = false;
                 for pass in 1..=5 {
                     if drafts {
@@ -413,8 +424,10 @@ mod tests {
             }
             drafted
         };
-        assert!(drafting(0.5) > 190, "{} of 200", drafting(0.5));
-        assert!(drafting(6.0) < 20, "{} of 200", drafting(6.0));
+        assert!(drafting(0.5, 0) > 190, "{} of 200", drafting(0.5, 0));
+        for waiting in [0, 200] {
+            assert!(drafting(6.0, waiting) < 20, "{} of 200", drafting(6.0, waiting));
+        }
     }
 
     /// Thirty-two that begin together do not all read their sources to find out.

@@ -25,6 +25,7 @@ mod distribution;
 mod fallback;
 mod generation_config;
 mod lossless;
+mod pointers;
 pub mod processors;
 mod random;
 mod rollback;

@@ -345,3 +345,95 @@ fn a_fallback_at_random_is_another_for_another_source() {
     let counts: Vec<usize> = (2..8).map(fallbacks).collect();
     assert!(counts.iter().any(|count| *count != counts[0]), "{counts:?}");
 }
+
+/// A verifier that does not look at what is wanted would let every draft stand.
+#[test]
+fn a_verifier_that_leaves_out_what_is_wanted_is_said() {
+    let decoded = |policy: Arc<dyn Policy>, row: Row| {
+        let generator = Generator::new((toy(), Foreign::new(row)), policy).unwrap();
+        generator.generate(Source::new([2, 1])).map_err(|error| error.to_string())
+    };
+    let known = Row::new(2, 0.9);
+    for (policy, missing) in
+        [(Arc::new(Bild::default()) as Arc<dyn Policy>, "cross-entropy"), (Arc::new(Sampling::default()), "logits")]
+    {
+        let error = decoded(policy, known.clone()).unwrap_err();
+        assert!(error.contains("verifier") && error.contains(missing) && error.contains("Pass::want"), "{error}");
+    }
+    assert!(decoded(Arc::new(Lossless::default()), known).is_ok());
+}
+
+/// Nothing comes after an error, not what happened in the same pass before it either.
+#[test]
+fn an_error_is_the_last_of_a_stream() {
+    struct Second;
+    impl Pair for Second {
+        type Session = Self;
+        fn vocabulary(&self) -> &Vocabulary {
+            static WORDS: std::sync::LazyLock<Vocabulary> =
+                std::sync::LazyLock::new(|| Vocabulary::new(VOCABULARY, START, [END]));
+            &WORDS
+        }
+        fn begin(&self, _source: &Source, _limit: &SessionLimit) -> Result<Self> {
+            Ok(Self)
+        }
+        fn most_drafts(&self) -> usize {
+            2
+        }
+    }
+    impl PairSession for Second {
+        fn pass(&mut self, _pass: &Pass<'_>) -> Result<Rows> {
+            Ok(vec![Row::new(2, 0.9), Row::new(99, 0.9)].into())
+        }
+    }
+    let generator = Generator::new(Second, Lossless::without_limit()).unwrap();
+    let mut events = generator.stream(Source::new([2, 1])).unwrap();
+    assert!(events.next().unwrap().is_err());
+    assert!(events.next().is_none());
+}
+
+/// What a request says of time may be without end, and what a model says of a token nothing.
+#[test]
+fn what_is_written_as_json_can_be_read() {
+    let settings = Settings::default().with_deadline(std::time::Duration::MAX);
+    let read: Settings = serde_json::from_value(serde_json::to_value(&settings).unwrap()).unwrap();
+    assert_eq!(read.deadline, Some(std::time::Duration::MAX));
+
+    /// Drafts a token of which the row knows nothing.
+    struct Another;
+    impl Policy for Another {
+        fn begin(&self, _start: &Start<'_>) -> Box<dyn PolicyState> {
+            Box::new(Self)
+        }
+    }
+    impl PolicyState for Another {
+        fn drafted(&mut self, _at: &Context<'_>, row: &Row) -> Draft {
+            Draft::KeepLast((row.argmax + 1) % VOCABULARY as Token)
+        }
+        fn verified(&mut self, _at: &Context<'_>, drafts: &[Drafted], rows: &[Row]) -> Verdict {
+            Verdict { accepted: drafts.len(), next: rows[drafts.len()].argmax, then: Then::Draft }
+        }
+    }
+    let settings = Settings::default().with_max_new_tokens(6).with_trace(true);
+    let generator = Generator::new((toy(), toy()), Another).unwrap().with_settings(settings);
+    let output = generator.generate(Source::new([2, 1])).unwrap();
+    assert!(output.log_probs.iter().any(|log_prob| log_prob.is_nan()));
+    let json = serde_json::to_string(&output).unwrap();
+    let read: bild_core::Output = serde_json::from_str(&json).unwrap();
+    assert_eq!(serde_json::to_string(&read).unwrap(), json);
+    assert!(read.log_probs.iter().zip(&output.log_probs).all(|(a, b)| a.is_nan() == b.is_nan()));
+}
+
+/// A rule that is chosen at run time.
+#[test]
+fn a_rule_may_be_behind_a_pointer() {
+    let decoded = |policy: Arc<dyn Policy>| {
+        let generator = Generator::new((toy(), toy()), policy).unwrap();
+        generator.generate(Source::new([2, 1])).unwrap().tokens
+    };
+    let (fallback, rollback): (Arc<dyn FallbackRule>, Arc<dyn RollbackRule>) =
+        (Arc::new(SmallMargin::new(0.3).unwrap()), Arc::new(LowRank::new(2).unwrap()));
+    let pointed = Bild::with_rules(fallback, rollback);
+    let plain = Bild::with_rules(SmallMargin::new(0.3).unwrap(), LowRank::new(2).unwrap());
+    assert_eq!(decoded(Arc::new(pointed)), decoded(Arc::new(plain)));
+}

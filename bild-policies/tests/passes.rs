@@ -115,9 +115,7 @@ impl Pair for Several {
     }
 
     fn begin(&self, source: &Source, limit: &SessionLimit) -> Result<SeveralSession> {
-        // Its own tokens may go beyond the end.
-        let further = SessionLimit::new(limit.tokens + self.most);
-        let sessions = (self.pair.0.begin(source, &further)?, self.pair.1.begin(source, limit)?);
+        let sessions = (self.pair.0.begin(source, limit)?, self.pair.1.begin(source, limit)?);
         Ok(SeveralSession { sessions, rows: self.rows.clone() })
     }
 

@@ -2,16 +2,21 @@
 
 mod toy;
 
-use std::{num::NonZeroUsize, sync::Arc};
+use std::{
+    num::NonZeroUsize,
+    sync::{Arc, Barrier, mpsc},
+    thread,
+    time::Duration,
+};
 
 use bild_core::{
-    Drafted, Error, Generator, LogitsProcessor, NoDraft, Policy, Prefix, Role, Row, SessionLimit, Settings, Source,
-    Token, Want,
+    Context, Draft, Drafted, Error, Generator, LogitsProcessor, NoDraft, Policy, PolicyState, Prefix, Role, Row,
+    SessionLimit, Settings, Source, Start, Token, Verdict, Want,
 };
 use bild_policies::{
     AdaptiveLength, AnyFallback, AnyPolicy, AnyRollback, Atypical, BigAlone, Bild, CostAware, Deferral, FallbackRule,
     GenerationConfig, HighCrossEntropy, HighDivergence, HighEntropy, LittleAlone, Lossless, LowAcceptance,
-    LowAccumulated, LowProbability, LowRank, LowVerifierProbability, RandomFallback, RollbackRule, Sampling,
+    LowAccumulated, LowProbability, LowRank, LowVerifierProbability, Prices, RandomFallback, RollbackRule, Sampling,
     SmallMargin, TargetRollback, Variant, processors,
 };
 use serde_json::json;
@@ -379,6 +384,29 @@ fn a_draft_that_leads_nowhere_fails_only_who_would_go_there() {
     assert!(fine > 20 && dead > 20, "{fine} {dead}");
 }
 
+/// Where a sequence ends nothing is written, so no processor is asked what may be: as with the verifier alone.
+#[test]
+fn nothing_need_be_allowed_after_the_last_draft() {
+    #[derive(Debug)]
+    struct NothingAfterTheEnd;
+    impl LogitsProcessor for NothingAfterTheEnd {
+        fn process(&self, prefix: &Prefix<'_>, logits: &mut [f32]) {
+            assert!(prefix.tokens.len() < prefix.limit, "there is no room");
+            if prefix.tokens.last() == Some(&END) {
+                logits.fill(f32::NEG_INFINITY);
+            }
+        }
+    }
+    for max_new_tokens in [2, 12] {
+        let same = scripted(&[(2, 0.9), (3, 0.9)]);
+        let policy = Lossless { fallback: None, max_draft: NonZeroUsize::new(10) };
+        let settings = Settings::default().with_max_new_tokens(max_new_tokens).with_processor(NothingAfterTheEnd);
+        let (output, _) = decode(same.clone(), same, policy, settings).unwrap();
+        assert_eq!(output.tokens, [2, 3, END][..max_new_tokens.min(3)]);
+        assert_eq!(output.statistics.verifier_calls, 1);
+    }
+}
+
 #[test]
 fn processors_are_their_definitions() {
     let source = Source::new([2, 1, 2, 4]);
@@ -617,4 +645,59 @@ fn many_sources_keep_their_order_and_one_failure_loses_no_other() {
     assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 998);
     assert_eq!(results[400].as_ref().unwrap_err().to_string(), "poison");
     assert_eq!(results[500].as_ref().unwrap_err().to_string(), "the generation panicked: worse");
+}
+
+/// The unit of time that prices are in makes no difference.
+#[test]
+fn prices_have_no_unit() {
+    let policy = |unit: f64| {
+        let prices = Prices::new(0.2 * unit, unit, 0.01 * unit).unwrap();
+        CostAware::default().with_prices(prices)
+    };
+    let passes = |unit| {
+        let big = random(3, 6.0);
+        let draft = blend(big.clone(), random(102, 6.0), 0.3);
+        let settings = Settings::default().with_max_new_tokens(60).with_end_tokens([]);
+        let (output, calls) = decode(draft, big, policy(unit), settings).unwrap();
+        (output.tokens, calls)
+    };
+    let expected = passes(1.0);
+    for unit in [1e-300, 1e-12, 1024.0, 1e11] {
+        assert_eq!(passes(unit), expected, "{unit}");
+    }
+}
+
+/// Generations that share what was learned do not wait for each other while the policy within thinks.
+#[test]
+fn what_is_learned_is_not_held_while_the_policy_decides() {
+    /// Goes on once two are asked at the same time.
+    struct Meets(Arc<Barrier>);
+    impl Policy for Meets {
+        fn begin(&self, _start: &Start<'_>) -> Box<dyn PolicyState> {
+            Box::new(Self(self.0.clone()))
+        }
+    }
+    impl PolicyState for Meets {
+        fn drafted(&mut self, _at: &Context<'_>, row: &Row) -> Draft {
+            self.0.wait();
+            Draft::KeepLast(row.argmax)
+        }
+        fn verified(&mut self, _at: &Context<'_>, drafts: &[Drafted], rows: &[Row]) -> Verdict {
+            Verdict::first_refused(drafts, rows, |_, _| false)
+        }
+    }
+    let prices = Prices::new(0.1, 1.0, 0.01).unwrap(); // without them the second reads no source before it is known what that costs
+    let policy = Arc::new(CostAware::new(Meets(Arc::new(Barrier::new(2)))).with_prices(prices));
+    let (done, all) = mpsc::channel();
+    for _ in 0..2 {
+        let (policy, done) = (policy.clone(), done.clone());
+        thread::spawn(move || {
+            let same = scripted(&[(2, 0.9)]);
+            let settings = Settings::default().with_max_new_tokens(1);
+            done.send(decode(same.clone(), same, policy, settings).is_ok())
+        });
+    }
+    for _ in 0..2 {
+        assert!(all.recv_timeout(Duration::from_secs(60)).expect("neither waits for the other"));
+    }
 }

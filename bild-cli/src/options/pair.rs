@@ -88,6 +88,10 @@ pub(crate) struct PairArgs {
 }
 
 impl PairArgs {
+    /// What is said where a policy is given and nothing drafts.
+    pub(crate) const ALONE: &'static str = "the policy has no effect: without --little, --lookup, --early-exit or --shared-encoder \
+                                            the big model decodes alone";
+
     pub(crate) fn options(&self) -> PairOptions {
         let lookup = self.lookup.map(|place| match place {
             Lookup::Source => LookIn::Source,
@@ -125,9 +129,7 @@ impl PairArgs {
         let policy = if is_alone { AnyPolicy::Big(BigAlone {}) } else { given };
         self.warn(asked, needs(&policy));
         if is_alone && asked.is_given() {
-            warn(["the policy has no effect: without --little, --lookup, --early-exit or --shared-encoder the big model decodes \
-                   alone"
-                .into()]);
+            warn([Self::ALONE.into()]);
         }
         Ok(policy)
     }

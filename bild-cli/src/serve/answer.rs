@@ -49,9 +49,10 @@ impl Answer {
                 service.most_sources
             )));
         }
-        let request = body.request(&service)?;
+        let (request, seed) = (body.request(&service)?, body.seed.unwrap_or(service.settings.seed));
         let parts = sources.into_iter().enumerate().map(|(i, (source, space))| {
-            let request = request.clone().with_text(source.to_owned());
+            // Sentences draw from streams of their own, as those that `translate` reads.
+            let request = request.clone().with_text(source.to_owned()).with_seed(seed.wrapping_add(i as u64));
             // The further sources wait for those before them, not for a turn of the text's.
             let response = service.queue.try_send(if i == 0 { request } else { request.without_max_wait() })?;
             Ok((response, space.to_owned()))

@@ -25,7 +25,7 @@ pub(super) struct Body {
     max_new_tokens: Option<usize>,
     /// In seconds.
     time_limit: Option<f64>,
-    seed: Option<u64>,
+    pub(super) seed: Option<u64>,
     prefix: Option<String>,
     /// Strings before which the text ends.
     #[serde(default)]
@@ -58,7 +58,7 @@ impl Body {
         }
     }
 
-    /// The request for each of its sources, but for their text.
+    /// The request for each of its sources, but for their texts and seeds.
     pub(super) fn request(&self, service: &Service) -> Result<TextRequest<'static>, Failure> {
         self.check()?;
         let mut settings = service.settings.clone().with_trace(self.events);
@@ -87,7 +87,6 @@ impl Body {
         if !self.stop.is_empty() {
             request = request.with_stop_strings(self.stop.iter().cloned());
         }
-        settings.seed = self.seed.unwrap_or(settings.seed);
         Ok(request.with_settings(settings))
     }
 }
@@ -109,8 +108,9 @@ fn named(service: &Service, name: &str) -> Result<Arc<AnyPolicy>, Failure> {
 /// The policy of a request, for the models that are there.
 pub(super) fn policy(loaded: &Loaded, json: &str) -> Result<AnyPolicy, Error> {
     let policy: AnyPolicy = serde_json::from_str(json)?;
-    if needs(&policy) == Needs::Both && !loaded.drafts() {
-        return Err("this policy needs two models, and one is loaded here".into());
+    match needs(&policy) {
+        Needs::Both if !loaded.drafts() => Err("this policy needs two models, and one is loaded here".into()),
+        Needs::Little if !loaded.drafts() => Err("this policy needs a little model, and none is loaded here".into()),
+        _ => loaded.decoded_by(&policy),
     }
-    loaded.decoded_by(&policy)
 }

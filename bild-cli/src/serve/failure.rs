@@ -1,5 +1,7 @@
 //! What is answered where a request fails: a status, and a sentence in JSON.
 
+use std::time::Duration;
+
 use axum::{
     Json,
     extract::rejection::BytesRejection,
@@ -22,6 +24,12 @@ impl Failure {
 
     pub(super) fn too_long(sentence: impl ToString) -> Self {
         Self { status: StatusCode::PAYLOAD_TOO_LARGE, sentence: sentence.to_string() }
+    }
+
+    /// Of a body that does not come.
+    pub(super) fn too_slow(time: Duration) -> Self {
+        let sentence = format!("the request did not come whole within {} s", time.as_secs_f64());
+        Self { status: StatusCode::REQUEST_TIMEOUT, sentence }
     }
 
     pub(super) fn not_found() -> Self {

@@ -47,10 +47,11 @@ impl Default for Metrics {
         let mut registry = Registry::with_prefix("bild");
         let Counts { requests, tokens, passes, judged, accepted, first_text, whole } = &counts;
         registry.register("requests", "Requests by what became of them", requests.clone());
-        registry.register("tokens", "Tokens written, by the model that wrote them", tokens.clone());
-        registry.register("passes", "Passes made, by the model that made them", passes.clone());
-        registry.register("drafts_judged", "Drafts that the verifier judged", judged.clone());
-        registry.register("drafts_accepted", "Drafts that stood", accepted.clone());
+        // What a source that is cancelled had done is said by nobody.
+        registry.register("tokens", "Tokens of sources that ended, by the model that wrote them", tokens.clone());
+        registry.register("passes", "Passes for sources that ended, by the model that made them", passes.clone());
+        registry.register("drafts_judged", "Drafts of sources that ended that the verifier judged", judged.clone());
+        registry.register("drafts_accepted", "Drafts of sources that ended that stood", accepted.clone());
         let mut time = |name: &str, help: &str, times: &Histogram| {
             registry.register_with_unit(name, help, Unit::Seconds, times.clone());
         };

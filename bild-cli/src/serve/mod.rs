@@ -10,7 +10,7 @@ use std::{collections::HashMap, num::NonZeroUsize, sync::Arc, time::Duration};
 use axum::{
     Json, Router,
     body::Bytes,
-    extract::{DefaultBodyLimit, State, rejection::BytesRejection},
+    extract::{DefaultBodyLimit, FromRequest, Request, State},
     http::header::CONTENT_TYPE,
     response::{Html, IntoResponse, Response, Sse},
     routing::{get, post},
@@ -22,7 +22,12 @@ use bild::{
     policies::{AnyPolicy, BigAlone},
 };
 use serde_json::json;
-use tokio::{net::TcpListener, runtime::Runtime, task::spawn_blocking};
+use tokio::{
+    net::TcpListener,
+    runtime::Runtime,
+    task::spawn_blocking,
+    time::{sleep, timeout},
+};
 
 use self::{answer::Answer, body::Body, failure::Failure, metrics::Metrics};
 use crate::{
@@ -30,7 +35,7 @@ use crate::{
     files::Files,
     options::{self, MOST_TOKENS, PairArgs, PolicyArgs, SourceArgs, TextArgs, language, number, whole},
     pair::Loaded,
-    policy::Needs,
+    policy::{Needs, needs},
     streams::{Stdout, say},
 };
 
@@ -41,7 +46,7 @@ use crate::{
 ///
 /// It listens on this machine alone unless --listen says otherwise, and knows neither users nor encryption: put what does before it.
 ///
-/// Ctrl-C, or SIGTERM, ends it: what it has taken is finished first.
+/// Ctrl-C, or SIGTERM, ends it: what it has taken is finished first, within --time-limit.
 #[derive(clap::Args, Debug)]
 #[command(allow_negative_numbers = true)]
 pub(crate) struct Args {
@@ -63,7 +68,7 @@ pub(crate) struct Args {
     /// A text is one source, however many sentences it holds
     #[arg(long)]
     whole: bool,
-    /// The most tokens that a request may ask for
+    /// The most tokens to write for a source, whatever a request or the checkpoint says; a larger --max-new-tokens raises it
     #[arg(long, value_name = "N", default_value = "1024", value_parser = whole(1..=MOST_TOKENS))]
     most_new_tokens: usize,
     /// How many sources are decoded together [default: what suits the machine]
@@ -86,6 +91,12 @@ pub(crate) struct Args {
 /// The most bytes of a request.
 const MOST_BYTES: usize = 1 << 20;
 
+/// How long it may take to come, the time limit between these.
+const READING: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
+
+/// What the last answers have beyond their time limit to end and to be sent.
+const GRACE: Duration = Duration::from_secs(5);
+
 /// An event of a generation with the text that can be given out then.
 struct Step {
     event: Event,
@@ -98,6 +109,8 @@ struct Service {
     loaded: Loaded,
     tokenizer: Tokenizer,
     settings: Settings,
+    /// How long a body may take to come.
+    reading: Duration,
     most_new_tokens: usize,
     /// More sources than that can never wait together.
     most_sources: usize,
@@ -125,6 +138,7 @@ pub(crate) fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
         .map_err(|error| format!("--listen: cannot listen at {}: {error}", args.listen))?;
     let service = Arc::new(Service::new(args)?);
     out.line(format_args!("http://{}", listener.local_addr()?))?;
+    let patience = service.reading + Duration::from_secs_f64(args.time_limit) + GRACE;
     runtime.block_on(async {
         let stopped = async {
             signal().await;
@@ -134,7 +148,19 @@ pub(crate) fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
                 std::process::exit(130);
             });
         };
-        axum::serve(listener, router(Arc::clone(&service))).with_graceful_shutdown(stopped).await
+        // A client that neither sends nor takes would keep it for ever.
+        let late = async {
+            signal().await;
+            sleep(patience).await;
+        };
+        let served = axum::serve(listener, router(Arc::clone(&service))).with_graceful_shutdown(stopped);
+        tokio::select! {
+            ended = served.into_future() => ended,
+            () = late => {
+                say("warning: some clients are not waited for any longer");
+                Ok(())
+            }
+        }
     })?;
     service.queue.shutdown();
     Ok(true)
@@ -155,19 +181,25 @@ async fn signal() {
 
 impl Service {
     fn new(args: &Args) -> Result<Self, Error> {
-        let policy = args.policy.policy()?;
+        let mut policy = args.policy.policy()?;
         // Requests may ask for any policy, so all that is named is loaded.
-        let needs = if args.pair.drafts() { Needs::Both } else { Needs::Big };
-        args.pair.warn(&args.policy, needs);
-        let loaded = args.pair.options().load(needs)?;
+        let loads = if args.pair.drafts() { Needs::Both } else { Needs::Big };
+        args.pair.warn(&args.policy, loads);
+        if loads == Needs::Big && needs(&policy) != Needs::Big {
+            policy = AnyPolicy::Big(BigAlone {});
+            options::warn(args.policy.is_given().then(|| PairArgs::ALONE.to_owned()));
+        }
+        let loaded = args.pair.options().load(loads)?;
         let tokenizer = loaded.tokenizer()?.clone();
-        let policy = match args.policy.of(&loaded, policy)? {
-            _ if needs == Needs::Big => AnyPolicy::Big(BigAlone {}),
-            policy => loaded.decoded_by(&policy)?,
-        };
+        let policy = loaded.decoded_by(&args.policy.of(&loaded, policy)?)?;
         options::warn(args.texts.warning(&policy));
         let limits = args.texts.limits(args.source.max_source_tokens, args.source.truncate);
-        let settings = loaded.settings(&limits)?.with_deadline(Duration::from_secs_f64(args.time_limit));
+        let time_limit = Duration::from_secs_f64(args.time_limit);
+        let settings = loaded.settings(&limits)?.with_deadline(time_limit);
+        // A request that names no number of tokens, or a checkpoint that names many, is bounded too.
+        let most_new_tokens = args.most_new_tokens.max(limits.max_new_tokens.unwrap_or(0));
+        let max_new_tokens = settings.max_new_tokens.min(most_new_tokens);
+        let settings = settings.with_max_new_tokens(max_new_tokens);
         let mut generator = TextGenerator::new(tokenizer.clone(), loaded.pair.clone(), policy)?
             .with_settings(settings.clone())
             .with_prefix(&*args.texts.prefix);
@@ -193,8 +225,9 @@ impl Service {
             loaded,
             tokenizer,
             settings,
+            reading: time_limit.clamp(READING[0], READING[1]),
             most_sources: args.max_waiting,
-            most_new_tokens: args.most_new_tokens.max(limits.max_new_tokens.unwrap_or(0)),
+            most_new_tokens,
             language: (!args.whole).then(|| args.pair.options().language(args.language.as_deref())),
             policies,
             metrics: Metrics::default(),
@@ -214,10 +247,16 @@ fn router(service: Arc<Service>) -> Router {
         .with_state(service)
 }
 
-async fn generate(
-    State(service): State<Arc<Service>>,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Response, Failure> {
+/// The body of a request, if it comes in time.
+async fn read(service: &Service, request: Request) -> Result<Bytes, Failure> {
+    match timeout(service.reading, Bytes::from_request(request, &())).await {
+        Ok(body) => body.map_err(|error| Failure::unreadable(&error)),
+        Err(_) => Err(Failure::too_slow(service.reading)),
+    }
+}
+
+async fn generate(State(service): State<Arc<Service>>, request: Request) -> Result<Response, Failure> {
+    let body = read(&service, request).await;
     let begun = service.metrics.begin();
     let taken = match body {
         Ok(body) => {
@@ -230,7 +269,7 @@ async fn generate(
             .await
             .unwrap_or_else(|error| Err(Failure::internal(&error)))
         }
-        Err(error) => Err(Failure::unreadable(&error)),
+        Err(failure) => Err(failure),
     };
     let (answer, body) = match taken {
         Ok(taken) => taken,

@@ -79,6 +79,20 @@ impl Server {
         received(self.send(method, path, body))
     }
 
+    /// Sends the beginning of a request, and no more.
+    #[cfg(unix)]
+    fn send_half(&self, half: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(self.address).unwrap();
+        stream.write_all(half.as_bytes()).unwrap();
+        stream
+    }
+
+    #[cfg(unix)]
+    fn terminate(&self) {
+        let killed = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
+        assert!(killed.success());
+    }
+
     fn begin_post(&self, body: &Value) -> TcpStream {
         self.send("POST", "/generate", body.to_string().as_bytes())
     }
@@ -179,6 +193,32 @@ fn a_request_says_what_is_to_be_different() {
 }
 
 #[test]
+fn each_sentence_draws_a_stream_of_its_own() {
+    let policy = json!({ "policy": "sampling", "temperature": 2.0 });
+    let text = "Ich habe heute leider keine Zeit. ".repeat(4);
+    let place = Place::new();
+    place.write("policy.json", policy.to_string());
+    let args = ["--policy-file", "policy.json", "--seed", "7", "--threads", "1"];
+    let expected = place.run_with("translate", &args, text.as_bytes()).ok().out;
+    let server = Server::begin(&[]);
+    let answer = server.post(&json!({ "text": text, "policy": policy, "seed": 7, "events": true })).json();
+    assert_eq!(answer["text"], json!(expected.strip_suffix('\n').unwrap()));
+    let events = answer["events"].as_array().unwrap();
+    let tokens = |part: u64| {
+        let written = events.iter().filter(|event| event["part"] == part && event["kind"] == "committed");
+        written.map(|event| event["token"].as_u64().unwrap()).collect::<Vec<_>>()
+    };
+    assert!((1..4).any(|part| tokens(part) != tokens(0)), "{}", answer["text"]);
+}
+
+#[test]
+fn who_names_no_number_of_tokens_is_bounded_too() {
+    let server = Server::begin(&["--whole", "--most-new-tokens", "3"]);
+    let answer = server.post(&json!({ "text": "Ich habe heute leider keine Zeit." })).json();
+    assert_eq!((&answer["tokens"], &answer["finish"]), (&json!(3), &json!("max_new_tokens")));
+}
+
+#[test]
 fn what_is_wrong_is_said() {
     let server = Server::begin(&["--max-source-tokens", "40", "--most-new-tokens", "200", "--whole"]);
     let post = |body: &str| server.ask("POST", "/generate", body.as_bytes());
@@ -209,12 +249,30 @@ fn what_is_wrong_is_said() {
     let alone = Server::begin(&["--big", &pair("big")]);
     alone.post(&json!({ "text": "Wo ist er? ".repeat(300) })).refused(413, "300 sentences, expected at most 256");
     alone.post(&json!({ "text": "x", "policy": "lossless" })).refused(400, "cannot be had of the models loaded here");
+    alone.post(&json!({ "text": "x", "policy": "little" })).refused(400, "cannot be had of the models loaded here");
     alone.post(&json!({ "text": "x", "policy": { "policy": "bild" } })).refused(400, "needs two models");
+    alone.post(&json!({ "text": "x", "policy": { "policy": "little" } })).refused(400, "needs a little model");
+    assert!(alone.ask("GET", "/", b"").body.contains(r#"policies = ["big"];"#));
     assert_eq!(alone.post(&json!({ "text": "Guten Morgen!" })).json()["text"], json!("Good morning."));
 
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     Place::new().run("serve", &["--listen", &address]).refused(1, "--listen: cannot listen at ");
+}
+
+#[test]
+fn a_policy_without_effect_is_said() {
+    let place = Place::new();
+    let warned = |policy: &str| {
+        let args = ["--listen", "127.0.0.1:0", "--threads", "1", "--big", &pair("big"), "--policy", policy];
+        let mut command = place.command("serve", &args);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut String::new()).unwrap();
+        child.kill().unwrap();
+        let err = String::from_utf8(child.wait_with_output().unwrap().stderr).unwrap();
+        err.contains("warning: the policy has no effect: without --little, ")
+    };
+    assert!(warned("lossless") && warned("little") && !warned("big"));
 }
 
 #[test]
@@ -252,8 +310,7 @@ fn what_was_taken_is_finished_before_it_ends() {
     let mut server = Server::begin(&["--batch", "2"]);
     let taken: Vec<_> = (0..8).map(|_| server.begin_post(&long(200))).collect();
     server.until(|health| health["waiting"] == 6);
-    let killed = Command::new("kill").args(["-TERM", &server.child.id().to_string()]).status().unwrap();
-    assert!(killed.success());
+    server.terminate();
     for stream in taken {
         assert_eq!(received(stream).events().last().unwrap().0, "done");
     }
@@ -264,6 +321,27 @@ fn what_was_taken_is_finished_before_it_ends() {
     assert_eq!(rest, "", "standard output holds the address alone");
 }
 
+#[cfg(unix)]
+#[test]
+fn who_sends_half_a_request_is_not_waited_for() {
+    let mut server = Server::begin(&["--time-limit", "1"]);
+    let no_body = "POST /generate HTTP/1.0\r\nContent-Length: 100\r\n\r\n";
+    received(server.send_half(no_body)).refused(408, "the request did not come whole within 1 s");
+    let halves = [no_body, "POST /generate HTTP/1.0\r\n"].map(|half| server.send_half(half));
+    server.health(); // asked after them, it is answered when they are taken
+    server.terminate();
+    let begun = Instant::now();
+    let ended = loop {
+        if let Some(ended) = server.child.try_wait().unwrap() {
+            break ended;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60), "it waits for clients that send nothing");
+        thread::sleep(Duration::from_millis(20));
+    };
+    assert_eq!(ended.code(), Some(0));
+    drop(halves); // they stay to the end
+}
+
 #[test]
 fn the_page_needs_no_other_file() {
     let server = Server::begin(&[]);
@@ -271,5 +349,6 @@ fn the_page_needs_no_other_file() {
     assert!(page.head.contains("content-type: text/html"), "{}", page.head);
     assert!(!page.body.contains("://") && !page.body.contains("src="), "it asks nobody else");
     assert!(!page.body.contains("\"POLICIES\"") && !page.body.contains("/*STYLE*/"));
+    assert!(page.body.contains("as configured"), "a policy need not be named");
     assert!(page.body.contains(r#"["cost_aware","lossless","bild","adaptive_length","big","little"]"#));
 }
