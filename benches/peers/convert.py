@@ -5,7 +5,7 @@
 """
 import json, os, re, sys
 
-TYPES = {"ctranslate2": ["float32", "int8"], "candle": ["q8_0"], "llama": ["f32", "q8_0"]}
+TYPES = {"ctranslate2": ["float32", "int8"], "candle": ["q8_0", "q4_0"], "llama": ["f32", "q8_0", "q4_0"]}
 
 
 def ctranslate2(directory, kind):
@@ -39,6 +39,8 @@ def llama_name(name):
     """The name of a tensor in llama.cpp's T5, or nothing if it has none."""
     if name == "shared.weight":
         return "token_embd.weight"
+    if name == "lm_head.weight":
+        return "output.weight"
     if found := re.fullmatch(r"(encoder|decoder)\.final_layer_norm\.weight", name):
         return f"{found[1][:3]}.output_norm.weight"
     found = re.fullmatch(r"(encoder|decoder)\.block\.(\d+)\.layer\.(\d)\.(.+)\.weight", name)
@@ -84,9 +86,11 @@ def gguf(directory, kind, flavour):
         if name is None:
             continue
         values = numpy.ascontiguousarray(values, dtype=numpy.float32)
-        if kind == "q8_0" and values.ndim == 2 and "rel" not in name:
-            writer.add_tensor(name, gguf.quants.quantize(values, gguf.GGMLQuantizationType.Q8_0),
-                              raw_dtype=gguf.GGMLQuantizationType.Q8_0)
+        if kind != "f32" and values.ndim == 2 and "rel" not in name:
+            # As llama.cpp's own program keeps embedding and head in more bits than layers; 6 are its choice, which gguf does not write.
+            outside = name.split(".")[0] in ("token_embd", "output", "shared", "lm_head")
+            quantization = gguf.GGMLQuantizationType["Q8_0" if outside else kind.upper()]
+            writer.add_tensor(name, gguf.quants.quantize(values, quantization), raw_dtype=quantization)
         else:
             writer.add_tensor(name, values)
     writer.write_header_to_file()

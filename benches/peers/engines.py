@@ -117,9 +117,10 @@ def kjarni(directory, length, new, runs, threads, precision):
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout)
 
 
-def llama(directory, length, new, runs, threads, precision):
-    """llama.cpp through the libraries that node-llama-cpp carries. Its parameters are taken as the library fills them in, in
-    a buffer that is larger than they are, so that no header is needed."""
+def llama_model(directory, threads, precision):
+    """llama.cpp through the libraries that node-llama-cpp carries, as two functions, one that reads a source and one that takes a token
+    and gives the likeliest next one; and the seconds that loading took. Its parameters are taken as the library fills them in, in a buffer that is larger than
+    they are, so that no header is needed."""
     import ctypes, numpy
     from ctypes import POINTER, Structure, c_bool, c_char, c_char_p, c_int32, c_void_p
 
@@ -156,20 +157,33 @@ def llama(directory, length, new, runs, threads, precision):
     lib.llama_set_n_threads(context, threads, threads)
     load_s = time.perf_counter() - begun
     vocab = json.load(open(f"{directory}/config.json"))["vocab_size"]
-    source = (c_int32 * length)(*source_ids(directory, length))
+
+    def encode(ids, silent=silent):  # which llama.cpp calls as long as it lives
+        lib.llama_memory_clear(lib.llama_get_memory(context), True)
+        tokens = (c_int32 * len(ids))(*ids)  # a batch has no more than their address
+        if lib.llama_encode(context, lib.llama_batch_get_one(tokens, len(ids))):
+            sys.exit("llama.cpp does not read a source")
+
+    def step(token):
+        tokens = (c_int32 * 1)(token)
+        if lib.llama_decode(context, lib.llama_batch_get_one(tokens, 1)):
+            sys.exit("llama.cpp does not take a token")
+        return int(numpy.ctypeslib.as_array(lib.llama_get_logits_ith(context, -1), (vocab,)).argmax())
+
+    return encode, step, load_s
+
+
+def llama(directory, length, new, runs, threads, precision):
+    encode, step, load_s = llama_model(directory, threads, precision)
+    source = source_ids(directory, length)
 
     def generate():
-        lib.llama_memory_clear(lib.llama_get_memory(context), True)
         start = time.perf_counter()
-        failed = lib.llama_encode(context, lib.llama_batch_get_one(source, length))
+        encode(source)
         middle = time.perf_counter()
-        token = (c_int32 * 1)(0)
+        token = 0
         for _ in range(new):
-            failed |= lib.llama_decode(context, lib.llama_batch_get_one(token, 1))
-            logits = numpy.ctypeslib.as_array(lib.llama_get_logits_ith(context, -1), (vocab,))
-            token[0] = int(logits.argmax())
-        if failed:
-            sys.exit("llama.cpp failed")
+            token = step(token)
         return middle - start, (time.perf_counter() - middle) / new
 
     return timed(generate, runs, load_s, "0.5.0 of node-llama-cpp 3.22.1")
@@ -182,12 +196,12 @@ def timed(generate, runs, load_s, version):
 
 
 ENGINES = {
-    "bild f32": (bild, "f32"), "bild int8": (bild, "int8"),
+    "bild f32": (bild, "f32"), "bild int8": (bild, "int8"), "bild int4": (bild, "int4"),
     "CTranslate2 f32": (ctranslate2, "float32"), "CTranslate2 int8": (ctranslate2, "int8"),
     "transformers f32": (transformers, "f32"), "transformers int8": (transformers, "int8"),
-    "candle f32": (candle, "f32"), "candle q8_0": (candle, "q8_0"),
+    "candle f32": (candle, "f32"), "candle q8_0": (candle, "q8_0"), "candle q4_0": (candle, "q4_0"),
     "kjarni f32": (kjarni, "f32"),
-    "llama.cpp f32": (llama, "f32"), "llama.cpp q8_0": (llama, "q8_0"),
+    "llama.cpp f32": (llama, "f32"), "llama.cpp q8_0": (llama, "q8_0"), "llama.cpp q4_0": (llama, "q4_0"),
 }
 
 if __name__ == "__main__":
