@@ -81,6 +81,7 @@ ENGINES = {
     "bild f32": (bild, "f32"), "CTranslate2 f32": (ctranslate2, "float32"), "transformers f32": (transformers, "f32"),
     "kjarni f32": (one_by_one, "f32"),
     "bild int8": (bild, "int8"), "CTranslate2 int8": (ctranslate2, "int8"), "transformers int8": (transformers, "int8"),
+    "bild int4": (bild, "int4"),
 }
 
 if "--one" in sys.argv:

@@ -3,12 +3,13 @@ use std::{
     num::NonZeroUsize,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
+    time::Duration,
 };
 
 use crate::{
     Error, EventStream, Generation, Output, Pair, Policy, Request, Result, Settings, Source,
     budget::Budget,
-    driver::Driver,
+    driver::{Driver, LOOK},
     error::megabytes,
     many::{Desk, by_threads},
     settings::MOST_TOKENS,
@@ -143,7 +144,7 @@ impl<P: Pair> Generator<P> {
         };
         let drive = |desk: &Desk<I, Result<O>>| {
             let mut driver = Driver::new(&self.pair, places(at_once, drivers, desk.thread), &budget);
-            let next = |wait| {
+            let prepared = |wait| {
                 loop {
                     let (number, item) = desk.take(wait)?;
                     match caught(|| prepare(item, number)) {
@@ -152,7 +153,20 @@ impl<P: Pair> Generator<P> {
                     }
                 }
             };
-            while driver.fill(next) {
+            // One that there is no memory for yet.
+            let mut held = None;
+            while driver.fill(|wait, lease| {
+                let (mut generation, tag) = held.take().or_else(|| prepared(wait))?;
+                loop {
+                    if let Some(lease) = lease(&mut generation, if wait { LOOK } else { Duration::ZERO }) {
+                        return Some((generation, tag, lease));
+                    }
+                    if !wait {
+                        held = Some((generation, tag));
+                        return None;
+                    }
+                }
+            }) {
                 driver.step(
                     |(_, tag), generation| moved(tag, generation),
                     |(number, tag), output| desk.give(number, caught(|| finish(tag, output?))),

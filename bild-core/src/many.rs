@@ -66,7 +66,8 @@ pub(crate) fn by_threads<T: Send, R: Send>(
     mut each: impl FnMut(usize, R),
 ) {
     let (threads, share) = (threads.max(1), share.max(1));
-    let ahead = threads.saturating_mul(share).saturating_mul(2);
+    // Results are in order, so a long one holds up those after it: where many share a pass, places would stay empty meanwhile.
+    let ahead = threads.saturating_mul(share).saturating_mul(if share == 1 { 2 } else { 8 });
     let (give, taken) = mpsc::channel::<(usize, T)>();
     let taken = Mutex::new(taken);
     let (done, results) = mpsc::channel::<Result<(usize, R), Panic>>();

@@ -10,8 +10,12 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Error, Event, Generation, Generator, Output, Pair, Request, Response, Result, caught, driver::Driver,
-    generator::places, response::Reply,
+    Error, Event, Generation, Generator, Output, Pair, Request, Response, Result,
+    budget::Lease,
+    caught,
+    driver::{Driver, LOOK, Leases},
+    generator::places,
+    response::Reply,
 };
 
 /// How many requests may wait in a [`Queue`], and for how long.
@@ -191,7 +195,7 @@ impl<P: Pair + 'static> Generator<P> {
             let (generator, budget, shared) = (Arc::clone(&generator), Arc::clone(&budget), Arc::clone(&shared));
             thread::spawn(move || {
                 let mut driver = Driver::new(generator.pair(), places, &budget);
-                while driver.fill(|wait| shared.next(wait)) {
+                while driver.fill(|wait, lease| shared.next(wait, lease)) {
                     driver.step(|job, generation| job.moved(generation), |job, output| shared.ended(job, output));
                     shared.sweep();
                 }
@@ -296,19 +300,30 @@ impl Shared {
         }
     }
 
-    /// The next one that waits. Nothing if there is none now and the driver need not `wait`, or if there will be none.
-    fn next(&self, wait: bool) -> Option<(Generation, Box<dyn Job>)> {
+    /// The next one that waits, once there is memory for it: none overtakes it. Nothing if there is none now and the driver need not `wait`,
+    /// or if there will be none.
+    fn next<'a>(&self, wait: bool, lease: Leases<'_, 'a>) -> Option<(Generation, Box<dyn Job>, Lease<'a>)> {
         let mut state = self.lock();
         loop {
-            if let Some(Waiting { generation, job, .. }) = state.waiting.pop_front() {
-                state.running += 1;
-                self.left.notify_one();
-                return Some((generation, job));
-            }
-            if !wait || state.closed {
+            if let Some(first) = state.waiting.front_mut() {
+                if let Some(lease) = lease(&mut first.generation, Duration::ZERO) {
+                    let Waiting { generation, job, .. } = state.waiting.pop_front()?;
+                    state.running += 1;
+                    self.left.notify_one();
+                    return Some((generation, job, lease));
+                }
+                if !wait {
+                    return None;
+                }
+                drop(state);
+                thread::sleep(LOOK);
+                self.sweep();
+                state = self.lock();
+            } else if !wait || state.closed {
                 return None;
+            } else {
+                state = self.arrived.wait(state).unwrap_or_else(PoisonError::into_inner);
             }
-            state = self.arrived.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 

@@ -88,8 +88,8 @@ impl Gate {
 }
 
 impl Model for Gated {
-    fn bytes_for(&self, _source: usize, _tokens: usize) -> u64 {
-        10
+    fn bytes_for(&self, source: usize, _tokens: usize) -> u64 {
+        10 * source as u64
     }
 
     type Session = GatedSession;
@@ -210,18 +210,45 @@ fn time_passes_for_those_that_wait_for_memory() {
     let settings = Settings::default().with_max_new_tokens(5).with_end_tokens([]);
     let generator = generator.with_settings(settings.clone());
     let generator = generator.with_max_bytes(10).with_at_once(NonZeroUsize::new(2).unwrap());
-    let queue = generator.queue(QueueOptions::default());
+    let queue = generator.queue(QueueOptions::default().with_max_wait(Duration::from_millis(50)));
     let first = queue.send(source()).unwrap();
     until(|| queue.running() == 1);
     // The first has all the memory, and does not go on.
-    let late = queue.send(source().with_settings(settings.with_deadline(Duration::from_millis(50)))).unwrap();
-    until(|| queue.running() == 2);
     let (sent, found) = mpsc::channel();
-    thread::spawn(move || sent.send(late.output()).unwrap());
-    let late = found.recv_timeout(Duration::from_secs(20)).expect("it does not wait for the first");
+    let deadline = source().with_settings(settings.with_deadline(Duration::from_millis(50))).without_max_wait();
+    for request in [deadline, source()] {
+        let (response, sent) = (queue.send(request).unwrap(), sent.clone());
+        thread::spawn(move || sent.send(response.output()).unwrap());
+    }
+    assert_eq!((queue.waiting(), queue.running()), (2, 1));
+    let mut found = (0..2).map(|_| found.recv_timeout(Duration::from_secs(20)).expect("none waits for the first"));
+    let (late, impatient) = match [found.next(), found.next()] {
+        [Some(late @ Ok(_)), Some(impatient)] | [Some(impatient), Some(late)] => (late, impatient),
+        _ => unreachable!("there are two"),
+    };
     assert_eq!(late.unwrap().finish, Finish::Deadline);
+    assert!(matches!(impatient, Err(Error::QueueTimeout { .. })));
     gate.open();
     assert_eq!(first.output().unwrap().tokens.len(), 5);
+}
+
+/// A small one does not take the memory that a large one before it waits for.
+#[test]
+fn none_overtakes_one_that_waits_for_memory() {
+    let gate = Gate::default();
+    let model = Gated { toy: Toy::new(&Arc::default(), random(3, 6.0)), gate: gate.clone() };
+    let generator = Generator::new((NoDraft, model), Lossless::default()).unwrap();
+    let generator = generator.with_settings(Settings::default().with_max_new_tokens(5).with_end_tokens([]));
+    let generator = generator.with_max_bytes(20).with_at_once(NonZeroUsize::new(3).unwrap());
+    let queue = generator.queue(QueueOptions::default());
+    let all = [1, 2, 1].map(|length| queue.send(Source::new(vec![2; length])).unwrap());
+    until(|| queue.running() > 0);
+    thread::sleep(Duration::from_millis(60));
+    assert_eq!((queue.waiting(), queue.running()), (2, 1));
+    gate.open();
+    for response in all {
+        assert_eq!(response.output().unwrap().tokens.len(), 5);
+    }
 }
 
 #[test]
