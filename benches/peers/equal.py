@@ -64,19 +64,20 @@ ENGINES = {
 
 
 def main():
+    if arguments.one:
+        function, precision = ENGINES[arguments.one]
+        print(json.dumps(function(json.load(sys.stdin), precision)), flush=True)
+        os._exit(0)  # llama.cpp does not always come back from its destructors
     from transformers import AutoTokenizer
     tokenizer = AutoTokenizer.from_pretrained(arguments.directory)
     lines = [line.rstrip("\n") for line in open(arguments.sources, encoding="utf-8")][: arguments.count]
     sources = [tokenizer(arguments.prefix + line).input_ids for line in lines]
-    if arguments.one:
-        function, precision = ENGINES[arguments.one]
-        print(json.dumps(function(sources, precision)), flush=True)
-        os._exit(0)  # llama.cpp does not always come back from its destructors
     whole = lambda output: [token for token in output if token > 1]  # some engines leave out the end
     kept = None
     print(f"| engine | lines of {len(sources)} as transformers in f32 writes them |\n|---|---|", flush=True)
     for engine in ENGINES:
-        found = subprocess.run([sys.executable, __file__, *sys.argv[1:], "--one", engine], capture_output=True, text=True)
+        found = subprocess.run([sys.executable, __file__, *sys.argv[1:], "--one", engine], input=json.dumps(sources),
+                               capture_output=True, text=True)
         if found.returncode != 0:
             why = (found.stderr.strip().splitlines() or ["it failed"])[-1]
             if kept is None:

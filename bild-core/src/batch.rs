@@ -72,11 +72,6 @@ impl<P: Pair, T> Batch<P, T> {
         Self { pair, running: Vec::new(), ended: Vec::new(), drafts_wait: false }
     }
 
-    /// The pair.
-    pub(crate) fn pair(&self) -> &P {
-        &self.pair
-    }
-
     /// How many generations are under way, or have ended and were not taken.
     pub fn len(&self) -> usize {
         self.running.len() + self.ended.len()

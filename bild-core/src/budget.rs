@@ -3,6 +3,11 @@ use std::{
     time::Duration,
 };
 
+use crate::{Generation, Pair};
+
+/// How often a thread that waits for memory and has nothing else to do looks whether it is still wanted.
+pub(crate) const LOOK: Duration = Duration::from_millis(20);
+
 /// How many bytes generations at once may take.
 pub(crate) struct Budget {
     bytes: u64,
@@ -19,6 +24,15 @@ pub(crate) struct Lease<'a> {
 impl Budget {
     pub(crate) fn new(bytes: u64) -> Self {
         Self { bytes, used: Mutex::new(0), freed: Condvar::new() }
+    }
+
+    /// What a generation needs, as [`take`](Self::take). One whose time is up, or that nobody wants any more, needs no memory to be told so.
+    pub(crate) fn lease(&self, pair: &impl Pair, generation: &mut Generation, wait: Duration) -> Option<Lease<'_>> {
+        let bytes = match generation.pass() {
+            Some(_) => pair.bytes_for(generation.source().tokens().len(), generation.limit().tokens),
+            None => 0,
+        };
+        self.take(bytes, wait)
     }
 
     /// A part of it; nothing if it is not free before the thread has waited for so long. No more than all of it is ever asked for.

@@ -8,8 +8,8 @@ use std::{
 
 use crate::{
     Error, EventStream, Generation, Output, Pair, Policy, Request, Result, Settings, Source,
-    budget::Budget,
-    driver::{Driver, LOOK},
+    budget::{Budget, LOOK},
+    driver::Driver,
     error::megabytes,
     many::{Desk, by_threads},
     settings::MOST_TOKENS,
@@ -143,7 +143,7 @@ impl<P: Pair> Generator<P> {
             Ok((self.prepare(request, number)?, tag))
         };
         let drive = |desk: &Desk<I, Result<O>>| {
-            let mut driver = Driver::new(&self.pair, places(at_once, drivers, desk.thread), &budget);
+            let mut driver = Driver::new(&self.pair, places(at_once, drivers, desk.thread));
             let prepared = |wait| {
                 loop {
                     let (number, item) = desk.take(wait)?;
@@ -155,10 +155,11 @@ impl<P: Pair> Generator<P> {
             };
             // One that there is no memory for yet.
             let mut held = None;
-            while driver.fill(|wait, lease| {
+            while driver.fill(|wait| {
                 let (mut generation, tag) = held.take().or_else(|| prepared(wait))?;
                 loop {
-                    if let Some(lease) = lease(&mut generation, if wait { LOOK } else { Duration::ZERO }) {
+                    let patience = if wait { LOOK } else { Duration::ZERO };
+                    if let Some(lease) = budget.lease(&self.pair, &mut generation, patience) {
                         return Some((generation, tag, lease));
                     }
                     if !wait {

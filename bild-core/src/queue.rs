@@ -11,9 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Error, Event, Generation, Generator, Output, Pair, Request, Response, Result,
-    budget::Lease,
+    budget::{LOOK, Lease},
     caught,
-    driver::{Driver, LOOK, Leases},
+    driver::Driver,
     generator::places,
     response::Reply,
 };
@@ -194,8 +194,9 @@ impl<P: Pair + 'static> Generator<P> {
             let places = places(at_once, drivers, i);
             let (generator, budget, shared) = (Arc::clone(&generator), Arc::clone(&budget), Arc::clone(&shared));
             thread::spawn(move || {
-                let mut driver = Driver::new(generator.pair(), places, &budget);
-                while driver.fill(|wait, lease| shared.next(wait, lease)) {
+                let mut driver = Driver::new(generator.pair(), places);
+                let lease = |generation: &mut Generation| budget.lease(generator.pair(), generation, Duration::ZERO);
+                while driver.fill(|wait| shared.next(wait, lease)) {
                     driver.step(|job, generation| job.moved(generation), |job, output| shared.ended(job, output));
                     shared.sweep();
                 }
@@ -302,11 +303,15 @@ impl Shared {
 
     /// The next one that waits, once there is memory for it: none overtakes it. Nothing if there is none now and the driver need not `wait`,
     /// or if there will be none.
-    fn next<'a>(&self, wait: bool, lease: Leases<'_, 'a>) -> Option<(Generation, Box<dyn Job>, Lease<'a>)> {
+    fn next<'a>(
+        &self,
+        wait: bool,
+        lease: impl Fn(&mut Generation) -> Option<Lease<'a>>,
+    ) -> Option<(Generation, Box<dyn Job>, Lease<'a>)> {
         let mut state = self.lock();
         loop {
             if let Some(first) = state.waiting.front_mut() {
-                if let Some(lease) = lease(&mut first.generation, Duration::ZERO) {
+                if let Some(lease) = lease(&mut first.generation) {
                     let Waiting { generation, job, .. } = state.waiting.pop_front()?;
                     state.running += 1;
                     self.left.notify_one();

@@ -19,8 +19,9 @@ impl RowReader {
     }
 
     /// The verifier's rows as a policy may see them, of which the first predicts what comes after the first `before` of `tokens`, the
-    /// start token included; if the last draft `ends` the generation, no processor sees what would come after it. Where a draft was a dead end, after which every token is forbidden, the row after it is the last, as the model
-    /// gave it: with the error to end with if that draft stands.
+    /// start token included; if the last draft `ends` the generation, no processor sees what would come after it. Where a draft was a dead
+    /// end, after which every token is forbidden, the row after it is the last, as the model gave it: with the error to end with if that
+    /// draft stands.
     pub(crate) fn read_all(
         &self,
         rows: Rows,
@@ -40,12 +41,12 @@ impl RowReader {
         let last = rows.len() - 1;
         let mut all = Vec::with_capacity(rows.len());
         for (i, mut row) in rows.into_iter().enumerate() {
-            if ends && i == last {
-                self.check(&row, role, before + i)?;
-                all.push(row);
-                break;
-            }
-            match self.read(&mut row, role, tokens, before + i, want) {
+            let read = if ends && i == last {
+                self.check(&row, role, before + i)
+            } else {
+                self.read(&mut row, role, tokens, before + i, want)
+            };
+            match read {
                 Err(error @ Error::Forbidden { .. }) if i > 0 => {
                     all.push(row);
                     return Ok((all.into(), Some(error)));

@@ -1,7 +1,4 @@
-use std::{
-    mem,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bild_core::{
     Context, Draft, Drafted, Error, Policy, PolicyState, Result, Role, Row, Start, Statistics, Then, Verdict, Wants,
@@ -163,7 +160,6 @@ impl<P: Policy> Policy for CostAware<P> {
             prices,
             learned: self.learned.clone(),
             drafts,
-            begun: false,
             seen,
             chance: 1.0,
             steps: 0,
@@ -179,8 +175,6 @@ struct State {
     learned: Learned,
     /// Whether the generation begins with a draft.
     drafts: bool,
-    /// Whether a pass was made: one that waits in a queue, and may never begin, is not counted yet.
-    begun: bool,
     /// The statistics when this was last asked: what has come since is the pass just made.
     seen: Statistics,
     /// The chance that all waiting drafts stand.
@@ -192,6 +186,13 @@ struct State {
     drafts_made: usize,
 }
 
+impl State {
+    /// Whether this is asked for the first time: a generation that waits in a queue, and may never begin, is not counted before.
+    fn is_new(&self) -> bool {
+        self.seen.draft_steps + self.seen.verifier_calls == 0
+    }
+}
+
 impl PolicyState for State {
     fn first(&self) -> Role {
         if self.drafts { self.policy.first() } else { Role::Verifier }
@@ -200,7 +201,7 @@ impl PolicyState for State {
     fn drafted(&mut self, at: &Context<'_>, row: &Row) -> Draft {
         let decided = self.policy.drafted(at, row); // while others may learn
         let mut costs = self.learned.lock();
-        if !mem::replace(&mut self.begun, true) {
+        if self.is_new() {
             costs.begun();
         }
         // Before the verifier has spoken, the time to begin is that of both models.
@@ -233,7 +234,7 @@ impl PolicyState for State {
     fn verified(&mut self, at: &Context<'_>, drafts: &[Drafted], rows: &[Row]) -> Verdict {
         let verdict = self.policy.verified(at, drafts, rows);
         let mut costs = self.learned.lock();
-        if !mem::replace(&mut self.begun, true) {
+        if self.is_new() {
             costs.begun();
         }
         let time = at.statistics.verifier_time.saturating_sub(self.seen.verifier_time).as_secs_f64();

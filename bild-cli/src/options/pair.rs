@@ -88,10 +88,6 @@ pub(crate) struct PairArgs {
 }
 
 impl PairArgs {
-    /// What is said where a policy is given and nothing drafts.
-    pub(crate) const ALONE: &'static str = "the policy has no effect: without --little, --lookup, --early-exit or --shared-encoder \
-                                            the big model decodes alone";
-
     pub(crate) fn options(&self) -> PairOptions {
         let lookup = self.lookup.map(|place| match place {
             Lookup::Source => LookIn::Source,
@@ -125,13 +121,20 @@ impl PairArgs {
     /// no effect.
     pub(crate) fn policy(&self, asked: &PolicyArgs) -> Result<AnyPolicy, Error> {
         let given = asked.policy()?;
-        let is_alone = !self.drafts() && needs(&given) == Needs::Both;
-        let policy = if is_alone { AnyPolicy::Big(BigAlone {}) } else { given };
-        self.warn(asked, needs(&policy));
-        if is_alone && asked.is_given() {
-            warn([Self::ALONE.into()]);
+        if !self.drafts() && needs(&given) == Needs::Both {
+            self.warn(asked, Needs::Big);
+            return Ok(Self::alone(asked));
         }
-        Ok(policy)
+        self.warn(asked, needs(&given));
+        Ok(given)
+    }
+
+    /// The policy where nothing drafts. Says so if another was given.
+    pub(crate) fn alone(asked: &PolicyArgs) -> AnyPolicy {
+        let sentence = "the policy has no effect: without --little, --lookup, --early-exit or --shared-encoder the big model \
+                        decodes alone";
+        warn(asked.is_given().then(|| sentence.into()));
+        AnyPolicy::Big(BigAlone {})
     }
 
     /// Says which options of these and of the policy have no effect when only these models are needed.

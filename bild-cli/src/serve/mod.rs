@@ -19,7 +19,7 @@ use bild::{
     Settings, TextGenerator, TextOutput, TextRequest,
     decode::{Event, Queue, QueueOptions},
     models::Tokenizer,
-    policies::{AnyPolicy, BigAlone},
+    policies::AnyPolicy,
 };
 use serde_json::json;
 use tokio::{
@@ -186,8 +186,7 @@ impl Service {
         let loads = if args.pair.drafts() { Needs::Both } else { Needs::Big };
         args.pair.warn(&args.policy, loads);
         if loads == Needs::Big && needs(&policy) != Needs::Big {
-            policy = AnyPolicy::Big(BigAlone {});
-            options::warn(args.policy.is_given().then(|| PairArgs::ALONE.to_owned()));
+            policy = PairArgs::alone(&args.policy);
         }
         let loaded = args.pair.options().load(loads)?;
         let tokenizer = loaded.tokenizer()?.clone();
