@@ -86,6 +86,18 @@ impl<B: Backend> Projection<B> {
         }
     }
 
+    /// As [`forward`](Self::forward), of inputs that are not rounded to 8 bits: for a head, from which the next token is chosen.
+    pub(crate) fn forward_fine(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
+        match self {
+            Self::Plain(_) => self.forward(x),
+            #[cfg(feature = "flex")]
+            Self::Matrix(matrix) => {
+                let _span = tracing::trace_span!("product").entered();
+                crate::backend::flex::product(&x, |x| matrix.fine_product(x)).expect(FLEX_ALONE)
+            }
+        }
+    }
+
     /// `[rows, in]` to N parts of `[rows, out / N]`: the products with N matrices.
     pub(crate) fn forward_parts<const N: usize>(&self, x: Tensor<B, 2>) -> [Tensor<B, 2>; N] {
         let y = self.forward(x);

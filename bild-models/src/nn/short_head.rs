@@ -31,7 +31,7 @@ impl<B: Backend> ShortHead<B> {
 
     /// `[rows, in]` to `[rows, tokens]`.
     pub(crate) fn forward(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
-        self.rows.forward(x)
+        self.rows.forward_fine(x)
     }
 
     /// Reduces its logits on their device.

@@ -349,7 +349,7 @@ impl<B: Backend> Decoder for T5Weights<B> {
             if self.config.scaled_head { rows.mul_scalar((self.config.d_model as f32).powf(-0.5)) } else { rows };
         match short {
             Some(short) => short.forward(scaled),
-            None => self.head_matrix().forward(scaled),
+            None => self.head_matrix().forward_fine(scaled),
         }
     }
 }

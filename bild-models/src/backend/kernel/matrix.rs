@@ -61,4 +61,13 @@ impl Matrix {
     pub fn product(&self, x: &[f32]) -> Vec<f32> {
         each!(&self.0, panels => panels.product(x))
     }
+
+    /// The same with inputs of 16 bits where those of [`product`](Self::product) are rounded to 8.
+    pub(crate) fn fine_product(&self, x: &[f32]) -> Vec<f32> {
+        match &self.0 {
+            Held::F32(panels) => panels.product(x),
+            Held::Int8(panels) => panels.fine_product(x),
+            Held::Int4(panels) => panels.fine_product(x),
+        }
+    }
 }

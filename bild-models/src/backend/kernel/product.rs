@@ -123,8 +123,8 @@ pub(super) fn in_panels(
 /// Copies the results of one panel, `[rows, PANEL]`, to where those of each row are, as many as there are from `at` on.
 pub(super) fn copy_block(block: &[f32], at: usize, results: &mut [&mut [f32]]) {
     for (row, block) in results.iter_mut().zip(block.chunks_exact(PANEL)) {
-        let to = &mut row[at..];
-        to.copy_from_slice(&block[..to.len()]);
+        let end = row.len().min(at + PANEL);
+        row[at..end].copy_from_slice(&block[..end - at]);
     }
 }
 
@@ -204,6 +204,10 @@ impl WithSimd for Product<'_, '_> {
 /// AVX2, where that is smaller.
 const DEPTH: usize = 256;
 
+/// From so many passes over the weights on, all ask memory for an even share of the next panel; of fewer the first two do, so that it
+/// comes in time.
+const EVENLY: usize = 4;
+
 impl Product<'_, '_> {
     /// V vectors make a row of a panel.
     #[inline(always)]
@@ -249,7 +253,7 @@ impl Product<'_, '_> {
             for panel in first..first + STREAMS {
                 let begin = (panel * width + i * BURST) * PANEL;
                 let weights = &self.weights[begin..begin + x.len() / rows * PANEL];
-                let step = Step { first: i == 0, begin: 0, lines: 0 };
+                let step = Step { first: i == 0, begin: 0, lines: 0, stride: 0 };
                 part_of_tile::<S, V>(simd, x, weights, self.results, panel * PANEL, step);
             }
         }
@@ -264,12 +268,12 @@ impl Tiles<'_> {
         let passes = rows.div_ceil(share);
         // A single pass over the weights has no use for parts of them.
         let depth = if passes == 1 { width } else { DEPTH / if V == 4 { 2 } else { 1 } };
+        let asking = if passes < EVENLY { passes.min(2) } else { passes };
         for (part, weights) in panel.chunks(depth * PANEL).enumerate() {
             for (pass, (x, results)) in values.chunks(share * width).zip(results.chunks_mut(share)).enumerate() {
-                // The first two passes over weights ask for half of those of the next panel each; a single one for all.
-                let lines = if rows < WORTH_PREFETCHING || pass > 1 { 0 } else { 2 / passes.min(2) };
-                let begin = size_of_val(panel) + size_of_val(weights) * pass / 2;
-                let step = Step { first: part == 0, begin, lines };
+                let lines = if rows < WORTH_PREFETCHING || pass >= asking { 0 } else { (2 / asking).max(1) };
+                let begin = size_of_val(panel) + size_of_val(weights) * pass / asking;
+                let step = Step { first: part == 0, begin, lines, stride: PANEL * size_of::<f32>() / asking };
                 let x = &x[part * depth * results.len()..][..weights.len() / PANEL * results.len()];
                 part_of_tile::<S, V>(simd, x, weights, results, at, step);
             }
@@ -312,10 +316,11 @@ struct Step {
     /// Whether they are the first inputs: results are not looked at before they are written, as memory that is read first and
     /// written then costs the system twice the work.
     first: bool,
-    /// What to ask memory for meanwhile: where it begins, in bytes after the beginning of the weights, and how many cache lines
-    /// for each input.
+    /// What to ask memory for meanwhile: where it begins, in bytes after the beginning of the weights, how many cache lines for each
+    /// input, and by how many bytes those of the next input lie further on.
     begin: usize,
     lines: usize,
+    stride: usize,
 }
 
 /// One row times P panels at a time, into the results that there is room for.
@@ -363,7 +368,7 @@ fn tile<S: Simd, const V: usize, const W: usize, const F: usize, const R: usize>
     }
     for (i, (x, vectors)) in x.as_chunks::<R>().0.iter().zip(vectors.as_chunks::<V>().0).enumerate() {
         for line in 0..step.lines {
-            prefetch(weights, step.begin + (i * step.lines + line) * LINE * size_of::<f32>());
+            prefetch(weights, step.begin + i * step.stride + line * LINE * size_of::<f32>());
         }
         for r in 0..R {
             let x = simd.splat_f32s(x[r]);

@@ -13,7 +13,7 @@ use rayon::prelude::*;
 use super::{
     PANEL,
     lanes::{Block, GROUP, Kind, Tile, WORD},
-    parts,
+    parts as threads_for,
     product::{copy_block, in_panels},
 };
 use crate::backend::{Threads, precision::round};
@@ -113,19 +113,28 @@ impl<B: Rounded> RoundedPanels<B> {
 
     /// `x` (`[rows, width]`) times the transpose of the matrix: `[rows, outputs]`.
     pub(super) fn product(&self, x: &[f32]) -> Vec<f32> {
-        self.product_by(Kind::best::<B>(self.width, x.len() / self.width), x)
+        self.product_by(Kind::best::<B>(self.width, x.len() / self.width), x, 1)
     }
 
-    fn product_by(&self, kind: Kind, x: &[f32]) -> Vec<f32> {
-        let rows = x.len() / self.width;
+    /// The same of inputs with 16 bits: what rounding to 8 leaves of each row is a row by itself, and the products are added.
+    pub(super) fn fine_product(&self, x: &[f32]) -> Vec<f32> {
+        let both = [x, &left_by_rounding(x, self.width)].concat();
+        self.product_by(Kind::best::<B>(self.width, both.len() / self.width), &both, 2)
+    }
+
+    /// Of so many `parts` of `x` with as many rows each, whose products are added.
+    fn product_by(&self, kind: Kind, x: &[f32], parts: usize) -> Vec<f32> {
+        let all = x.len() / self.width;
+        let rows = all / parts;
         // A byte takes a quarter of the time that a float takes.
-        let parts = parts(&self.threads, rows, self.blocks.len() * size_of::<B>() / 4);
+        let threads = threads_for(&self.threads, all, self.blocks.len() * size_of::<B>() / 4);
         let count = self.count();
-        let inputs = Inputs::round::<B>(x, self.width, kind, parts > 1);
-        in_panels(rows, self.outputs, parts, |first, results| {
+        let inputs = Inputs::round::<B>(x, self.width, kind, threads > 1);
+        in_panels(rows, self.outputs, threads, |first, results| {
             let panels = self.blocks[first * count..].chunks_exact(count).zip(&self.scales[first..]);
             let count = results[0].len().div_ceil(PANEL);
             let kind = kind.ready();
+            let mut block = vec![];
             for (i, (panel, scales)) in panels.take(count).enumerate() {
                 let multiply = |results: &mut [&mut [f32]], at| {
                     for (tile, results) in inputs.tiles().zip(results.chunks_mut(inputs.share)) {
@@ -133,16 +142,31 @@ impl<B: Rounded> RoundedPanels<B> {
                     }
                 };
                 let at = i * PANEL;
-                if results[0].len() - at >= PANEL {
+                if parts == 1 && results[0].len() - at >= PANEL {
                     multiply(results, at);
                     continue;
                 }
-                let mut block = vec![0.0; rows * PANEL];
+                block.resize(all * PANEL, 0.0);
                 multiply(&mut block.chunks_exact_mut(PANEL).collect::<Vec<_>>(), 0);
-                copy_block(&block, at, results);
+                let (sums, others) = block.split_at_mut(rows * PANEL);
+                for part in others.chunks_exact(rows * PANEL) {
+                    sums.iter_mut().zip(part).for_each(|(sum, x)| *sum += x);
+                }
+                copy_block(sums, at, results);
             }
         })
     }
+}
+
+/// What is left of rows of `width` once they have been rounded to 8 bits in groups.
+fn left_by_rounding(x: &[f32], width: usize) -> Vec<f32> {
+    let mut left = x.to_vec();
+    for group in left.chunks_mut(width).flat_map(|row| row.chunks_mut(GROUP)) {
+        let mut rounded = [0; GROUP];
+        let scale = round(group, &mut rounded);
+        group.iter_mut().zip(rounded).for_each(|(x, rounded)| *x -= f32::from(rounded) * scale);
+    }
+    left
 }
 
 /// Rows of inputs rounded to 8 bits, tile after tile.
@@ -312,6 +336,22 @@ mod tests {
     }
 
     #[test]
+    fn inputs_of_16_bits_are_nearly_as_they_were() {
+        for (width, outputs) in SHAPES.into_iter().filter(worth_trying) {
+            let (x, panels) = (rows_of_many_sizes(3, width), panels::<Int8Block>(&values(outputs * width, 2), width));
+            let found = panels.fine_product(&x);
+            assert_eq!(found.len(), 3 * outputs);
+            for (x, found) in x.chunks_exact(width).zip(found.chunks_exact(outputs)) {
+                for (o, &found) in found.iter().enumerate() {
+                    let products = || x.iter().zip(panels.row(o)).map(|(&x, w)| f64::from(x) * f64::from(w));
+                    let tolerance = products().map(f64::abs).sum::<f64>() / 5_000.0;
+                    assert!((f64::from(found) - products().sum::<f64>()).abs() <= tolerance, "{width} {outputs}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn every_kind_of_cpu_gives_the_same_bits() {
         kinds_agree::<Int8Block>();
         kinds_agree::<Int4Block>();
@@ -322,10 +362,12 @@ mod tests {
             for (width, outputs) in SHAPES.into_iter().filter(worth_trying) {
                 let x = rows_of_many_sizes(rows, width);
                 let panels = panels::<B>(&values(outputs * width, 2), width);
+                let parts = 2 - rows % 2;
                 let portable: Vec<u32> =
-                    panels.product_by(Kind::Portable, &x).iter().map(|value| value.to_bits()).collect();
+                    panels.product_by(Kind::Portable, &x, parts).iter().map(|value| value.to_bits()).collect();
                 for kind in Kind::all::<B>(width) {
-                    let same = panels.product_by(kind, &x).iter().map(|value| value.to_bits()).eq(portable.clone());
+                    let same =
+                        panels.product_by(kind, &x, parts).iter().map(|value| value.to_bits()).eq(portable.clone());
                     assert!(same, "{kind:?}: {rows} rows of {width} to {outputs}");
                 }
             }
@@ -342,16 +384,18 @@ mod tests {
         // The largest is shared between threads.
         for (width, outputs) in [(3, 5), (17, 9), (192, 101), (1024, 3201)] {
             let (x, weight) = (rows_of_many_sizes(30, width), values(outputs * width, 4));
-            let own = panels::<B>(&weight, width);
-            let alone: Vec<f32> = x.chunks_exact(width).flat_map(|row| own.product(row)).collect();
-            in_threads(move |threads| {
-                let panels = panels_for::<B>(&weight, width, threads);
-                for rows in 1..=30 {
-                    let together = panels.product(&x[..rows * width]);
-                    let same = together.iter().zip(&alone).all(|(a, b)| a.to_bits() == b.to_bits());
-                    assert!(same, "{rows} rows of {width} to {outputs}");
-                }
-            });
+            for product in [RoundedPanels::<B>::product, RoundedPanels::<B>::fine_product] {
+                let (x, weight, own) = (x.clone(), weight.clone(), panels::<B>(&weight, width));
+                let alone: Vec<f32> = x.chunks_exact(width).flat_map(|row| product(&own, row)).collect();
+                in_threads(move |threads| {
+                    let panels = panels_for::<B>(&weight, width, threads);
+                    for rows in 1..=30 {
+                        let together = product(&panels, &x[..rows * width]);
+                        let same = together.iter().zip(&alone).all(|(a, b)| a.to_bits() == b.to_bits());
+                        assert!(same, "{rows} rows of {width} to {outputs}");
+                    }
+                });
+            }
         }
     }
 
@@ -371,7 +415,7 @@ mod tests {
             let expected: f32 = panels.row(0).map(f32::abs).sum();
             assert!((expected - width as f32).abs() < 1e-3);
             for kind in Kind::all::<B>(width) {
-                let found = panels.product_by(kind, &row.repeat(13));
+                let found = panels.product_by(kind, &row.repeat(13), 1);
                 assert!(found.iter().all(|value| (value - width as f32).abs() < 1e-3), "{kind:?}: {found:?}");
             }
         }
