@@ -35,7 +35,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use streams::{Stdout, exit};
 
-pub(crate) type Error = Box<dyn std::error::Error>;
+pub(crate) type Error = Box<dyn std::error::Error + Send + Sync>;
 
 /// Fast text generation with two models: a little T5 drafts, a big one verifies.
 #[derive(Parser)]

@@ -1,6 +1,6 @@
 //! Standard input and long files, line by line.
 
-use std::io::{self, BufRead, IsTerminal, Read};
+use std::io::{self, BufRead, BufReader, IsTerminal, Read};
 
 use bild_eval::text::decoded;
 
@@ -10,17 +10,15 @@ use crate::{Error, progress, streams::say};
 const LONGEST_LINE: u64 = 64 << 20;
 
 /// The lines of standard input as they come.
-pub(crate) fn lines() -> impl Iterator<Item = Result<String, Error>> {
-    lines_of(io::stdin().lock(), "standard input".into())
-}
-
-/// Whether standard input is a file, which is known where the system has a name for it.
-pub(crate) fn is_file() -> bool {
-    std::fs::metadata("/dev/stdin").is_ok_and(|stdin| stdin.is_file())
+pub(crate) fn lines() -> impl Iterator<Item = Result<String, Error>> + Send {
+    lines_of(BufReader::new(io::stdin()), "standard input".into())
 }
 
 /// The lines of what has this name, one after the other.
-pub(crate) fn lines_of(mut reader: impl BufRead, name: String) -> impl Iterator<Item = Result<String, Error>> {
+pub(crate) fn lines_of(
+    mut reader: impl BufRead + Send,
+    name: String,
+) -> impl Iterator<Item = Result<String, Error>> + Send {
     let mut number = 0;
     let mut line = move || -> Result<Option<String>, Error> {
         number += 1;

@@ -110,11 +110,11 @@ impl<P: Pair> Generator<P> {
     ///
     /// Where the pair computes the passes of several generations [together](Pair::batch_size), so many are made as a
     /// [`Batch`](crate::Batch); else each generation has a thread of its own. How many there are at once is
-    /// [`with_at_once`](Self::with_at_once). Requests are taken as they are needed, so neither they nor the results need memory
-    /// for all of them.
+    /// [`with_at_once`](Self::with_at_once). Requests are taken as they are needed, on a thread of their own, so neither they nor the
+    /// results need memory for all of them, and results come while the next request is waited for.
     pub fn generate_many<R: Into<Request> + Send>(
         &self,
-        requests: impl IntoIterator<Item = R>,
+        requests: impl IntoIterator<Item = R, IntoIter: Send>,
         each: impl FnMut(usize, Result<Output>),
     ) {
         let begin = |request: R, _| Ok((request.into(), ()));
@@ -130,7 +130,7 @@ impl<P: Pair> Generator<P> {
     #[doc(hidden)]
     pub fn generate_jobs<I: Send, T, O: Send>(
         &self,
-        items: impl IntoIterator<Item = I>,
+        items: impl IntoIterator<Item = I, IntoIter: Send>,
         begin: impl Fn(I, usize) -> Result<(Request, T)> + Sync,
         moved: impl Fn(&mut T, &mut Generation) -> Result<()> + Sync,
         finish: impl Fn(T, Output) -> Result<O> + Sync,

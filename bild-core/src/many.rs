@@ -2,13 +2,13 @@ use std::{
     any::Any,
     collections::BTreeMap,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
-    sync::{Mutex, PoisonError, mpsc},
+    sync::{Condvar, Mutex, PoisonError, mpsc},
     thread,
 };
 
 /// Does `work` on every item in `at_once` threads (at least one), and hands each result to `each` with its number: in the order of the
-/// items, on this thread. Items are taken as they are needed: at most `2 · at_once` of them are under way or wait for
-/// their turn. A panic in `work` goes on in this thread.
+/// items, on this thread, as soon as it and all before it are there. Items are taken as they are needed, on a thread of their own: at
+/// most `2 · at_once` of them are under way or wait for their turn. A panic in `work` goes on in this thread.
 ///
 /// ```
 /// let mut found = Vec::new();
@@ -16,7 +16,7 @@ use std::{
 /// assert_eq!(found, [(0, 1), (1, 4), (2, 9), (3, 16)]);
 /// ```
 pub fn in_order<T: Send, R: Send>(
-    items: impl IntoIterator<Item = T>,
+    items: impl IntoIterator<Item = T, IntoIter: Send>,
     at_once: usize,
     work: impl Fn(T) -> R + Sync,
     each: impl FnMut(usize, R),
@@ -57,52 +57,88 @@ impl<T, R> Desk<'_, T, R> {
     }
 }
 
+/// How far items are taken ahead of the results that were handed over.
+#[derive(Default)]
+struct Pace {
+    /// How many were; nothing once no more items are wanted.
+    handed: Mutex<Option<usize>>,
+    changed: Condvar,
+}
+
+impl Pace {
+    fn set(&self, handed: Option<usize>) {
+        *self.handed.lock().unwrap_or_else(PoisonError::into_inner) = handed;
+        self.changed.notify_all();
+    }
+
+    /// Waits until so many at most would be ahead with item `number`, and says whether it is wanted.
+    fn wants(&self, number: usize, ahead: usize) -> bool {
+        let handed = self.handed.lock().unwrap_or_else(PoisonError::into_inner);
+        let too_early = |handed: &mut Option<usize>| handed.is_some_and(|handed| number - handed >= ahead);
+        self.changed.wait_while(handed, too_early).unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+}
+
+/// Says that no more items are wanted, also when something panics.
+struct End<'a>(&'a Pace);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.set(None);
+    }
+}
+
 /// Lets `work` do items in `threads` threads, each of which has up to `share` of them under way, the first as many; else as [`in_order`].
-pub(crate) fn by_threads<T: Send, R: Send>(
-    items: impl IntoIterator<Item = T>,
+pub(crate) fn by_threads<I: IntoIterator<Item: Send, IntoIter: Send>, R: Send>(
+    items: I,
     threads: usize,
     share: usize,
-    work: impl Fn(&Desk<'_, T, R>) + Sync,
+    work: impl Fn(&Desk<'_, I::Item, R>) + Sync,
     mut each: impl FnMut(usize, R),
 ) {
     let (threads, share) = (threads.max(1), share.max(1));
     // Results are in order, so a long one holds up those after it: where many share a pass, places would stay empty meanwhile.
     let ahead = threads.saturating_mul(share).saturating_mul(if share == 1 { 2 } else { 8 });
-    let (give, taken) = mpsc::channel::<(usize, T)>();
-    let taken = Mutex::new(taken);
-    let (done, results) = mpsc::channel::<Result<(usize, R), Panic>>();
-    let mut items = items.into_iter().enumerate().fuse();
+    let (give, taken) = mpsc::channel();
+    let (done, results) = mpsc::channel();
+    let (taken, pace) = (Mutex::new(taken), Pace::default());
+    pace.set(Some(0));
+    let mut items = items.into_iter().enumerate();
+    let (work, taken, pace) = (&work, &taken, &pace);
     thread::scope(|scope| {
-        let give = give; // dropped at the end of the scope, which ends the threads
-        let spawn = |thread| {
-            let desk = Desk { thread, items: &taken, results: done.clone() };
-            let work = &work;
-            scope.spawn(move || {
-                if let Err(panic) = catch_unwind(AssertUnwindSafe(|| work(&desk))) {
-                    let _ = desk.results.send(Err(panic));
+        // In a thread of their own: whoever waits for an item hands over results meanwhile.
+        let panicked = done.clone();
+        let feed = move || {
+            for number in 0.. {
+                if !pace.wants(number, ahead) {
+                    return;
                 }
-            });
-        };
-        let (mut given, mut next, mut waiting) = (0, 0, BTreeMap::new());
-        loop {
-            while given < ahead.saturating_add(next)
-                && let Some(item) = items.next()
-            {
-                if given % share == 0 && given / share < threads {
-                    spawn(given / share);
+                let Some(item) = items.next() else { return };
+                if number % share == 0 && number / share < threads {
+                    let desk = Desk { thread: number / share, items: taken, results: done.clone() };
+                    scope.spawn(move || {
+                        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| work(&desk))) {
+                            let _ = desk.results.send(Err(panic));
+                        }
+                    });
                 }
                 give.send(item).expect("the receiver outlives the scope");
-                given += 1;
             }
-            if next == given {
-                return;
+        };
+        scope.spawn(move || {
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(feed)) {
+                let _ = panicked.send(Err(panic));
             }
-            let (i, result) =
-                results.recv().expect("a sender outlives the scope").unwrap_or_else(|panic| resume_unwind(panic));
+        });
+        let _end = End(pace);
+        let (mut next, mut waiting) = (0, BTreeMap::new());
+        for result in results {
+            let (i, result) = result.unwrap_or_else(|panic| resume_unwind(panic));
             waiting.insert(i, result);
             while let Some(result) = waiting.remove(&next) {
                 each(next, result);
                 next += 1;
+                pace.set(Some(next));
             }
         }
     });
@@ -142,6 +178,33 @@ mod tests {
         assert!(ahead.into_inner() <= 7);
         in_order(0..3, usize::MAX, |i: usize| i, |i, item| assert_eq!(i, item));
         in_order(0..0, 2, |i: usize| i, |_, _| panic!("there is no item"));
+    }
+
+    /// As a program at the other end of a pipe may do.
+    #[test]
+    fn results_come_while_the_next_item_is_waited_for() {
+        for share in [1, 4] {
+            let (answered, answer) = mpsc::channel();
+            let questions = (0..20usize).inspect(move |&i| {
+                if i > 0 {
+                    let before = answer.recv_timeout(Duration::from_secs(60));
+                    assert_eq!(before, Ok(i - 1), "{share} at once");
+                }
+            });
+            let work = |desk: &Desk<'_, usize, usize>| {
+                while let Some((number, item)) = desk.take(true) {
+                    desk.give(number, item);
+                }
+            };
+            by_threads(questions, 2, share, work, |_, item| _ = answered.send(item));
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "no third item")]
+    fn a_panic_of_the_items_comes_out() {
+        let items = (0..4).inspect(|i| assert!(*i < 2, "no third item"));
+        in_order(items, 2, |i| i, |_, _| {});
     }
 
     #[test]

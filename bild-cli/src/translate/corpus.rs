@@ -1,7 +1,6 @@
 //! A corpus: one JSON object a line, many at once, gone on with where it was cut off, in shares for many machines.
 
 use std::{
-    cell::{Cell, RefCell},
     fs::{File, OpenOptions},
     io::{self, BufRead, BufReader, Write},
     path::Path,
@@ -11,7 +10,7 @@ use bild::Output;
 use serde::{Deserialize, Deserializer, Serialize, de::IgnoredAny};
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::{Program, input::Sources, lines::Translation, report::Report};
+use super::{Program, end::End, input::Sources, lines::Translation, report::Report};
 use crate::{Error, progress, streams::Stdout, warnings};
 
 /// Which of the lines are done here: of each `of` lines the one at `index`, from 0.
@@ -164,18 +163,10 @@ impl Program<'_> {
             let (found, without_error) = go_on(path, &mut lines)?;
             (file, complete) = (Some(found), without_error);
         }
-        // What ended it, if not the end of the lines.
-        let (failed, closed) = (RefCell::new(None), Cell::new(false));
-        let lines = lines.map_while(|line| match line {
-            Ok(line) => (!closed.get()).then_some(line),
-            Err(error) => {
-                failed.replace(Some(error));
-                None
-            }
-        });
-        let lines = lines.map(|line| entry(&line));
+        let end = End::default();
+        let lines = lines.map_while(|line| end.unless(line)).map(|line| entry(&line));
         self.lines(lines, text_of, false, |(id, _), translated| {
-            if closed.get() {
+            if end.is_closed() {
                 return; // a line that was cut off must stay the last
             }
             complete &= translated.is_ok();
@@ -199,13 +190,10 @@ impl Program<'_> {
                 }),
                 None => bar.suspend(|| out.line(line)),
             };
-            closed.set(written.is_err() || out.is_closed());
-            if let Err(error) = written {
-                failed.borrow_mut().get_or_insert(error);
-            }
+            end.after(written, !out.is_closed());
             bar.inc(1);
         });
         bar.finish_and_clear();
-        failed.into_inner().map_or(Ok(complete), Err)
+        end.result().map(|()| complete)
     }
 }

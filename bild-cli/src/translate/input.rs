@@ -11,15 +11,14 @@ pub(crate) struct Sources {
     pub(crate) count: Option<usize>,
     /// Whether they are an argument, which is there to be translated: a blank one is a mistake.
     pub(crate) is_argument: bool,
-    /// Whether all are there already, so that nobody waits for the translation of one before giving the next.
-    pub(crate) comes_at_once: bool,
-    pub(crate) lines: Box<dyn Iterator<Item = Result<String, Error>>>,
+    /// As they come: nobody needs to give the next one before a translation is there.
+    pub(crate) lines: Box<dyn Iterator<Item = Result<String, Error>> + Send>,
 }
 
 impl Sources {
     fn of(text: &str, is_argument: bool) -> Self {
         let lines: Vec<_> = text.lines().map(|line| Ok(line.to_owned())).collect();
-        Self { count: Some(lines.len()), is_argument, comes_at_once: true, lines: Box::new(lines.into_iter()) }
+        Self { count: Some(lines.len()), is_argument, lines: Box::new(lines.into_iter()) }
     }
 }
 
@@ -35,14 +34,13 @@ pub(crate) fn of_corpus(path: &Path) -> Result<Sources, Error> {
     }
     let file = File::open(path).map_err(|error| text::unreadable(path, &error))?;
     let lines = stdin::lines_of(BufReader::new(file), path.display().to_string());
-    Ok(Sources { count: None, is_argument: false, comes_at_once: true, lines: Box::new(lines) })
+    Ok(Sources { count: None, is_argument: false, lines: Box::new(lines) })
 }
 
 /// The lines of a file, or of standard input as they come.
 pub(crate) fn of_file(path: &Path) -> Result<Sources, Error> {
     if text::is_stdin(path) {
-        let comes_at_once = stdin::is_file();
-        return Ok(Sources { count: None, is_argument: false, comes_at_once, lines: Box::new(stdin::lines()) });
+        return Ok(Sources { count: None, is_argument: false, lines: Box::new(stdin::lines()) });
     }
     let sources = Sources::of(&text::read(path)?, false);
     if sources.count == Some(0) {

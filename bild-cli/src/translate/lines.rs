@@ -1,10 +1,13 @@
 //! Lines and the sources that they are made of.
 
-use std::{cell::RefCell, collections::VecDeque};
+use std::{
+    collections::VecDeque,
+    sync::{Mutex, PoisonError},
+};
 
 use bild::{
     Output,
-    decode::{Source, Token},
+    decode::{Request, Source, Token},
 };
 use bild_eval::sentences;
 
@@ -32,77 +35,59 @@ struct Waiting<L> {
     /// What it is made of, or why it cannot be translated.
     split: Result<Split, Error>,
     outputs: Vec<Output>,
-    /// Sources of which nothing has come yet.
+    /// Sources of which nothing has come yet; of a line without any, that it was looked at.
     left: usize,
 }
 
-/// Lines under way, and who is given them.
-struct Queue<'p, L, E> {
-    program: &'p Program<'p>,
-    waiting: VecDeque<Waiting<L>>,
-    each: E,
-}
-
-impl<L, E: FnMut(L, Result<Translation, Error>)> Queue<'_, L, E> {
-    fn add(&mut self, line: L, split: Result<Split, Error>) {
-        let left = split.as_ref().map_or(0, |split| split.sources.len());
-        self.waiting.push_back(Waiting { line, split, outputs: Vec::new(), left });
-        self.give();
-    }
-
-    /// Takes the next output: they come in the order of the sources.
-    fn take(&mut self, output: bild::decode::Result<Output>) {
-        let Some(first) = self.waiting.front_mut() else { return };
-        first.left -= 1;
-        match output {
-            Ok(output) => first.outputs.push(output),
-            Err(error) if first.split.is_ok() => first.split = Err(explained(error)),
-            Err(_) => {}
+impl<L> Waiting<L> {
+    /// Takes the output of the next source; whether the line is done.
+    fn take(&mut self, output: bild::decode::Result<Output>) -> bool {
+        self.left -= 1;
+        match (output, &self.split) {
+            (Ok(output), _) => self.outputs.push(output),
+            (Err(error), Ok(split)) if !split.sources.is_empty() => self.split = Err(explained(error)),
+            (Err(_), _) => {}
         }
-        self.give();
-    }
-
-    /// Gives away the lines at the front that are done.
-    fn give(&mut self) {
-        while self.waiting.front().is_some_and(|first| first.left == 0)
-            && let Some(Waiting { line, split, outputs, .. }) = self.waiting.pop_front()
-        {
-            (self.each)(line, split.and_then(|split| self.program.join(split, outputs)));
-        }
+        self.left == 0
     }
 }
 
 impl Program<'_> {
-    /// Translates a line, sentence by sentence unless it is to be one source. A blank line stays one. `begun` counts sources, each
-    /// of which has the seed that it has among many at once.
-    pub(super) fn line(&self, line: &str, is_argument: bool, begun: &mut usize) -> Result<Translation, Error> {
-        let split = self.split(line, is_argument)?;
-        let first = *begun;
-        *begun += split.sources.len();
-        let output = |(i, (source, _)): (usize, &(Source, String))| self.generator.begin(source, first + i)?.finish();
-        let outputs = split.sources.iter().enumerate().map(|source| output(source).map_err(explained));
-        let outputs = outputs.collect::<Result<_, _>>()?;
-        self.join(split, outputs)
-    }
-
     /// Translates lines many at once, the sources of each together with those of others, and hands each line to `each` with its
-    /// translation, in order. `text` is what of a line is to be translated.
-    pub(super) fn lines<L>(
+    /// translation, in order. A line is translated sentence by sentence unless it is to be one source, and a blank one stays one. `text` is
+    /// what of a line is to be translated.
+    pub(super) fn lines<L: Send>(
         &self,
-        lines: impl Iterator<Item = L>,
-        text: impl for<'l> Fn(&'l L) -> Result<&'l str, Error>,
+        lines: impl Iterator<Item = L> + Send,
+        text: impl for<'l> Fn(&'l L) -> Result<&'l str, Error> + Sync,
         is_argument: bool,
-        each: impl FnMut(L, Result<Translation, Error>),
+        mut each: impl FnMut(L, Result<Translation, Error>),
     ) {
-        let queue = RefCell::new(Queue { program: self, waiting: VecDeque::new(), each });
+        let waiting = Mutex::new(VecDeque::new());
+        let lock = || waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let sources = lines.flat_map(|line| {
             let split = text(&line).and_then(|text| self.split(text, is_argument));
-            let sources = split.iter().flat_map(|split| &split.sources).map(|(source, _)| source.clone());
-            let sources: Vec<Source> = sources.collect();
-            queue.borrow_mut().add(line, split);
+            let mut sources: Vec<Option<Source>> = Vec::new();
+            if let Ok(split) = &split {
+                sources.extend(split.sources.iter().map(|(source, _)| Some(source.clone())));
+            }
+            if sources.is_empty() {
+                sources.push(None); // so that it has its turn
+            }
+            lock().push_back(Waiting { line, split, outputs: Vec::new(), left: sources.len() });
             sources
         });
-        self.generator.generate_many(sources, |_, output| queue.borrow_mut().take(output));
+        let begin = |source: Option<Source>, _| Ok((Request::from(source.ok_or(bild::Error::EmptySource)?), ()));
+        let take = |_, output| {
+            let mut waiting = lock();
+            let done = waiting.front_mut().is_some_and(|first| first.take(output));
+            let first = if done { waiting.pop_front() } else { None };
+            drop(waiting);
+            if let Some(Waiting { line, split, outputs, .. }) = first {
+                each(line, split.and_then(|split| self.join(split, outputs)));
+            }
+        };
+        self.generator.generate_jobs(sources, begin, |(), _| Ok(()), |(), output| Ok(output), take);
     }
 
     fn split(&self, line: &str, is_argument: bool) -> Result<Split, Error> {

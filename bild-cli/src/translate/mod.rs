@@ -1,6 +1,7 @@
 //! Translates: a sentence, a file, or standard input, one source a line.
 
 mod corpus;
+mod end;
 mod input;
 mod json;
 mod lines;
@@ -8,7 +9,6 @@ mod report;
 mod timeline;
 
 use std::{
-    cell::{Cell, RefCell},
     io::{self, IsTerminal},
     num::NonZeroUsize,
     path::PathBuf,
@@ -20,6 +20,7 @@ use bild::{
     models::Tokenizer,
     policies::AnyPolicy,
 };
+use end::End;
 use lines::Translation;
 
 use crate::{
@@ -80,7 +81,7 @@ pub(crate) struct Args {
     /// Only a share of the lines, as 3/16: of each sixteen the third
     #[arg(long, value_name = "I/N", requires = "jsonl", conflicts_with = "text", value_parser = corpus::shard)]
     shard: Option<corpus::Shard>,
-    /// How many sources are decoded together, where they need not be taken one by one as they come [default: what suits the machine]
+    /// How many sources are decoded together [default: what suits the machine]
     #[arg(long, value_name = "N", value_parser = whole(1..=1024))]
     batch: Option<usize>,
     /// Show on standard error who wrote each token, how sure it was, and what was taken back
@@ -175,37 +176,21 @@ impl Program<'_> {
             Some(count) => progress::bar(count, "Translating"),
             None => progress::spinner("Translating".into()),
         };
-        let (mut complete, failed, closed, mut number) = (true, RefCell::new(None), Cell::new(false), 0);
-        let lines = sources.lines.map_while(|line| match line {
-            Ok(line) => (!closed.get()).then_some(line),
-            Err(error) => {
-                failed.replace(Some(error));
-                None
-            }
-        });
+        let (mut complete, mut number, end) = (true, 0, End::default());
+        let lines = sources.lines.map_while(|line| end.unless(line));
         let each = |line: String, translated: Result<Translation, Error>| {
             number += 1;
-            if closed.get() {
+            if end.is_closed() {
                 return;
             }
             complete &= translated.is_ok();
-            if let Err(error) = self.show(&line, number, &translated, out, report, &progress) {
-                failed.borrow_mut().get_or_insert(error);
-            }
-            closed.set(failed.borrow().is_some() || out.is_closed()); // nobody reads the rest
+            let shown = self.show(&line, number, &translated, out, report, &progress);
+            end.after(shown, !out.is_closed());
             progress.inc(1);
         };
-        if sources.comes_at_once {
-            self.lines(lines, |line| Ok(line), sources.is_argument, each);
-        } else {
-            let (mut each, mut begun) = (each, 0);
-            for line in lines {
-                let translated = self.line(&line, sources.is_argument, &mut begun);
-                each(line, translated);
-            }
-        }
+        self.lines(lines, |line| Ok(line), sources.is_argument, each);
         progress.finish_and_clear();
-        failed.into_inner().map_or(Ok(complete), Err)
+        end.result().map(|()| complete)
     }
 
     /// Writes the line of a translation, and what there is to say of it.

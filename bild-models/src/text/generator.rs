@@ -129,7 +129,7 @@ impl<P: Pair> TextGenerator<P> {
     /// that fails does not stop the others. As [`Generator::generate_many`].
     pub fn generate_many<'t, R: Into<TextRequest<'t>> + Send>(
         &self,
-        requests: impl IntoIterator<Item = R>,
+        requests: impl IntoIterator<Item = R, IntoIter: Send>,
         each: impl FnMut(usize, Result<TextOutput>),
     ) {
         self.generator.generate_jobs(
