@@ -114,7 +114,8 @@ impl<P: Pair, T> Batch<P, T> {
             let rows = passes.iter().map(|(_, pass)| pass.new.len()).sum();
             let batch = [passes.len(), rows];
             let begun = Instant::now();
-            let found = make(pair, role, &mut passes);
+            // One that has just been cancelled waits for none.
+            let found = if passes.is_empty() { vec![] } else { make(pair, role, &mut passes) };
             drop(passes);
             let (readings, share) = shares(begun.elapsed(), chosen.iter().map(|&i| &running[i].generation));
             let alone = running.iter().filter(|running| !running.waits).count() == 1;

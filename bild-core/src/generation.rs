@@ -56,8 +56,10 @@ pub struct Generation {
     verifier_seen: usize,
     /// The model whose pass is waited for.
     speaker: Role,
-    /// For how many generations that pass is made, and how many tokens it takes in for them.
+    /// For how many generations the last pass was made, and how many tokens it took in for them.
     batch: [usize; 2],
+    /// The same of the pass that is being made, if it is shared.
+    shared: Option<[usize; 2]>,
     pub(crate) record: Record,
     failed: bool,
 }
@@ -115,6 +117,7 @@ impl Generation {
             draft_seen: 0,
             verifier_seen: 0,
             batch: [1, 0],
+            shared: None,
             record: Record::new(begun, settings.trace),
             failed: false,
         })
@@ -162,7 +165,6 @@ impl Generation {
             }
             _ => 1,
         };
-        self.batch = [1, self.tokens.len() - seen];
         Some(Pass { role: self.speaker, keep: seen, new: &self.tokens[seen..], most: self.asked_drafts, want })
     }
 
@@ -177,6 +179,8 @@ impl Generation {
     #[inline]
     pub fn take(&mut self, rows: Result<Rows>) -> Result<()> {
         let (role, emitted) = (self.speaker, self.record.events.len());
+        let seen = if role == Role::Draft { self.draft_seen } else { self.verifier_seen };
+        self.batch = self.shared.take().unwrap_or([1, self.tokens.len() - seen]);
         let taken = match (role, rows) {
             (Role::Draft, Ok(rows)) => self.draft(rows),
             (Role::Verifier, Ok(rows)) => self.verify(rows),
@@ -384,7 +388,7 @@ impl Generation {
 
     /// As [`add_time`](Self::add_time), for its share of the time of a pass that was made for several generations over so many tokens in all.
     pub(crate) fn add_share(&mut self, role: Role, reading: Duration, took: Duration, batch: [usize; 2]) {
-        self.batch = batch;
+        self.shared = Some(batch);
         self.add_times(role, reading, took);
     }
 

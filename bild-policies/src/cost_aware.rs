@@ -205,9 +205,9 @@ impl PolicyState for State {
             costs.begun();
         }
         // Before the verifier has spoken, the time to begin is that of both models.
-        let begun = at.statistics.verifier_calls > 0;
-        if self.seen.draft_steps == 0 && begun && self.prices.is_none() {
-            costs.prepared(at.statistics.encode_time.saturating_sub(self.seen.encode_time).as_secs_f64());
+        if at.statistics.verifier_calls > 0 && self.prices.is_none() {
+            let time = at.statistics.encode_time.saturating_sub(self.seen.encode_time).as_secs_f64();
+            costs.prepared(time, self.seen.draft_steps == 0);
         }
         let time = at.statistics.draft_time.saturating_sub(self.seen.draft_time).as_secs_f64();
         let certainty = confidence(row, row.argmax);

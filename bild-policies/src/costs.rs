@@ -165,9 +165,10 @@ fn kind(confidence: f64) -> usize {
 }
 
 impl Costs {
-    /// The draft model read the source.
-    pub(crate) fn prepared(&mut self, time: f64) {
-        self.prepare.add(time);
+    /// What reading the source took before a draft, the `first` of a generation or a later one: where several draft, a model may read
+    /// it only after look-ups found something.
+    pub(crate) fn prepared(&mut self, time: f64, first: bool) {
+        self.prepare.add_share(time, f64::from(u8::from(first)));
     }
 
     /// The draft model made a step, of this confidence.
@@ -411,7 +412,7 @@ mod tests {
                 for pass in 1..=5 {
                     if drafts {
                         if !is_read && pass > 1 {
-                            costs.prepared(reading);
+                            costs.prepared(reading, true);
                         }
                         is_read = true;
                         costs.drafted(alone(0.3), 0.85);
@@ -428,6 +429,18 @@ mod tests {
         for waiting in [0, 200] {
             assert!(drafting(6.0, waiting) < 20, "{} of 200", drafting(6.0, waiting));
         }
+    }
+
+    #[test]
+    fn a_model_that_reads_the_source_after_copies_is_counted_once_a_text() {
+        let mut costs = Costs::default();
+        for _ in 0..300 {
+            costs.prepared(0.0, true);
+            costs.prepared(6.0, false);
+            costs.prepared(0.0, false);
+        }
+        let mean = costs.prepare.mean().unwrap();
+        assert!((mean - 6.0).abs() < 0.1, "{mean}");
     }
 
     /// Thirty-two that begin together do not all read their sources to find out.

@@ -1,6 +1,6 @@
 use std::{collections::HashSet, ops::RangeInclusive, time::Duration};
 
-use bild_core::{Error, MOST_TOKENS, Result, Settings, Token};
+use bild_core::{Error, LogitsProcessor, MOST_TOKENS, Prefix, Result, Settings, Token, Vocabulary};
 use serde::{
     Deserialize, Deserializer,
     de::{Error as _, IgnoredAny},
@@ -67,6 +67,7 @@ pub struct GenerationConfig {
     guidance_scale: Option<f32>,
     watermarking_config: Option<IgnoredAny>,
     token_healing: Option<bool>,
+    remove_invalid_values: Option<bool>,
     min_p: Option<f32>,
     top_h: Option<f32>,
     typical_p: Option<f32>,
@@ -183,8 +184,17 @@ impl GenerationConfig {
     }
 
     fn with_processors(&self, mut settings: Settings) -> Result<Settings> {
-        if let Some(bias) = self.sequence_bias.clone() {
-            settings = settings.with_processor(processors::SequenceBias(bias));
+        let with_sequences = |settings: Settings, sequences| {
+            let bias = processors::SequenceBias(sequences);
+            if self.is_of_5() { settings.with_processor(bias) } else { settings.with_processor(AfterStart(bias)) }
+        };
+        if let Some(biases) = &self.sequence_bias {
+            // Of those for the same sequence the last one holds.
+            let last = |(i, (sequence, _)): &(usize, &(Vec<Token>, f32))| {
+                biases[i + 1..].iter().all(|(later, _)| later != sequence)
+            };
+            let kept = biases.iter().enumerate().filter(last).map(|(_, bias)| bias.clone());
+            settings = with_sequences(settings, kept.collect());
         }
         if let Some(bonus) = self.encoder_repetition_penalty.filter(|&bonus| bonus != 1.0) {
             settings = settings.with_processor(processors::SourceBonus::new(bonus)?);
@@ -203,7 +213,7 @@ impl GenerationConfig {
             let (single, longer): (Vec<_>, Vec<_>) = words.into_iter().partition(|word| word.len() < 2);
             if !longer.is_empty() {
                 let never = |word| (word, f32::NEG_INFINITY);
-                settings = settings.with_processor(processors::SequenceBias(longer.into_iter().map(never).collect()));
+                settings = with_sequences(settings, longer.into_iter().map(never).collect());
             }
             if !single.is_empty() {
                 settings = settings.with_processor(processors::BadWords(single));
@@ -320,6 +330,9 @@ impl GenerationConfig {
         ignored("guidance_scale", self.guidance_scale.is_some_and(|scale| scale != 1.0));
         ignored("watermarking_config", self.watermarking_config.is_some());
         ignored("token_healing", self.token_healing == Some(true));
+        // Else it changes nothing: rows that are no numbers are errors.
+        let decays = self.exponential_decay_length_penalty.is_some();
+        ignored("remove_invalid_values", self.remove_invalid_values == Some(true) && decays);
         let cut = |value: Option<f32>| samples && value.is_some_and(|value| value > 0.0 && value < 1.0);
         ignored("min_p", samples && self.min_p.is_some_and(|p| p > 0.0));
         ignored("top_h", samples && self.top_h.is_some());
@@ -327,6 +340,22 @@ impl GenerationConfig {
         ignored("epsilon_cutoff", cut(self.epsilon_cutoff));
         ignored("eta_cutoff", cut(self.eta_cutoff));
         warnings
+    }
+}
+
+/// As version 4 takes sequences of tokens: none begins with the start token.
+#[derive(Clone, Debug)]
+struct AfterStart(processors::SequenceBias);
+
+impl LogitsProcessor for AfterStart {
+    fn process(&self, prefix: &Prefix<'_>, logits: &mut [f32]) {
+        let mut prefix = *prefix;
+        prefix.start = Token::MAX; // no token
+        self.0.process(&prefix, logits);
+    }
+
+    fn check(&self, vocabulary: &Vocabulary) -> Result<()> {
+        self.0.check(vocabulary)
     }
 }
 

@@ -253,7 +253,8 @@ impl LogitsProcessor for LengthDecay {
     }
 }
 
-/// Adds a number to the logit of a token, or of the last token of a sequence where the others of it stand before.
+/// Adds a number to the logit of a token, or of the last token of a sequence where the others of it stand before, from the start token
+/// on, as in transformers 5.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SequenceBias(pub Vec<(Vec<Token>, f32)>);
 
@@ -276,10 +277,11 @@ impl LogitsProcessor for SequenceBias {
     }
 }
 
-/// The token that completes a sequence after what was written, the start token not looked at.
+/// The token that completes a sequence after what was written, the start token too.
 fn completing(sequence: &[Token], prefix: &Prefix<'_>) -> Option<Token> {
     let (&last, before) = sequence.split_last()?;
-    prefix.tokens.ends_with(before).then_some(last)
+    let from_start = before.split_first().is_some_and(|(first, rest)| *first == prefix.start && rest == prefix.tokens);
+    (from_start || prefix.tokens.ends_with(before)).then_some(last)
 }
 
 /// Never writes one of these sequences of tokens. One that is an end-of-sequence token alone is left out; one that holds such

@@ -204,14 +204,14 @@ impl RollbackRule for Deferral {
         }
         let (Some(q), Some(p)) = (&draft.row.logits, &row.logits) else { return true };
         let [q, p] = [q, p].map(|logits| Distribution::of(logits, 1.0, None, 1.0));
-        self.defers(&q, &p)
+        self.defers(&draft.row, row, p.variation(&q))
     }
 }
 
 impl Deferral {
-    /// Whether the verifier of the distribution `p` is asked, not the draft model of `q`.
-    pub(crate) fn defers(self, q: &Distribution, p: &Distribution) -> bool {
-        q.best() < p.best() - f64::from(self.0) * p.variation(q)
+    /// Whether the verifier writes, not the draft model, where ½ Σ |p − q| of what they would sample from is `variation`.
+    pub(crate) fn defers(self, draft: &Row, verifier: &Row, variation: f64) -> bool {
+        f64::from(draft.probability) < f64::from(verifier.probability) - f64::from(self.0) * variation
     }
 }
 

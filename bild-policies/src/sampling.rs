@@ -33,8 +33,9 @@ pub struct Sampling {
     top_k: Option<NonZeroUsize>,
     top_p: f32,
     lenience: f32,
-    /// **Lossy if there is one**: what is written is distributed as by a speculative cascade (Narasimhan et al., ICLR 2025), as the draft
-    /// model writes where the verifier is not surer by that rule, and as the verifier elsewhere.
+    /// **Lossy if there is one**: a draft is judged as by a speculative cascade (Narasimhan et al., ICLR 2025), distributed as the draft
+    /// model writes where the verifier is not surer by that rule (before temperature, top-k and top-p, which shape what is sampled alone),
+    /// and as the verifier elsewhere. What follows the last draft is the verifier's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deferral: Option<Deferral>,
     /// When the draft model hands over early. It looks at a distribution before a token is drawn from it, so what is
@@ -165,7 +166,8 @@ impl Sampling {
 
 impl Policy for Sampling {
     fn wants(&self) -> Wants {
-        let want = if self.temperature > 0.0 { Want::default().with_logits() } else { Want::default() };
+        let is_one_token = self.temperature == 0.0 && self.deferral.is_none();
+        let want = if is_one_token { Want::default() } else { Want::default().with_logits() };
         Wants { draft: want, verifier: want }
     }
 
@@ -208,7 +210,7 @@ impl PolicyState for State {
             let (p, q) =
                 (self.policy.shape(row), distributions.next().unwrap_or_else(|| Distribution::point(draft.token)));
             let deferral = self.policy.deferral.filter(|_| draft.row.logits.is_some());
-            if deferral.is_some_and(|rule| !rule.defers(&q, &p)) {
+            if deferral.is_some_and(|rule| !rule.defers(&draft.row, row, p.variation(&q))) {
                 continue; // it is drawn from what is to be written
             }
             let least = self.random.uniform() * lenience * q.probability(draft.token);

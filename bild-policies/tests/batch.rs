@@ -1,22 +1,24 @@
 //! Many generations at once: each ends as it would alone, whatever becomes of the others.
 
+mod memory;
 mod moody;
 mod toy;
 
 use std::{
+    collections::BTreeMap,
+    iter, mem,
     num::NonZeroUsize,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, OnceLock},
 };
 
 use bild_core::{
-    Batch, Error, Generator, Model, NoDraft, Pair, PairSession, Pass, Result, Role, Rows, SessionLimit, Settings,
-    Source, VerifierModel, VerifierSession, Vocabulary,
+    Batch, CancelToken, Context, Draft, Drafted, Error, Generator, Model, NoDraft, Output, Pair, PairSession, Pass,
+    Policy, PolicyState, Request, Result, Role, Row, Rows, SessionLimit, Settings, Source, Start, Token, Verdict,
+    VerifierModel, VerifierSession, Vocabulary,
 };
 use bild_policies::Lossless;
-use moody::{Random, alone, cancelled, cancels, content, generator, request};
+use memory::{Held, Memory};
+use moody::{Random, alone, cancelled, cancels, check_from_outside, content, from_outside, generator, request};
 use toy::{END, Toy, ToySession, blend, random};
 
 #[test]
@@ -29,7 +31,7 @@ fn each_ends_as_it_would_alone_whatever_the_others_do() {
 
         // They arrive at any time.
         let tokens = cancels(count);
-        let together = generator(seed, &tokens);
+        let together = generator(seed, &tokens, 16);
         let mut batch = Batch::new(together.pair());
         let (mut found, mut begun) = (vec![None; count], 0);
         while begun < count || !batch.is_empty() {
@@ -46,21 +48,83 @@ fn each_ends_as_it_would_alone_whatever_the_others_do() {
         let found: Vec<_> = found.into_iter().map(|content| content.expect("each ends")).collect();
         assert_eq!(found, alone, "seed {seed}");
 
-        // And all at once, by the generator.
-        let tokens = cancels(count);
+        // And all at once, by the generator: in threads of one place each, in some of two, and in one.
         let at_once = NonZeroUsize::new(1 + random.below(5) as usize).unwrap();
-        let many = generator(seed, &tokens).with_at_once(at_once);
-        let mut found = Vec::new();
-        let requests = (0..count).map(|number| cancelled(number, &requests, &tokens));
-        many.generate_many(requests, |_, output| found.push(content(output)));
-        assert_eq!(found, alone, "seed {seed}");
+        for batch_size in [1, 2, 16] {
+            let tokens = cancels(count);
+            let many = generator(seed, &tokens, batch_size).with_at_once(at_once);
+            let mut found = Vec::new();
+            let requests = (0..count).map(|number| cancelled(number, &requests, &tokens));
+            many.generate_many(requests, |_, output| found.push(content(output)));
+            assert_eq!(found, alone, "seed {seed}, {batch_size} together");
+        }
     }
 }
 
-/// Counts how many sessions come together, for each role.
+/// A request that is made once all have been given: as many as have a place then run together.
+struct OnceGiven<'a>(Request, &'a OnceLock<()>);
+
+impl From<OnceGiven<'_>> for Request {
+    fn from(OnceGiven(request, given): OnceGiven<'_>) -> Self {
+        given.wait();
+        request
+    }
+}
+
+/// Such requests, of which there may be no more than are taken ahead of the results.
+fn once_given(requests: Vec<Request>, given: &OnceLock<()>) -> impl Iterator<Item = OnceGiven<'_>> + Send {
+    let end = iter::from_fn(move || {
+        let _ = given.set(());
+        None
+    });
+    requests.into_iter().map(move |request| OnceGiven(request, given)).chain(end)
+}
+
+/// Outside, time passes and somebody cancels whatever pass is being made.
+#[test]
+fn what_ends_some_from_outside_leaves_the_others_as_they_are() {
+    for batch_size in [1, 16] {
+        let generator = Generator::new(toys(batch_size), Lossless::default()).unwrap();
+        let generator = generator.with_at_once(NonZeroUsize::new(4).unwrap());
+
+        let cancel = CancelToken::default();
+        let mut batch = Batch::new(generator.pair());
+        for (number, request) in from_outside(&cancel).into_iter().enumerate() {
+            batch.add(generator.prepare(request, 0).unwrap(), number);
+        }
+        let mut found = BTreeMap::new();
+        while !batch.is_empty() {
+            batch.step(|_, _| Ok(()));
+            for (number, output) in batch.take_ended() {
+                cancel.cancel();
+                found.insert(number, output.unwrap());
+            }
+        }
+        check_from_outside(&found.into_values().collect::<Vec<_>>(), &generator);
+
+        let cancel = CancelToken::default();
+        let (given, mut found) = (OnceLock::new(), Vec::new());
+        generator.generate_many(once_given(from_outside(&cancel).into(), &given), |_, output| {
+            cancel.cancel();
+            found.push(output.unwrap());
+        });
+        check_from_outside(&found, &generator);
+    }
+}
+
+/// The role of a pass, for how many generations it was made, and how many tokens it took in for them.
+type Noted = (Role, [usize; 2]);
+
+/// Notes the passes.
 struct Counting {
     pair: (Toy, Toy),
-    passes: Mutex<Vec<(Role, usize)>>,
+    passes: Mutex<Vec<Noted>>,
+}
+
+impl Counting {
+    fn take(&self) -> Vec<Noted> {
+        mem::take(&mut *self.passes.lock().unwrap())
+    }
 }
 
 impl Pair for Counting {
@@ -75,38 +139,126 @@ impl Pair for Counting {
     }
 
     fn pass_all(&self, passes: &mut [(&mut Self::Session, Pass<'_>)]) -> Vec<Result<Rows>> {
-        self.passes.lock().unwrap().push((passes[0].1.role, passes.len()));
+        let rows = passes.iter().map(|(_, pass)| pass.new.len()).sum();
+        self.passes.lock().unwrap().push((passes[0].1.role, [passes.len(), rows]));
         self.pair.pass_all(passes)
     }
 
     fn batch_size(&self) -> usize {
-        16
+        self.pair.batch_size()
     }
 }
 
-fn toys() -> (Toy, Toy) {
+fn toys(batch_size: usize) -> (Toy, Toy) {
     let big = random(7, 6.0);
     let little = blend(big.clone(), random(106, 6.0), 0.4);
-    (Toy::new(&Arc::default(), little), Toy::new(&Arc::default(), big))
+    (Toy::new(&Arc::default(), little), Toy::new(&Arc::default(), big).with_batch_size(batch_size))
 }
 
 #[test]
 fn places_are_filled_at_once_and_passes_of_one_role_come_together() {
-    let pair = Counting { pair: toys(), passes: Mutex::default() };
+    let pair = Counting { pair: toys(16), passes: Mutex::default() };
     let settings = Settings::default().with_max_new_tokens(24).with_end_tokens([]);
     let policy = Lossless::default().with_max_draft(NonZeroUsize::new(3));
-    let generator = Generator::new(&*Box::leak(Box::new(pair)), policy).unwrap().with_settings(settings);
+    let generator = Generator::new(pair, policy).unwrap().with_settings(settings);
     let generator = generator.with_at_once(NonZeroUsize::new(16).unwrap());
     let mut written = 0;
     generator.generate_many((0..64).map(|i| Source::new([i])), |_, output| written += output.unwrap().tokens.len());
     assert_eq!(written, 64 * 24);
-    let passes = generator.pair().passes.lock().unwrap();
+    let passes = generator.pair().take();
     for role in [Role::Draft, Role::Verifier] {
-        let of_role: Vec<_> = passes.iter().filter(|(of, _)| *of == role).map(|(_, count)| *count).collect();
+        let of_role = counts(&passes, role);
         assert_eq!(of_role.iter().max(), Some(&16), "all places are taken");
         let mean = of_role.iter().sum::<usize>() as f64 / of_role.len() as f64;
         assert!(mean > 8.0, "{role:?}: {mean} sessions a pass");
     }
+}
+
+/// For how many generations the passes of one role were made.
+fn counts(passes: &[Noted], role: Role) -> Vec<usize> {
+    passes.iter().filter(|(of, _)| *of == role).map(|(_, [count, _])| *count).collect()
+}
+
+/// Keeps two drafts at a time, and notes what it is told of the pass just made.
+#[derive(Clone, Default)]
+struct Noting(Arc<Mutex<Vec<Noted>>>);
+
+impl Noting {
+    fn note(&self, role: Role, at: &Context<'_>) {
+        self.0.lock().unwrap().push((role, [at.batch_size, at.batch_rows]));
+    }
+
+    fn take(&self) -> Vec<Noted> {
+        mem::take(&mut *self.0.lock().unwrap())
+    }
+}
+
+impl Policy for Noting {
+    fn begin(&self, _: &Start<'_>) -> Box<dyn PolicyState> {
+        Box::new(self.clone())
+    }
+}
+
+impl PolicyState for Noting {
+    fn drafted(&mut self, at: &Context<'_>, row: &Row) -> Draft {
+        self.note(Role::Draft, at);
+        if at.drafts.is_empty() { Draft::Keep(row.argmax) } else { Draft::KeepLast(row.argmax) }
+    }
+
+    fn verified(&mut self, at: &Context<'_>, drafts: &[Drafted], rows: &[Row]) -> Verdict {
+        self.note(Role::Verifier, at);
+        Verdict::first_refused(drafts, rows, |draft, row| draft.token != row.argmax)
+    }
+}
+
+#[test]
+fn a_policy_is_told_for_how_many_a_pass_was_made() {
+    let (policy, pair) = (Noting::default(), Counting { pair: toys(4), passes: Mutex::default() });
+    let generator = Generator::new(pair, policy.clone()).unwrap();
+    let generator = generator.with_at_once(NonZeroUsize::new(4).unwrap());
+    let request = |most| {
+        let settings = Settings::default().with_max_new_tokens(most).with_end_tokens([]);
+        Request::new(Source::new([2])).with_settings(settings)
+    };
+    // What the pair was given is what each of them is told.
+    let told = || {
+        let each = |pass: Noted| iter::repeat_n(pass, pass.1[0]);
+        generator.pair().take().into_iter().flat_map(each).collect::<Vec<_>>()
+    };
+    let in_a_batch = |requests: &[Request]| {
+        let mut batch = Batch::new(generator.pair());
+        for request in requests {
+            batch.add(generator.prepare(request.clone(), 0).unwrap(), ());
+        }
+        while !batch.is_empty() {
+            batch.step(|(), _| Ok(()));
+            batch.take_ended().for_each(|((), output)| assert!(output.is_ok()));
+        }
+        let noted = policy.take();
+        assert_eq!(noted, told());
+        noted
+    };
+
+    // The longest goes on alone.
+    let requests = Vec::from([4, 8, 12, 24].map(request));
+    let noted = in_a_batch(&requests);
+    for role in [Role::Draft, Role::Verifier] {
+        let counts = counts(&noted, role);
+        assert_eq!((counts.first(), counts.last()), (Some(&4), Some(&1)), "{role:?}");
+    }
+    // What is verified has a draft at least.
+    let least = |role: Role, count: usize| if role == Role::Draft { count } else { 2 * count };
+    assert!(noted.iter().all(|&(role, [count, rows])| rows >= least(role, count)), "{noted:?}");
+
+    let given = OnceLock::new();
+    generator.generate_many(once_given(requests, &given), |_, output| assert!(output.is_ok()));
+    assert_eq!(told(), noted);
+    assert_eq!(policy.take(), noted);
+
+    let alone = in_a_batch(&[request(24)]);
+    assert!(alone.iter().all(|(_, [count, _])| *count == 1), "{alone:?}");
+    generator.generate(request(24)).unwrap();
+    assert_eq!(policy.take(), alone, "without a batch");
 }
 
 /// Returns fewer results than there are passes, or panics for all.
@@ -158,34 +310,31 @@ struct Small {
     toy: Toy,
     room: usize,
     bytes: u64,
-    held: Arc<AtomicUsize>,
-    most: Arc<AtomicUsize>,
+    memory: Memory,
 }
 
 struct SmallSession {
     inner: ToySession,
+    source: Source,
     room: usize,
-    held: Arc<AtomicUsize>,
-    most: Arc<AtomicUsize>,
-    holds: bool,
-}
-
-impl Drop for SmallSession {
-    fn drop(&mut self) {
-        self.held.fetch_sub(usize::from(self.holds), Ordering::SeqCst);
-    }
+    memory: Memory,
+    held: Option<Held>,
 }
 
 impl Model for Small {
     type Session = SmallSession;
 
     fn begin(&self, source: &Source, limit: &SessionLimit) -> Result<SmallSession> {
-        let (held, most) = (self.held.clone(), self.most.clone());
-        Ok(SmallSession { inner: self.toy.begin(source, limit)?, room: self.room, held, most, holds: false })
+        let (inner, memory) = (self.toy.begin(source, limit)?, self.memory.clone());
+        Ok(SmallSession { inner, source: source.clone(), room: self.room, memory, held: None })
     }
 
     fn bytes_for(&self, source: usize, _tokens: usize) -> u64 {
         self.bytes * source as u64
+    }
+
+    fn batch_size(&self) -> usize {
+        self.toy.batch_size()
     }
 }
 
@@ -197,26 +346,25 @@ impl VerifierModel for Small {
 
 impl VerifierSession for SmallSession {
     fn score(&mut self, pass: &Pass<'_>) -> Result<Rows> {
-        if !self.holds {
-            if self.held.load(Ordering::SeqCst) >= self.room {
+        if self.held.is_none() {
+            if self.memory.used().now[0] >= self.room {
                 return Err(Error::Memory { needed: 1, reason: "it is full".into() });
             }
-            self.holds = true;
-            self.most.fetch_max(1 + self.held.fetch_add(1, Ordering::SeqCst), Ordering::SeqCst);
+            self.held = Some(self.memory.hold(&self.source));
         }
         self.inner.score(pass)
     }
 }
 
-fn small(room: usize, bytes: u64) -> Small {
-    let (held, most) = Default::default();
-    Small { toy: Toy::new(&Arc::default(), random(3, 6.0)), room, bytes, held, most }
+fn small(room: usize, bytes: u64, batch_size: usize) -> Small {
+    let toy = Toy::new(&Arc::default(), random(3, 6.0)).with_batch_size(batch_size);
+    Small { toy, room, bytes, memory: Memory::default() }
 }
 
 #[test]
 fn one_that_does_not_fit_beside_the_others_waits() {
     for room in [0, 1, 3] {
-        let generator = Generator::new((NoDraft, small(room, 0)), Lossless::default()).unwrap();
+        let generator = Generator::new((NoDraft, small(room, 0, 1)), Lossless::default()).unwrap();
         let mut batch = Batch::new(generator.pair());
         for i in 0..10 {
             batch.add(generator.prepare(Source::new([2]), i).unwrap(), i);
@@ -227,8 +375,7 @@ fn one_that_does_not_fit_beside_the_others_waits() {
             ended.extend(batch.take_ended());
         }
         assert_eq!(ended.len(), 10);
-        let most = generator.pair().1.most.load(Ordering::SeqCst);
-        assert_eq!(most, room);
+        assert_eq!(generator.pair().1.memory.used().most[0], room);
         for (_, output) in ended {
             match output {
                 Ok(output) => assert_eq!(output.tokens.len(), output.statistics.verifier_calls),
@@ -240,15 +387,33 @@ fn one_that_does_not_fit_beside_the_others_waits() {
 
 #[test]
 fn a_limit_in_bytes_holds_for_all_together() {
-    for at_once in [1, 4] {
-        let generator = Generator::new((NoDraft, small(99, 10)), Lossless::default()).unwrap().with_max_bytes(25);
-        let generator = generator.with_at_once(NonZeroUsize::new(at_once).unwrap());
+    for (at_once, batch_size) in [(1, 1), (4, 1), (4, 4), (5, 2)] {
+        let generator = Generator::new((NoDraft, small(99, 10, batch_size)), Lossless::default()).unwrap();
+        let generator = generator.with_max_bytes(25).with_at_once(NonZeroUsize::new(at_once).unwrap());
         // One of three tokens could never fit.
         let sources = (0..20).map(|i| Source::new(vec![2; if i == 5 { 3 } else { 1 + i % 2 }]));
         let mut errors = Vec::new();
         generator.generate_many(sources, |i, output| errors.extend(output.err().map(|error| (i, error.to_string()))));
         assert!(errors.len() == 1 && errors[0].0 == 5 && errors[0].1.contains("memory"), "{errors:?}");
-        assert!(generator.pair().1.most.load(Ordering::SeqCst) <= 2);
-        assert_eq!(generator.pair().1.held.load(Ordering::SeqCst), 0);
+        let used = generator.pair().1.memory.used();
+        assert!(used.most[1] <= 2, "{} tokens at once", used.most[1]);
+        assert_eq!(used.now, [0, 0]);
     }
+}
+
+#[test]
+fn one_that_waits_for_memory_is_not_overtaken_in_its_driver() {
+    let settings = Settings::default().with_max_new_tokens(5).with_end_tokens([]);
+    let generator = Generator::new((NoDraft, small(99, 10, 4)), Lossless::default()).unwrap().with_settings(settings);
+    let generator = generator.with_max_bytes(25).with_at_once(NonZeroUsize::new(4).unwrap());
+    // Beside the first there is no room for the second, but for the third.
+    let length = |number: Token| if number % 4 == 1 { 2 } else { 1 };
+    let requests = (0..12).map(|number| Request::new(Source::new(vec![number; length(number)]))).collect();
+    let (given, mut found) = (OnceLock::new(), Vec::new());
+    let each = |number, output: Result<Output>| found.push((number, output.unwrap().tokens.len()));
+    generator.generate_many(once_given(requests, &given), each);
+    assert_eq!(found, (0..12).map(|number| (number, 5)).collect::<Vec<_>>());
+    let used = generator.pair().1.memory.used();
+    assert_eq!(used.order, (0..12).collect::<Vec<_>>());
+    assert_eq!((used.most, used.now), ([2, 2], [0, 0]), "two of one token share it");
 }

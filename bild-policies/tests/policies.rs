@@ -451,7 +451,8 @@ fn processors_are_their_definitions() {
     let bad = processors::BadWords(vec![vec![2], vec![4, 5], vec![], vec![99], vec![END], vec![6, 3]]);
     assert_eq!(processed(&bad, &[4])[1..6], [-2.0, no, 0.0, 1.0, no]);
     assert_eq!(processed(&bad, &[3])[5], 2.0);
-    assert_eq!(processed(&bad, &[])[3], 0.0, "the start token is not part of a word");
+    let from_start = processors::SequenceBias(vec![(vec![0, 2], -8.0), (vec![0, 4, 2], -8.0)]);
+    assert_eq!([&[][..], &[4], &[3]].map(|tokens| processed_from(0, &from_start, tokens)[2]), [-9.0, -9.0, -1.0]);
 }
 
 #[test]
@@ -463,6 +464,18 @@ fn generation_settings_of_a_checkpoint() {
     assert_eq!(length(json!({"max_length": 20})), 20);
     assert_eq!(length(json!({"max_length": 20, "transformers_version": "5.23.0"})), 19);
     assert_eq!(length(json!({"max_length": 9, "max_new_tokens": 30})), 30);
+    let first_bias = |json| {
+        let settings = read(json).settings(Settings::default()).unwrap();
+        let mut logits = [0.0; 9];
+        let processor = &settings.processors[0];
+        processor.process(&bild_core::Prefix::new(&Source::new([5]), &[], &[END]), &mut logits);
+        [logits[7], logits[8]]
+    };
+    let biases = json!({"sequence_bias": [[[0, 7], -1.0], [[8], 1.0], [[8], 2.0]]});
+    assert_eq!(first_bias(biases.clone()), [0.0, 2.0], "version 4 does not look at the start token");
+    let mut of_5 = biases;
+    of_5["transformers_version"] = "5.24.0".into();
+    assert_eq!(first_bias(of_5), [-1.0, 2.0], "of equal sequences the last one holds");
     let settings = read(json!({"max_time": 1.5})).settings(Settings::default()).unwrap();
     assert_eq!(settings.deadline, Some(std::time::Duration::from_millis(1500)));
     let sampling = |json| read(json).sampling().unwrap().map(|policy| serde_json::to_value(policy).unwrap());

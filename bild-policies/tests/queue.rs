@@ -1,5 +1,6 @@
 //! A queue: what it takes ends as it would alone, and what it does not take is said.
 
+mod memory;
 mod moody;
 mod toy;
 
@@ -18,7 +19,8 @@ use bild_core::{
     Rows, SessionLimit, Settings, Source, VerifierModel, VerifierSession, Vocabulary,
 };
 use bild_policies::Lossless;
-use moody::{Random, alone, cancelled, cancels, content, generator, request};
+use memory::{Held, Memory};
+use moody::{Random, alone, cancelled, cancels, check_from_outside, content, from_outside, generator, request};
 use toy::{Toy, ToySession, random};
 
 #[test]
@@ -33,7 +35,9 @@ fn each_ends_as_it_would_alone_whoever_gave_it_and_when() {
         let at_once = NonZeroUsize::new(1 + random.below(5) as usize).unwrap();
         let few = NonZeroUsize::new(1 + random.below(4) as usize).unwrap();
         let options = QueueOptions::default().with_max_waiting(few);
-        let queue = generator(seed, &tokens).with_at_once(at_once).queue(options);
+        // In threads of one place each, in some of two, or in one.
+        let batch_size = [1, 2, 16][random.below(3) as usize];
+        let queue = generator(seed, &tokens, batch_size).with_at_once(at_once).queue(options);
         let threads = 3;
         let found = thread::scope(|scope| {
             let client = |thread: usize| {
@@ -69,12 +73,17 @@ fn each_ends_as_it_would_alone_whoever_gave_it_and_when() {
 struct Gated {
     toy: Toy,
     gate: Gate,
+    memory: Memory,
 }
 
 #[derive(Clone, Default)]
 struct Gate(Arc<(Mutex<bool>, Condvar)>);
 
-struct GatedSession(ToySession, Gate);
+struct GatedSession {
+    inner: ToySession,
+    gate: Gate,
+    _held: Held,
+}
 
 impl Gate {
     fn open(&self) {
@@ -92,10 +101,15 @@ impl Model for Gated {
         10 * source as u64
     }
 
+    fn batch_size(&self) -> usize {
+        self.toy.batch_size()
+    }
+
     type Session = GatedSession;
 
     fn begin(&self, source: &Source, limit: &SessionLimit) -> Result<GatedSession> {
-        Ok(GatedSession(self.toy.begin(source, limit)?, self.gate.clone()))
+        let inner = self.toy.begin(source, limit)?;
+        Ok(GatedSession { inner, gate: self.gate.clone(), _held: self.memory.hold(source) })
     }
 }
 
@@ -107,23 +121,34 @@ impl VerifierModel for Gated {
 
 impl VerifierSession for GatedSession {
     fn score(&mut self, pass: &Pass<'_>) -> Result<Rows> {
-        self.1.pass();
-        self.0.score(pass)
+        self.gate.pass();
+        self.inner.score(pass)
     }
+}
+
+/// A generator that writes five tokens, and makes passes of so many together once its gate is open.
+fn gated_generator(batch_size: usize) -> (Generator<(NoDraft, Gated)>, Gate) {
+    let gate = Gate::default();
+    let toy = Toy::new(&Arc::default(), random(3, 6.0)).with_batch_size(batch_size);
+    let model = Gated { toy, gate: gate.clone(), memory: Memory::default() };
+    let generator = Generator::new((NoDraft, model), Lossless::default()).unwrap();
+    (generator.with_settings(Settings::default().with_max_new_tokens(5).with_end_tokens([])), gate)
 }
 
 /// A queue with one place, and its gate.
 fn gated(max_waiting: usize, options: QueueOptions) -> (Queue<Request, Event, Output>, Gate) {
-    let gate = Gate::default();
-    let model = Gated { toy: Toy::new(&Arc::default(), random(3, 6.0)), gate: gate.clone() };
-    let generator = Generator::new((NoDraft, model), Lossless::default()).unwrap();
-    let generator = generator.with_settings(Settings::default().with_max_new_tokens(5).with_end_tokens([]));
+    let (generator, gate) = gated_generator(1);
     let options = options.with_max_waiting(NonZeroUsize::new(max_waiting).unwrap());
     (generator.with_at_once(NonZeroUsize::MIN).queue(options), gate)
 }
 
 fn source() -> Request {
     Request::new(Source::new([2]))
+}
+
+/// Sources of one, two and one tokens.
+fn one_two_one() -> [Source; 3] {
+    [(0, 1), (1, 2), (2, 1)].map(|(number, length)| Source::new(vec![number; length]))
 }
 
 fn until(what: impl Fn() -> bool) {
@@ -204,11 +229,8 @@ fn a_sender_that_is_refused_leaves_its_place_to_the_next() {
 
 #[test]
 fn time_passes_for_those_that_wait_for_memory() {
-    let gate = Gate::default();
-    let model = Gated { toy: Toy::new(&Arc::default(), random(3, 6.0)), gate: gate.clone() };
-    let generator = Generator::new((NoDraft, model), Lossless::default()).unwrap();
-    let settings = Settings::default().with_max_new_tokens(5).with_end_tokens([]);
-    let generator = generator.with_settings(settings.clone());
+    let (generator, gate) = gated_generator(1);
+    let settings = generator.settings().clone();
     let generator = generator.with_max_bytes(10).with_at_once(NonZeroUsize::new(2).unwrap());
     let queue = generator.queue(QueueOptions::default().with_max_wait(Duration::from_millis(50)));
     let first = queue.send(source()).unwrap();
@@ -235,13 +257,11 @@ fn time_passes_for_those_that_wait_for_memory() {
 /// A small one does not take the memory that a large one before it waits for.
 #[test]
 fn none_overtakes_one_that_waits_for_memory() {
-    let gate = Gate::default();
-    let model = Gated { toy: Toy::new(&Arc::default(), random(3, 6.0)), gate: gate.clone() };
-    let generator = Generator::new((NoDraft, model), Lossless::default()).unwrap();
-    let generator = generator.with_settings(Settings::default().with_max_new_tokens(5).with_end_tokens([]));
+    let (generator, gate) = gated_generator(1);
+    let memory = generator.pair().1.memory.clone();
     let generator = generator.with_max_bytes(20).with_at_once(NonZeroUsize::new(3).unwrap());
     let queue = generator.queue(QueueOptions::default());
-    let all = [1, 2, 1].map(|length| queue.send(Source::new(vec![2; length])).unwrap());
+    let all = one_two_one().map(|source| queue.send(source).unwrap());
     until(|| queue.running() > 0);
     thread::sleep(Duration::from_millis(60));
     assert_eq!((queue.waiting(), queue.running()), (2, 1));
@@ -249,6 +269,32 @@ fn none_overtakes_one_that_waits_for_memory() {
     for response in all {
         assert_eq!(response.output().unwrap().tokens.len(), 5);
     }
+    let used = memory.used();
+    assert_eq!((used.order, used.most), (vec![0, 1, 2], [1, 2]));
+}
+
+/// One that waits for memory does not hold up those that its driver has already.
+#[test]
+fn the_others_go_on_while_one_waits_for_memory() {
+    let (generator, gate) = gated_generator(3);
+    let memory = generator.pair().1.memory.clone();
+    let endless = generator.settings().clone().with_max_new_tokens(60_000);
+    let generator = generator.with_max_bytes(20).with_at_once(NonZeroUsize::new(3).unwrap());
+    let queue = generator.queue(QueueOptions::default());
+    let [first, second, third] = one_two_one();
+    let mut first = queue.send(Request::new(first).with_settings(endless)).unwrap();
+    until(|| queue.running() == 1);
+    let others = [second, third].map(|source| queue.send(source).unwrap());
+    gate.open();
+    // A pass makes two events: its driver looks for more many times.
+    assert!((0..100).all(|_| first.recv().is_some()));
+    assert_eq!((queue.waiting(), queue.running()), (2, 1));
+    drop(first);
+    for response in others {
+        assert_eq!(response.output().unwrap().tokens.len(), 5);
+    }
+    let used = memory.used();
+    assert_eq!((used.order, used.most), (vec![0, 1, 2], [1, 2]));
 }
 
 #[test]
@@ -273,6 +319,23 @@ fn a_response_that_is_dropped_ends_its_generation() {
     drop(response);
     until(|| queue.running() == 0);
     assert_eq!(queue.send(source()).unwrap().output().unwrap().tokens.len(), 5);
+}
+
+#[test]
+fn what_ends_some_from_outside_leaves_the_others_as_they_are() {
+    for batch_size in [1, 16] {
+        let (generator, gate) = gated_generator(batch_size);
+        let queue = generator.with_at_once(NonZeroUsize::new(4).unwrap()).queue(QueueOptions::default());
+        gate.open();
+        let cancel = CancelToken::default();
+        let [first, mut cancelled, late, last] = from_outside(&cancel).map(|request| queue.send(request).unwrap());
+        assert!((0..10).all(|_| cancelled.recv().is_some()));
+        cancel.cancel();
+        let found = [first, cancelled, late, last].map(|response| response.output().unwrap());
+        let (alone, gate) = gated_generator(1);
+        gate.open();
+        check_from_outside(&found, &alone);
+    }
 }
 
 #[test]

@@ -358,33 +358,58 @@ fn the_seed_decides() {
     assert_ne!(tokens(1), tokens(2));
 }
 
-/// The first token is the draft model's where the verifier does not defer, else the verifier's: chi-square of 5 degrees of freedom.
+/// The first token is the draft model's where the verifier does not defer, else the verifier's: chi-square of 5 degrees of freedom. The
+/// rule looks at how sure both are before the temperature and top-k, which shape what is sampled.
 #[test]
 fn a_cascade_is_distributed_as_the_model_that_its_rule_picks() {
     let draws = 20_000;
-    let mut deferred = 0;
-    for seed in 0..8 {
-        // One of them is sure of itself.
-        let [little, big] = if seed % 2 == 0 { [1.0, 4.0] } else { [4.0, 1.0] };
-        let [little, big] =
-            [(little, seed), (big, seed + 100)].map(|(sharp, seed)| Table::new(6, logits(6, seed, sharp)));
-        let [q, p] = [&little, &big].map(|table| shaped(&(table.logits)(&[]), 1.0, 6, 1.0));
-        let variation: f64 = q.iter().zip(&p).map(|(q, p)| (q - p).abs()).sum::<f64>() / 2.0;
-        let best = |table: &[f64]| table.iter().copied().fold(0.0, f64::max);
-        let defers = best(&q) < best(&p) - 0.5 * variation;
-        deferred += usize::from(defers);
-        let expected = if defers { p } else { q };
-        let policy = PLAIN.policy(1).with_deferral(Deferral::new(0.5).unwrap());
-        let generator = Generator::new((little, big), policy).unwrap();
-        let mut counts = [0.0; 6];
-        for seed in 0..draws {
-            let settings = Settings::default().with_max_new_tokens(1).with_seed(seed);
-            let output = generator.generate(Request::new(Source::new([1])).with_settings(settings)).unwrap();
-            counts[output.tokens[0] as usize] += 1.0;
+    for (shape, top_k) in [(PLAIN, 6), (Shape { temperature: 0.25, top_k: Some(3), ..PLAIN }, 3)] {
+        let mut deferred = 0;
+        for seed in 0..8 {
+            // One of them is sure of itself.
+            let [little, big] = if seed % 2 == 0 { [1.0, 4.0] } else { [4.0, 1.0] };
+            let [little, big] =
+                [(little, seed), (big, seed + 100)].map(|(sharp, seed)| Table::new(6, logits(6, seed, sharp)));
+            let [q, p] = [&little, &big].map(|table| (table.logits)(&[]));
+            let best = |logits: &[f32]| shaped(logits, 1.0, 6, 1.0).into_iter().fold(0.0, f64::max);
+            let sure = [best(&q), best(&p)];
+            let [q, p] = [q, p].map(|logits| shaped(&logits, shape.temperature.into(), top_k, 1.0));
+            let variation: f64 = q.iter().zip(&p).map(|(q, p)| (q - p).abs()).sum::<f64>() / 2.0;
+            let defers = sure[0] < sure[1] - 0.5 * variation;
+            deferred += usize::from(defers);
+            let expected = if defers { p } else { q };
+            let policy = shape.policy(1).with_deferral(Deferral::new(0.5).unwrap());
+            let generator = Generator::new((little, big), policy).unwrap();
+            let mut counts = [0.0; 6];
+            for seed in 0..draws {
+                let settings = Settings::default().with_max_new_tokens(1).with_seed(seed);
+                let output = generator.generate(Request::new(Source::new([1])).with_settings(settings)).unwrap();
+                counts[output.tokens[0] as usize] += 1.0;
+            }
+            assert!(counts.iter().zip(&expected).all(|(&count, &p)| p > 0.0 || count == 0.0), "{seed}: {counts:?}");
+            let likely = counts.iter().zip(expected.iter().map(|p| p * draws as f64)).filter(|(_, e)| *e > 0.0);
+            let chi: f64 = likely.map(|(n, e)| (n - e) * (n - e) / e.max(5.0)).sum();
+            assert!(chi < 25.0, "{seed}: chi-square is {chi}, deferred: {defers}");
         }
-        let chi: f64 =
-            counts.iter().zip(expected.iter().map(|p| p * draws as f64)).map(|(n, e)| (n - e) * (n - e) / e).sum();
-        assert!(chi < 25.0, "{seed}: chi-square is {chi}, deferred: {defers}");
+        assert!((1..8).contains(&deferred), "{deferred}");
     }
-    assert!((1..8).contains(&deferred), "{deferred}");
+}
+
+#[test]
+fn a_cascade_without_temperature_writes_what_either_is_surest_of() {
+    let mut of_draft = 0;
+    for seed in 0..20 {
+        let [little, big] = [seed, seed + 100].map(|seed| Table::new(6, logits(6, seed, 2.0)));
+        let [q, p] = [&little, &big].map(|table| shaped(&(table.logits)(&[]), 1.0, 6, 1.0));
+        let best = |table: &[f64]| (0..6).max_by(|&a, &b| table[a].total_cmp(&table[b])).unwrap();
+        let ([little_best, big_best], cost) = ([best(&q), best(&p)], 0.2);
+        let defers = q[little_best] < p[big_best] - if little_best == big_best { 0.0 } else { cost };
+        of_draft += usize::from(!defers && little_best != big_best);
+        let policy = Sampling::new(0.0).unwrap().with_deferral(Deferral::new(cost as f32).unwrap());
+        let generator = Generator::new((little, big), policy.with_max_draft(NonZeroUsize::new(1))).unwrap();
+        let settings = Settings::default().with_max_new_tokens(1);
+        let output = generator.generate(Request::new(Source::new([1])).with_settings(settings)).unwrap();
+        assert_eq!(output.tokens[0] as usize, if defers { big_best } else { little_best }, "{seed}");
+    }
+    assert!(of_draft > 0);
 }

@@ -25,7 +25,7 @@ const ABSENT: [(&str, &str); 3] = [
     ),
     (
         r#"{"policy":"sampling","deferral":0.25}"#,
-        "not exact: what is written is distributed as by a speculative cascade",
+        "not exact: drafts are judged as by a speculative cascade",
     ),
     (
         r#"{"policy":"cost_aware","prices":{"draft":1.0,"verify":4.0,"verify_draft":0.5}}"#,

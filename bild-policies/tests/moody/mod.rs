@@ -1,4 +1,4 @@
-//! Toys whose generations fail, panic, are cancelled or come too late, as their sources say.
+//! Toys whose generations fail, panic, are cancelled or come too late, as their sources say or somebody outside.
 #![allow(dead_code)] // each test binary uses its part
 
 use std::{
@@ -8,22 +8,25 @@ use std::{
 };
 
 use bild_core::{
-    CancelToken, Context, Draft, DraftModel, DraftSession, Drafted, Error, EventStream, Generator, Model, Output, Pass,
-    Policy, PolicyState, Request, Result, Row, Rows, SessionLimit, Settings, Source, Start, Token, Verdict,
-    VerifierModel, VerifierSession, Vocabulary,
+    CancelToken, Context, Draft, DraftModel, DraftSession, Drafted, Error, EventStream, Finish, Generator,
+    LogitsProcessor, Model, Output, Pair, Pass, Policy, PolicyState, Prefix, Request, Result, Row, Rows, SessionLimit,
+    Settings, Source, Start, Token, Verdict, VerifierModel, VerifierSession, Vocabulary,
 };
 use bild_policies::{BigAlone, Bild, Lossless, Sampling};
 
 use crate::toy::{Toy, ToySession, blend, random};
 
 /// What becomes of a generation: its source says it, as the number of the kind and the pass at which it comes.
-const KINDS: Token = 8;
+const KINDS: Token = 12;
 const FAILS: Token = 1;
 const PANICS: Token = 2;
 const CANCELS: Token = 3;
 const POLICY_PANICS: Token = 4;
 const LATE: Token = 5;
 const BEGIN_FAILS: Token = 6;
+const INTERRUPTS: Token = 7;
+const PROCESSOR_FAILS: Token = 8;
+const PROCESSOR_PANICS: Token = 9;
 
 /// A toy whose sessions fail, panic and cancel as their sources say.
 pub(crate) struct Moody {
@@ -49,6 +52,10 @@ impl Model for Moody {
         let cancel = self.cancels.lock().unwrap()[number as usize].clone();
         Ok(MoodySession { inner: self.toy.begin(source, limit)?, kind, passes_left: at, cancel })
     }
+
+    fn batch_size(&self) -> usize {
+        self.toy.batch_size()
+    }
 }
 
 impl MoodySession {
@@ -61,6 +68,8 @@ impl MoodySession {
                 self.cancel.cancel();
                 Ok(())
             }
+            // As a model that finds its deadline passed.
+            INTERRUPTS if self.passes_left == 0 => Err(Error::Interrupted(Finish::Deadline)),
             _ => Ok(()),
         }
     }
@@ -112,6 +121,22 @@ impl PolicyState for PanickingState {
     }
 }
 
+/// Makes NaN, or panics, where so many tokens stand.
+#[derive(Debug)]
+struct Faulty {
+    panics: bool,
+    at: usize,
+}
+
+impl LogitsProcessor for Faulty {
+    fn process(&self, prefix: &Prefix<'_>, logits: &mut [f32]) {
+        if prefix.tokens.len() == self.at {
+            assert!(!self.panics, "the processor panics");
+            logits[0] = f32::NAN;
+        }
+    }
+}
+
 pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
@@ -124,7 +149,13 @@ impl Random {
 pub(crate) fn request(number: usize, random: &mut Random) -> Request {
     let (kind, at) = (random.below(KINDS.into()) as Token, 1 + random.below(6) as Token);
     let settings = Settings::default().with_max_new_tokens(1 + random.below(20) as usize).with_trace(true);
-    let settings = if kind == LATE { settings.with_deadline(Duration::ZERO) } else { settings };
+    let settings = match kind {
+        LATE => settings.with_deadline(Duration::ZERO),
+        PROCESSOR_FAILS | PROCESSOR_PANICS => {
+            settings.with_processor(Faulty { panics: kind == PROCESSOR_PANICS, at: at as usize })
+        }
+        _ => settings,
+    };
     let request = Request::new(Source::new([kind, at, number as Token])).with_settings(settings);
     let request = request.with_seed(random.below(1000));
     if kind == POLICY_PANICS {
@@ -163,11 +194,16 @@ pub(crate) fn cancels(count: usize) -> Arc<Mutex<Vec<CancelToken>>> {
     Arc::new(Mutex::new((0..count).map(|_| CancelToken::default()).collect()))
 }
 
-/// A generator whose sources say what becomes of them, and the requests with a token each to cancel them by.
-pub(crate) fn generator(seed: u64, cancels: &Arc<Mutex<Vec<CancelToken>>>) -> Generator<(Moody, Moody)> {
+/// A generator whose sources say what becomes of them, with a token each to cancel them by, and which takes so many together.
+pub(crate) fn generator(
+    seed: u64,
+    cancels: &Arc<Mutex<Vec<CancelToken>>>,
+    batch_size: usize,
+) -> Generator<(Moody, Moody)> {
     let big = random(seed, 6.0);
     let little = blend(big.clone(), random(seed + 99, 6.0), 0.4);
-    let moody = |logits| Moody { toy: Toy::new(&Arc::default(), logits), cancels: cancels.clone() };
+    let toy = |logits| Toy::new(&Arc::default(), logits).with_batch_size(batch_size);
+    let moody = |logits| Moody { toy: toy(logits), cancels: cancels.clone() };
     Generator::new((moody(little), moody(big)), Lossless::default()).unwrap()
 }
 
@@ -179,10 +215,31 @@ pub(crate) fn cancelled(number: usize, requests: &[Request], by: &Mutex<Vec<Canc
 /// What becomes of each alone.
 pub(crate) fn alone(seed: u64, requests: &[Request]) -> Vec<String> {
     let own = cancels(requests.len());
-    let alone = generator(seed, &own);
+    let alone = generator(seed, &own, 1);
     let numbers = 0..requests.len();
     let ended = numbers.map(|number| {
         content(bild_core::caught(|| alone.stream(cancelled(number, requests, &own)).and_then(EventStream::finish)))
     });
     ended.collect()
+}
+
+/// Requests of which `cancel` ends the second, and a deadline the third.
+pub(crate) fn from_outside(cancel: &CancelToken) -> [Request; 4] {
+    let short = Settings::default().with_max_new_tokens(24).with_end_tokens([]);
+    let endless = short.clone().with_max_new_tokens(60_000);
+    let late = endless.clone().with_deadline(Duration::from_millis(20));
+    let request = |settings| Request::new(Source::new([2])).with_settings(settings);
+    [short.clone(), endless.with_cancel(cancel.clone()), late, short].map(request)
+}
+
+/// Checks that they ended so, each with what the generator writes alone, as far as it came.
+pub(crate) fn check_from_outside<P: Pair>(found: &[Output], alone: &Generator<P>) {
+    let finishes: Vec<_> = found.iter().map(|output| output.finish).collect();
+    assert_eq!(finishes, [Finish::MaxNewTokens, Finish::Cancelled, Finish::Deadline, Finish::MaxNewTokens]);
+    let longest = found.iter().map(|output| output.tokens.len()).max().unwrap();
+    let settings = Settings::default().with_max_new_tokens(longest).with_end_tokens([]);
+    let alone = alone.generate(Request::new(Source::new([2])).with_settings(settings)).unwrap();
+    for output in found {
+        assert!(alone.tokens.starts_with(&output.tokens), "{:?} of {:?}", output.tokens, alone.tokens);
+    }
 }

@@ -26,6 +26,7 @@ pub struct Toy {
     logits: Logits,
     calls: Arc<Mutex<Vec<Call>>>,
     vocabulary: Vocabulary,
+    batch_size: usize,
 }
 
 pub struct ToySession {
@@ -38,7 +39,13 @@ pub struct ToySession {
 impl Toy {
     pub fn new(calls: &Arc<Mutex<Vec<Call>>>, logits: Logits) -> Self {
         let vocabulary = Vocabulary::new(VOCABULARY, START, [END]);
-        Self { logits, calls: calls.clone(), vocabulary }
+        Self { logits, calls: calls.clone(), vocabulary, batch_size: 1 }
+    }
+
+    /// Sets for how many sessions it says that it is quicker together.
+    pub fn with_batch_size(mut self, sessions: usize) -> Self {
+        self.batch_size = sessions;
+        self
     }
 
     pub fn set_pieces(&mut self, pieces: Option<Pieces>) {
@@ -71,6 +78,10 @@ impl Model for Toy {
 
     fn begin(&self, _source: &Source, limit: &SessionLimit) -> Result<ToySession> {
         Ok(self.session(limit.tokens))
+    }
+
+    fn batch_size(&self) -> usize {
+        self.batch_size
     }
 }
 
