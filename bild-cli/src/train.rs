@@ -3,7 +3,7 @@
 use std::{collections::HashSet, fs, path::PathBuf};
 
 use bild::{
-    Checkpoint, Settings, T5,
+    CancelToken, Checkpoint, Settings, T5,
     decode::{NoDraft, Overflow, Pair},
     models::Tokenizer,
     policies::{AnyPolicy, BigAlone},
@@ -104,11 +104,15 @@ pub(crate) fn run(args: &Args, out: &mut Stdout) -> Result<bool, Error> {
         None => bild_train::T5::<Flex>::random(&checkpoint, args.training.training_seed as u64, &device)?,
     };
     let run = args.training.run(LossArg::CrossEntropy);
-    let Some(model) = run.run(model, &train, &held_out, &work, &signal::stop()?, &terminal)? else {
+    let stop = signal::stop()?;
+    let Some(model) = run.run(model, &train, &held_out, &work, &stop, &terminal)? else {
         return Ok(args.training.stopped());
     };
     model.save(out_folder)?;
-    out.line(measured(args, aside)?)?;
+    let Some(measured) = measured(args, aside, &stop)? else {
+        return Ok(args.training.stopped());
+    };
+    out.line(measured)?;
     say(out_folder.display());
     Ok(true)
 }
@@ -129,8 +133,8 @@ fn begin(args: &Args, work: &std::path::Path, pairs: &[Example]) -> Result<Check
     if let Some(from) = &args.begin.from {
         return models::open(from);
     }
-    let Some(config) = &args.begin.config else { return Err("nothing to begin with was named".into()) };
-    let config = text::read(config)?;
+    let Some(path) = &args.begin.config else { return Err("nothing to begin with was named".into()) };
+    let config = text::read(path)?;
     let pieces = serde_json::from_str::<serde_json::Value>(&config).ok();
     let pieces = pieces.and_then(|config| config["vocab_size"].as_u64()).and_then(|size| u32::try_from(size).ok());
     let pieces = pieces.ok_or("the config.json has no vocab_size")?;
@@ -151,20 +155,35 @@ fn begin(args: &Args, work: &std::path::Path, pairs: &[Example]) -> Result<Check
         }
     };
     let files = [("config.json", config.into_bytes()), ("tokenizer.json", tokenizer.into_bytes())];
-    Ok(Checkpoint::from_files(files)?)
+    let checkpoint = Checkpoint::from_files(files)?;
+    if let Some(named) = &args.tokenizer {
+        let tokenizer = checkpoint.tokenizer()?;
+        let beyond = (pieces..).take_while(|&token| tokenizer.piece(token).is_some()).count();
+        if beyond > 0 {
+            let (named, found, path) = (named.display(), pieces as usize + beyond, path.display());
+            return Err(
+                format!("{named} has {found} tokens, expected at most the {pieces} of `vocab_size` in {path}").into()
+            );
+        }
+    }
+    Ok(checkpoint)
 }
 
-/// What it writes for the pairs that were held out.
-fn measured(args: &Args, aside: Vec<Example>) -> Result<String, Error> {
+/// What it writes for the pairs that were held out; nothing if it was stopped.
+fn measured(args: &Args, aside: Vec<Example>, stop: &CancelToken) -> Result<Option<String>, Error> {
     let checkpoint = Checkpoint::open(&args.training.out)?;
     let model = T5::<bild::Flex>::load(&checkpoint, &Default::default())?;
     let settings = Settings::default()
         .with_max_new_tokens(args.max_tokens)
-        .with_max_source_tokens(args.max_tokens, Overflow::Error);
+        .with_max_source_tokens(args.max_tokens, Overflow::Error)
+        .with_cancel(stop.clone());
     let count = aside.len();
     let bench = Bench::new((NoDraft, model).boxed(), checkpoint.tokenizer()?, aside, "", settings)?;
     let decoded = bench.decode(&AnyPolicy::Big(BigAlone {}), &(0..count).collect::<Vec<_>>(), || ())?;
+    if stop.is_cancelled() {
+        return Ok(None);
+    }
     let same = decoded.iter().zip(&bench.examples).filter(|(decoded, pair)| decoded.text == pair.reference).count();
     let scores = scores(&decoded);
-    Ok(format!("{count} held out: BLEU {:.2}, chrF {:.2}, {same} as they should be", scores.bleu, scores.chrf))
+    Ok(Some(format!("{count} held out: BLEU {:.2}, chrF {:.2}, {same} as they should be", scores.bleu, scores.chrf)))
 }

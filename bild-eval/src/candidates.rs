@@ -107,6 +107,11 @@ pub fn for_tuning(costs: &Costs) -> Result<Vec<Candidate>> {
             let label = format!("below {product}, rollback {rollback}");
             add("accumulated", label, AnyPolicy::Bild(bild(rule, cross_entropy(rollback)?)));
         }
+        for acceptance in [0.3, 0.4, 0.5, 0.6] {
+            let rule = AnyFallback::Acceptance(LowAcceptance::new(acceptance)?);
+            let label = format!("below {acceptance}, rollback {rollback}");
+            add("acceptance", label, AnyPolicy::Bild(bild(rule, cross_entropy(rollback)?)));
+        }
     }
     for alpha in DEFERRALS {
         let rule = AnyRollback::Deferral(Deferral::new(alpha)?);

@@ -76,15 +76,21 @@ fn sync_directory(path: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Fills a directory beside `directory` and, once all of it is on the disk, gives it its name. One of that name is replaced.
-pub(crate) fn publish(directory: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+/// The directory that `directory` lies in, and the names there of what becomes it and of what it was.
+fn places(directory: &Path) -> (&Path, [PathBuf; 2]) {
     let name = directory.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let parent = match directory.parent() {
         Some(parent) if parent != Path::new("") => parent,
         _ => Path::new("."),
     };
+    (parent, ["partial", "old"].map(|kind| parent.join(format!(".{name}.{kind}"))))
+}
+
+/// Fills a directory beside `directory` and, once all of it is on the disk, gives it its name. One of that name is replaced.
+pub(crate) fn publish(directory: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let (parent, [partial, old]) = places(directory);
     fs::create_dir_all(parent).map_err(file(parent, "made"))?;
-    let [partial, old] = ["partial", "old"].map(|kind| parent.join(format!(".{name}.{kind}")));
+    recover(directory)?;
     remove(&partial)?;
     fs::create_dir(&partial).map_err(file(&partial, "made"))?;
     if let Err(error) = fill(&partial) {
@@ -96,10 +102,10 @@ pub(crate) fn publish(directory: &Path, fill: impl FnOnce(&Path) -> Result<()>) 
         sync_directory(&partial)?;
         kill::check()?;
         if directory.exists() {
-            // Two names cannot change at once; whoever finds no directory looks for the old one.
             if old.exists() {
                 fs::remove_dir_all(&old)?;
             }
+            // Two names cannot change at once: a kill between this and the next is what `recover` is for.
             fs::rename(directory, &old)?;
         }
         kill::check()?;
@@ -111,21 +117,32 @@ pub(crate) fn publish(directory: &Path, fill: impl FnOnce(&Path) -> Result<()>) 
     remove(&old)
 }
 
+/// Gives a directory its name back, if a kill left it without one while another was to take its place.
+fn recover(directory: &Path) -> Result<()> {
+    let (_, [_, old]) = places(directory);
+    if fs::symlink_metadata(directory).is_ok() || !old.is_dir() {
+        return Ok(());
+    }
+    fs::rename(&old, directory).map_err(file(&old, "renamed"))
+}
+
 /// What a model's directory may have in it beside weights and what a [`Checkpoint`] has.
 const BESIDE: [&str; 6] =
     ["README.md", "alignment.json", "curve.svg", "policy.json", "shortlist.json", "model.safetensors.index.json"];
 
 /// Refuses a directory that a model cannot be written to, because replacing it would remove anything but a model, or one of `read`
-/// or `work`; or because it lies in `work`, which is where the model is made.
+/// or `work`; or because it lies in `work`, which is where the model is made. A model that a kill left under another name, while one
+/// like it was to take its place, is given its name back before.
 ///
 /// # Errors
 ///
-/// If it is refused.
+/// If it is refused, or cannot be given its name back.
 pub fn check_replaceable(directory: &Path, read: &[&Path], work: &Path) -> Result<()> {
     let refuse = |why: String| Err(TrainError::Settings(format!("{} cannot be written: {why}", directory.display())));
     if directory.file_name().is_none() {
         return refuse("it has no name of its own".into());
     }
+    recover(directory)?;
     if let Some(other) = other_than_a_model(directory) {
         return refuse(format!("it is there with {other}, which is of no model and would be lost"));
     }
@@ -282,20 +299,44 @@ mod tests {
             kill::after(Some(step));
             let saved = save(step as f32);
             kill::after(None);
-            // Between two renames the old one has another name.
-            let old = directory.path().join(".place.old");
-            let there = if place.exists() { &place } else { &old };
-            let found = read_tensors(&there.join("tensors")).unwrap()["x"].values[0];
-            assert_eq!(fs::read_to_string(there.join("state")).unwrap(), format!("{found}"));
+            recover(&place).unwrap();
+            let found = read_tensors(&place.join("tensors")).unwrap()["x"].values[0];
+            assert_eq!(fs::read_to_string(place.join("state")).unwrap(), format!("{found}"));
             assert!(found == last || found == step as f32, "{found} after {last} at {step}");
             last = found;
             if saved.is_ok() {
                 assert!(step > 7 && found == step as f32);
                 return;
             }
-            if !place.exists() {
-                fs::rename(&old, &place).unwrap();
-            }
         }
+    }
+
+    /// Whoever makes a model, whatever becomes of it, has the one before.
+    #[test]
+    fn the_next_start_finds_what_a_kill_left_without_its_name() {
+        let directory = tempfile::tempdir().unwrap();
+        let [model, work] = ["model", "work"].map(|name| directory.path().join(name));
+        let save = |contents: &[u8]| publish(&model, |partial| write(&partial.join("config.json"), contents));
+        let read = || fs::read(model.join("config.json")).ok();
+        let lose = || {
+            let lost = (0..).any(|steps| {
+                kill::after(Some(steps));
+                let saved = save(b"new");
+                kill::after(None);
+                assert!(saved.is_err(), "there is a moment without it");
+                !model.exists()
+            });
+            assert!(lost);
+        };
+        save(b"before").unwrap();
+        lose();
+        check_replaceable(&model, &[], &work).unwrap();
+        assert_eq!(read().as_deref(), Some(&b"before"[..]));
+        lose();
+        publish(&model, |_| Err(TrainError::Data("it cannot be made".into()))).unwrap_err();
+        assert_eq!(read().as_deref(), Some(&b"before"[..]));
+        save(b"after").unwrap();
+        assert_eq!(read().as_deref(), Some(&b"after"[..]));
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
     }
 }

@@ -1,6 +1,10 @@
 //! The repository's big model, and what is made to draft for it.
 
-use std::{cell::RefCell, fs, path::Path};
+use std::{
+    cell::{Cell, RefCell},
+    fs,
+    path::Path,
+};
 
 use bild::{
     CancelToken, Checkpoint, Flex, Settings, T5,
@@ -213,7 +217,7 @@ fn an_alignment_that_was_stopped_goes_on_to_the_same_model() {
     let weights = |name: &str| fs::read(at(name).join("model.safetensors")).unwrap();
     assert!(weights("whole-out") == weights("cut-out"));
     assert!(weights("whole-out") != weights("whole/before"));
-    for name in ["README.md", "alignment.json", "curve.svg", "config.json"] {
+    for name in ["README.md", "alignment.json", "curve.svg", "shortlist.json", "config.json"] {
         assert!(at("cut-out").join(name).is_file(), "{name}");
     }
 
@@ -222,6 +226,77 @@ fn an_alignment_that_was_stopped_goes_on_to_the_same_model() {
     let draft = Checkpoint::open(at("cut-out")).unwrap();
     SharedEncoder::load(model, &draft).unwrap().check().unwrap();
     assert!(SharedEncoder::load(little(), &draft).is_err());
+}
+
+/// Cancels when something begins for the time that is counted down to, and keeps what begins after that and what is noted.
+struct StopsAt {
+    stop: CancelToken,
+    what: &'static str,
+    left: Cell<usize>,
+    after: RefCell<Vec<&'static str>>,
+    notes: RefCell<Vec<String>>,
+}
+
+impl StopsAt {
+    fn new(what: &'static str, time: usize) -> Self {
+        let (stop, left) = (CancelToken::default(), Cell::new(time));
+        Self { stop, what, left, after: RefCell::default(), notes: RefCell::default() }
+    }
+}
+
+impl Observer for StopsAt {
+    fn begins(&self, what: &'static str, _steps: usize) {
+        if self.stop.is_cancelled() {
+            self.after.borrow_mut().push(what);
+        } else if what == self.what {
+            self.left.set(self.left.get() - 1);
+            if self.left.get() == 0 {
+                self.stop.cancel();
+            }
+        }
+    }
+
+    fn notes(&self, sentence: &str) {
+        self.notes.borrow_mut().push(sentence.into());
+    }
+}
+
+/// Wherever it is in measuring: nothing else begins, and nothing is published.
+#[test]
+fn an_alignment_stops_while_it_measures() {
+    let folder = tempfile::tempdir().unwrap();
+    let [work, out] = ["work", "out"].map(|name| folder.path().join(name));
+    let alignment = alignment(Drafter::SharedEncoder(Layers::Spread(1)), 1);
+    // The second time is that of the model that was trained; of the four evaluations two are its, and the last is the end.
+    for (what, time) in [("Decoding", 1), ("Comparing", 2), ("Measuring passes", 2), ("Evaluating", 4)] {
+        let observer = StopsAt::new(what, time);
+        let stopped = alignment.run(&big(), &text(), [&work, &out], &observer.stop, &observer).unwrap();
+        assert!(observer.stop.is_cancelled() && stopped.is_none() && !out.exists(), "{what}");
+        assert!(observer.after.borrow().is_empty(), "{what}: {:?}", observer.after);
+    }
+    alignment.run(&big(), &text(), [&work, &out], &CancelToken::default(), &()).unwrap().unwrap();
+    assert!(out.join("alignment.json").is_file());
+}
+
+#[test]
+fn what_is_cut_is_noted() {
+    let notes = |decoding: Settings| {
+        let folder = tempfile::tempdir().unwrap();
+        let [work, out] = ["work", "out"].map(|name| folder.path().join(name));
+        let mut alignment = alignment(Drafter::SharedEncoder(Layers::Spread(1)), 1);
+        alignment.decoding = decoding;
+        // Both texts are written for by then.
+        let observer = StopsAt::new("Training", 1);
+        alignment.run(&big(), &text(), [&work, &out], &observer.stop, &observer).unwrap();
+        observer.notes.into_inner()
+    };
+    let sources = |all: usize| format!("{all} of {all} sources have more than 3 tokens and are cut to that");
+    let found = notes(Settings::default().with_max_new_tokens(12).with_max_source_tokens(3, Overflow::Truncate));
+    assert!(found.contains(&sources(8)) && found.contains(&sources(4)), "{found:?}");
+    // No output is as short as that, and each ends long before 128 tokens.
+    let outputs = |all: usize| format!("{all} of {all} outputs have not ended after 2 tokens and are cut there");
+    assert_eq!(notes(Settings::default().with_max_new_tokens(2)), [outputs(8), outputs(4)]);
+    assert!(notes(Settings::default()).is_empty());
 }
 
 /// What drafts is what was trained: it scores as the trainer's model does, before any step and after the last.

@@ -1,6 +1,7 @@
 //! A training that is stopped, or killed, goes on as if it had not been; what it writes is loaded by `bild`.
 
 use std::{
+    cell::RefCell,
     fs,
     io::{BufRead, BufReader},
     path::PathBuf,
@@ -9,12 +10,13 @@ use std::{
 };
 
 use bild::{
-    Checkpoint, Lossless,
+    CancelToken, Checkpoint, Lossless,
     decode::{Generator, Source},
 };
+use bild_eval::Observer;
 use bild_train::{
-    Adafactor, AdamW, Decay, Example, Flex, Frozen, Layers, Loss, Rest, Rule, Schedule, Settings, Shrink, T5, Teacher,
-    TrainError, Trainable, Trainer,
+    Adafactor, AdamW, Decay, Example, Flex, Frozen, Layers, Loss, Rest, Rule, Run, Schedule, Settings, Shrink, T5,
+    Teacher, TrainError, Trainable, Trainer,
 };
 
 type Tensors = std::collections::BTreeMap<String, bild_train::Numbers>;
@@ -87,6 +89,37 @@ fn going_on_equals_never_having_stopped() {
         assert_eq!(parts.position(), whole.position());
         assert_eq!(bits(&parts.model().tensors()), bits(&whole.model().tensors()));
     }
+}
+
+/// Keeps what is shown.
+#[derive(Default)]
+struct Shown(RefCell<Vec<String>>);
+
+impl Observer for Shown {
+    fn shows(&self, state: &str) {
+        self.0.borrow_mut().push(state.into());
+    }
+}
+
+#[test]
+fn a_loss_is_shown_where_steps_were_taken() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut run = Run::new(settings(Rule::AdamW(AdamW::default())), 2);
+    run.look = 1;
+    let shown = || {
+        let (shown, stop, examples) = (Shown::default(), CancelToken::default(), examples());
+        run.run(model("t5-v1_1"), &examples, &examples, directory.path(), &stop, &shown).unwrap().unwrap();
+        shown.0.into_inner()
+    };
+    let begun = shown();
+    assert!(begun.len() == 3 && begun[0].starts_with("held-out loss "), "{begun:?}");
+    assert!(
+        begun[1..].iter().all(|shown| shown.starts_with("loss ") && shown.contains(", held-out loss ")),
+        "{begun:?}"
+    );
+    // It is done: what is gone on from is looked at once more.
+    let again = shown();
+    assert!(again.len() == 1 && again[0].starts_with("held-out loss "), "{again:?}");
 }
 
 #[test]

@@ -1,5 +1,9 @@
 //! `align` and `train`, which the feature `train` adds.
 
+use std::fs;
+
+use serde_json::Value;
+
 use super::{Place, REFERENCES, SOURCES, pair};
 
 #[test]
@@ -12,12 +16,18 @@ fn a_draft_decoder_is_made_and_drafts() {
     let short = ["--rounds", "1", "--valid-source", "s.de", "--valid-reference", "s.en", "--batch-tokens", "32"];
     let done = place.run("align", &[&args[..], &short].concat()).ok();
     assert!(done.out.starts_with("| | before | after |") && done.err.contains("1 of 5 sources are blank"), "{done:?}");
-    for name in ["model.safetensors", "config.json", "README.md", "curve.svg", "alignment.json"] {
+    let help = place.run("align", &["--help"]).ok().out;
+    for name in ["README.md", "curve.svg", "alignment.json", "shortlist.json"] {
+        assert!(place.at("draft").join(name).is_file() && help.contains(name), "{name}");
+    }
+    for name in ["model.safetensors", "config.json"] {
         assert!(place.at("draft").join(name).is_file(), "{name}");
     }
     let drafts = ["--big", &big, "--shared-encoder", "draft", "--policy", "lossless", "Ich habe Hunger."];
     let alone = place.run("translate", &["--big", &big, "--policy", "big", "Ich habe Hunger."]).ok();
     assert_eq!(place.run("translate", &drafts).ok().out, alone.out);
+    let list = ["--shortlist", "draft/shortlist.json"];
+    assert_eq!(place.run("translate", &[&drafts[..], &list].concat()).ok().out, alone.out);
     // It is done: the same again says the same figures of the same model, and another text is another alignment.
     place.write("more.de", "Ich bin da.\n");
     place.run("align", &[&args[..], &short].concat()).refused(1, "outputs.bin cannot be used");
@@ -64,6 +74,44 @@ fn what_is_to_be_aligned_is_named_once_and_rightly() {
     run(&["--little", "nosuch", "--held-out", "1"]).refused(1, "nosuch");
     run(&["--shrink", "decoder=1"]).refused(1, "4 different sources are too few: 500 are held out");
     run(&["--shrink", "decoder=1", "--loss", "x"]).refused(2, "possible values: kl, cross-entropy, tv");
+}
+
+#[test]
+fn what_is_cut_is_said_before_it_is_trained_on() {
+    let place = Place::new();
+    let big = pair("big");
+    let args = ["--big", &big, "--shared-encoder", "decoder=1", "--source", "s.de", "--out", "draft", "--steps", "1"];
+    let short = ["--max-source-tokens", "3", "--max-new-tokens", "2", "--held-out", "2", "--rounds", "1"];
+    let done = place.run("align", &[&args[..], &short].concat()).ok();
+    // Once of those to train on, and once of those held out.
+    for said in ["2 of 2 sources have more than 3 tokens", "2 of 2 outputs have not ended after 2 tokens"] {
+        assert_eq!(done.err.matches(&format!("note: {said} and are cut")).count(), 2, "{said}: {done:?}");
+    }
+}
+
+#[test]
+fn a_little_model_of_other_tokens_is_refused() {
+    let place = Place::new();
+    let big = pair("big");
+    let run = |little: &str| {
+        let args = ["--big", &*big, "--little", little, "--source", "s.de", "--held-out", "1", "--out", "aligned"];
+        place.run("align", &args)
+    };
+    let said = "the two models cannot decode together: ";
+    place.run("train", &short_training(&place)).ok();
+    run("model").refused(1, &format!("{said}the vocabulary size of the draft model is 64, of the verifier 4000"));
+
+    // As large, and another tokenizer: two of its pieces have changed places.
+    fs::create_dir(place.at("other")).unwrap();
+    for entry in fs::read_dir(pair("little")).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, place.at("other").join(path.file_name().unwrap())).unwrap();
+    }
+    let mut tokenizer: Value = serde_json::from_str(&place.read("other/tokenizer.json")).unwrap();
+    tokenizer["model"]["vocab"].as_array_mut().unwrap().swap(100, 101);
+    place.write("other/tokenizer.json", tokenizer.to_string());
+    run("other").refused(1, &format!("{said}the tokenizer's piece for token 100"));
+    assert!(!place.at("aligned").exists());
 }
 
 /// The arguments of a short training of a tiny model from two files, which it writes.
@@ -116,6 +164,60 @@ fn what_is_held_out_is_neither_trained_on_nor_counted_where_it_is_too_long() {
     let done = place.run("train", &[&args[..], &["--smoothing", "0.1"]].concat()).ok();
     assert!(done.err.contains("2 of 27 pairs of texts have a source that is held out"), "{done:?}");
     assert!(done.out.starts_with("3 held out: BLEU "), "{done:?}");
+}
+
+#[test]
+fn pairs_that_are_not_trained_on_are_noted() {
+    let place = Place::new();
+    let args = short_training(&place);
+    place.write("all.de", format!("\n{}\n", "Nacht ".repeat(3000)) + &place.read("all.de"));
+    place.write("all.en", "Nothing.\nNight.\n".to_owned() + &place.read("all.en"));
+    let done = place.run("train", &args).ok();
+    for why in ["have a blank side", "have a side of more than 128 tokens"] {
+        let said = format!("note: 1 of 26 pairs of texts {why} and are left out");
+        assert!(done.err.contains(&said), "{said}: {done:?}");
+    }
+}
+
+#[test]
+fn a_tokenizer_that_the_vocabulary_does_not_hold_is_refused() {
+    let place = Place::new();
+    let args = short_training(&place);
+    fs::copy(format!("{}/tokenizer.json", pair("big")), place.at("large.json")).unwrap();
+    let large = place.run("train", &[&args[..], &["--tokenizer", "large.json"]].concat());
+    large.refused(1, "large.json has 4000 tokens, expected at most the 64 of `vocab_size` in config.json");
+    // One that it holds is taken as it is.
+    place.run("train", &args).ok();
+    let again: Vec<&str> = args.iter().map(|&arg| if arg == "model" { "again" } else { arg }).collect();
+    place.run("train", &[&again[..], &["--tokenizer", "model/tokenizer.json"]].concat()).ok();
+    assert_eq!(place.read("again/tokenizer.json"), place.read("model/tokenizer.json"));
+}
+
+/// The model is there by then; what it is worth the same command finds out.
+#[cfg(unix)]
+#[test]
+fn a_training_stops_while_it_measures() {
+    use std::{
+        process::{Command, Stdio},
+        thread,
+        time::Duration,
+    };
+
+    let place = Place::new();
+    let args = short_training(&place);
+    // So many that measuring takes longer than a signal.
+    place.write("all.de", place.read("all.de") + &"Gute Nacht.\n".repeat(2000));
+    place.write("all.en", place.read("all.en") + &"Good night.\n".repeat(2000));
+    let args: Vec<&str> = args.iter().map(|&arg| if arg == "4" { "2004" } else { arg }).collect();
+    let mut command = place.command("train", &[&args[..], &["--max-tokens", "1000"]].concat());
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    while !place.at("model").exists() && child.try_wait().unwrap().is_none() {
+        thread::sleep(Duration::from_millis(2));
+    }
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let stopped = super::ended(child.wait_with_output().unwrap());
+    assert!(stopped.code == Some(1) && stopped.out.is_empty(), "{stopped:?}");
+    assert!(stopped.err.contains("stopped: the same command goes on from model.work"), "{stopped:?}");
 }
 
 #[test]

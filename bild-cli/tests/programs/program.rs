@@ -89,6 +89,30 @@ fn what_is_benched_is_named() {
     }
 }
 
+#[test]
+fn many_sources_are_timed_together() {
+    let place = Place::new();
+    let many = ["--sources", "4", "--source-len", "8", "--new-tokens", "8", "--batch", "2", "--runs", "3", "--json"];
+    let found = |models: &[&str]| -> Value {
+        serde_json::from_str(&place.run("bench", &[models, &many].concat()).ok().out).unwrap()
+    };
+    let (big, little) = (pair("big"), pair("little"));
+    let alone = found(&["--model", &big]);
+    let drafted = found(&["--model", &big, "--little", &little, "--policy", "lossless"]);
+    for benched in [&alone, &drafted] {
+        let [median, least, most] =
+            ["tokens_per_s", "tokens_per_s_min", "tokens_per_s_max"].map(|name| benched[name].as_f64().unwrap());
+        assert!(0.0 < least && least <= median && median <= most, "{benched}");
+        assert_eq!(
+            (&benched["sources"], &benched["batch"], &benched["stats"]["tokens"]),
+            (&4.into(), &2.into(), &32.into())
+        );
+        assert_eq!(benched["runs"].as_array().unwrap().len(), 3);
+    }
+    assert_eq!(alone["stats"]["draft_steps"], 0);
+    assert!(drafted["stats"]["draft_steps"].as_u64().unwrap() > 0, "{drafted}");
+}
+
 /// What decodes alone counts as what it is beside the big model.
 #[test]
 fn the_little_model_alone_drafts_and_verifies_nothing() {

@@ -304,6 +304,27 @@ fn who_leaves_is_not_worked_for_and_who_is_too_many_is_refused() {
     assert!(metrics.ends_with("# EOF\n"));
 }
 
+#[test]
+fn who_waits_longer_than_may_be_is_refused() {
+    let server = Server::begin(&["--batch", "1", "--max-wait", "0.05", "--most-new-tokens", "60000"]);
+    let running = server.begin_post(&long(60_000));
+    server.until(|health| health["running"] == 1);
+    let begun = Instant::now();
+    let refused = server.post(&json!({ "text": "Guten Morgen!" }));
+    refused.refused(503, "s without its turn (`max_wait`)");
+    assert!(refused.head.contains("retry-after: 1"), "{}", refused.head);
+    assert!(begun.elapsed() < Duration::from_secs(8), "that is not the ten seconds that are not said");
+    drop(running);
+}
+
+#[test]
+fn what_would_take_too_much_memory_is_refused() {
+    let server = Server::begin(&["--max-memory", "2"]);
+    let post = |tokens: usize| server.post(&json!({ "text": "Guten Morgen!", "max_new_tokens": tokens }));
+    post(1000).refused(413, "of memory: this generator allows 2.0 MB");
+    assert_eq!(post(8).json()["text"], json!("Good morning."));
+}
+
 #[cfg(unix)]
 #[test]
 fn what_was_taken_is_finished_before_it_ends() {

@@ -3,16 +3,18 @@
 mod card;
 mod outputs;
 mod report;
+mod stoppable;
 
 use std::{
     collections::HashSet,
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use bild::{
     CancelToken, Checkpoint, LoadOptions, Precision,
-    decode::{BoxedPair, Generator, NoDraft, Pair, Source},
+    decode::{BoxedPair, Generator, NoDraft, Overflow, Pair, Source, Token, Vocabulary},
     models::{EarlyExit, SharedEncoder},
     policies::{AnyPolicy, BigAlone},
 };
@@ -34,6 +36,7 @@ use crate::{
 
 pub use outputs::Outputs;
 pub use report::{Measured, MeasuredPolicy, measure};
+use stoppable::Stoppable;
 
 /// What is to draft beside the big model.
 #[derive(Clone, Debug)]
@@ -171,12 +174,12 @@ impl Alignment {
 
         let verifier = self.load(big)?;
         let measured = |directory: &Path| {
-            if stop.is_cancelled() {
-                return Ok(None);
-            }
             let pair = self.pair(verifier.clone(), directory)?;
+            let pair = Arc::new(Stoppable { pair, stop: stop.clone() });
             let bench = self.bench(pair, big, &held_out, &aside)?;
-            Ok::<_, TrainError>(Some((bench.sources.len(), measure(&bench, self.rounds, observer)?)))
+            let found = measure(&bench, self.rounds, observer);
+            // What was stopped has failed, or come to its end all the same: either way nothing is published.
+            if stop.is_cancelled() { Ok(None) } else { Ok::<_, TrainError>(Some((bench.sources.len(), found?))) }
         };
         let Some((_, (before, _))) = measured(&before)? else { return Ok(None) };
         let Some((measured_on, (after_measured, policy))) = measured(&after)? else { return Ok(None) };
@@ -289,19 +292,39 @@ impl Alignment {
     ) -> Result<Option<Outputs>> {
         let digest = digest_of_texts(sources.iter().map(|source| &**source));
         let conditions = conditions.clone().with("the sources", digest)?;
-        let all = Pair::vocabulary(&(NoDraft, model.clone())).size;
-        let best = if self.run.settings.loss.needs_teacher() { self.best.min(all) } else { 0 };
+        let vocabulary = Pair::vocabulary(&(NoDraft, model.clone())).clone();
+        let best = if self.run.settings.loss.needs_teacher() { self.best.min(vocabulary.size) } else { 0 };
         let mut outputs = Outputs::open(path, best, &conditions)?;
         if outputs.done() < sources.len() {
             let tokenizer = big.tokenizer()?;
             let source = |text: &String| Ok(Source::new(tokenizer.encode(&format!("{}{text}", self.prefix))?));
             let sources = sources.iter().map(source).collect::<Result<Vec<_>>>()?;
+            let (all, most) = (sources.len(), self.decoding.max_source_tokens);
+            let long = sources.iter().filter(|source| source.tokens().len() > most).count();
+            if long > 0 && self.decoding.overflow == Overflow::Truncate {
+                observer.notes(&format!("{long} of {all} sources have more than {most} tokens and are cut to that"));
+            }
             let generator = Generator::new((NoDraft, model.clone()), BigAlone {})?.with_settings(self.decoding.clone());
             if !outputs.write(&generator, &sources, stop, observer)? {
                 return Ok(None);
             }
+            let (cut, all, most) = (self.cut(&outputs, &vocabulary)?, outputs.len(), self.decoding.max_new_tokens);
+            if cut > 0 {
+                observer.notes(&format!("{cut} of {all} outputs have not ended after {most} tokens and are cut there"));
+            }
         }
         Ok(Some(outputs))
+    }
+
+    /// How many outputs ended for no other reason than that no more tokens are written.
+    fn cut(&self, outputs: &Outputs, vocabulary: &Vocabulary) -> Result<usize> {
+        let ends = self.decoding.end_tokens.as_ref().unwrap_or(&vocabulary.end);
+        let ends_it = |token: &Token| ends.contains(token) || self.decoding.stop_tokens.contains(token);
+        let mut cut = 0;
+        for index in (0..outputs.len()).filter(|&index| outputs.lengths(index)[1] == self.decoding.max_new_tokens) {
+            cut += usize::from(!outputs.example(index)?.target.last().is_some_and(ends_it));
+        }
+        Ok(cut)
     }
 
     /// The held-out text to measure a pair on; without references, beside what the big model writes.

@@ -81,8 +81,9 @@ impl Curve {
         let look = Look { step, seconds, loss, held_out, agreement };
         self.file.write_all(line(&look).as_bytes()).map_err(file(&self.path, "written"))?;
         self.looks.push(look);
-        observer
-            .shows(&format!("loss {:.3}, held-out {held_out:.3}, agreement {agreement:.3}", loss.unwrap_or(held_out)));
+        // Before the first step there is no loss of the training, nor after a checkpoint that was just gone on from.
+        let training = loss.map_or_else(String::new, |loss| format!("loss {loss:.3}, "));
+        observer.shows(&format!("{training}held-out loss {held_out:.3}, agreement {agreement:.3}"));
         Ok(())
     }
 
