@@ -23,10 +23,7 @@ const ABSENT: [(&str, &str); 3] = [
         r#"{"policy":"bild","first":"verifier"}"#,
         "the model that speaks first, if not the variant's: `draft` or `verifier`",
     ),
-    (
-        r#"{"policy":"sampling","deferral":0.25}"#,
-        "not exact: drafts are judged as by a speculative cascade",
-    ),
+    (r#"{"policy":"sampling","deferral":0.25}"#, "not exact: drafts are judged as by a speculative cascade"),
     (
         r#"{"policy":"cost_aware","prices":{"draft":1.0,"verify":4.0,"verify_draft":0.5}}"#,
         "what passes cost, where it is not to be measured while decoding",
