@@ -13,6 +13,7 @@ use bild::{
         Generator, Model, NoDraft, Pair, PairSession, Pass, Policy, SessionLimit, Source, Token, VerifierSession, Want,
     },
     models::EarlyExit,
+    policies::Sampling,
 };
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 
@@ -63,6 +64,11 @@ fn decoding(criterion: &mut Criterion) {
             Generator::new((NoDraft, big.clone()), Lossless::default()).unwrap().with_settings(settings.clone());
         group.bench_function("generate, big alone", |bencher| {
             bencher.iter(|| alone.generate(&source).unwrap());
+        });
+        let sampling = Sampling::new(1.0).and_then(|policy| policy.with_top_k(50)).unwrap();
+        let sampled = alone.clone().with_policy(sampling);
+        group.bench_function("generate, big alone, sampled of the best 50", |bencher| {
+            bencher.iter(|| sampled.generate(&source).unwrap());
         });
         let policies: [(&str, Box<dyn Policy>); 2] =
             [("bild", Box::<Bild>::default()), ("lossless", Box::<Lossless>::default())];

@@ -11,7 +11,8 @@ use crate::{Error, Generation, Output, Pair, Pass, Result, Role, Rows, caught};
 ///
 /// Each writes what it would write alone, if its models give a session the same rows whatever the others are
 /// ([`VerifierModel::score_all`](crate::VerifierModel::score_all)). It has its own policy, settings, seed and deadline; one that
-/// fails or panics takes nobody along. They may begin at any time, so a place that becomes free is filled at once.
+/// fails, or whose policy, processor or session panics, takes nobody along: a panic within what a model computes for all fails those of
+/// that pass. They may begin at any time, so a place that becomes free is filled at once.
 ///
 /// [`Generator::generate_many`](crate::Generator::generate_many) is made of it. `T` is what the caller knows each generation by.
 ///

@@ -54,6 +54,10 @@ impl<P: Pair<Session: 'static>> Pair for Boxed<P> {
         self.0.batch_size()
     }
 
+    fn passes_at_once(&self) -> usize {
+        self.0.passes_at_once()
+    }
+
     fn bytes_for(&self, source: usize, tokens: usize) -> u64 {
         self.0.bytes_for(source, tokens)
     }

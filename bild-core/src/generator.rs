@@ -59,8 +59,8 @@ impl<P: Pair> Generator<P> {
     }
 
     /// Sets how many generations there are at once [of many](Self::generate_many). It changes how long they take, and nothing that
-    /// they write. By default there are as many as cores, or, where the pair computes the passes of several together, 32 for each
-    /// eight cores: more threads than that have too little to do in each product of a pass.
+    /// they write. By default there are as many as cores, or, where the pair computes the passes of several together, 32 for each pass that
+    /// it computes [at a time](Pair::passes_at_once), of eight such at most.
     pub fn with_at_once(mut self, generations: NonZeroUsize) -> Self {
         self.at_once = Some(generations);
         self
@@ -68,11 +68,19 @@ impl<P: Pair> Generator<P> {
 
     /// How many generations there are at once of many.
     pub fn at_once(&self) -> usize {
-        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        self.at_once_by(self.pair.passes_at_once().clamp(1, 8))
+    }
+
+    /// The same of a queue, to which few come at a time as a rule.
+    pub(crate) fn at_once_in_queue(&self) -> usize {
+        self.at_once_by(cores().div_ceil(8))
+    }
+
+    fn at_once_by(&self, passes: usize) -> usize {
         self.at_once.map_or_else(
             || match self.pair.batch_size() {
                 0 | 1 => cores(),
-                most => most.min(32) * cores().div_ceil(8),
+                most => most.min(ENOUGH) * passes,
             },
             usize::from,
         )
@@ -136,7 +144,8 @@ impl<P: Pair> Generator<P> {
         finish: impl Fn(T, Output) -> Result<O> + Sync,
         each: impl FnMut(usize, Result<O>),
     ) {
-        let (at_once, drivers) = (self.at_once(), self.drivers());
+        let at_once = self.at_once();
+        let drivers = self.drivers(at_once);
         let budget = self.budget();
         let prepare = |item, number| {
             let (request, tag) = begin(item, number)?;
@@ -177,9 +186,15 @@ impl<P: Pair> Generator<P> {
         by_threads(items, drivers, places(at_once, drivers, 0), drive, each);
     }
 
-    /// How many threads drive generations at once.
-    pub(crate) fn drivers(&self) -> usize {
-        self.at_once().div_ceil(self.pair.batch_size().max(1))
+    /// How many threads drive so many generations at once, of which there are always enough: where each has `ENOUGH`, one for each pass
+    /// that is computed at a time, because a thread that has a pass of its own waits for no other.
+    fn drivers(&self, at_once: usize) -> usize {
+        self.fewest_drivers(at_once).max(self.pair.passes_at_once().min(at_once / ENOUGH))
+    }
+
+    /// As many as it takes.
+    pub(crate) fn fewest_drivers(&self, at_once: usize) -> usize {
+        at_once.div_ceil(self.pair.batch_size().max(1))
     }
 
     /// What generations at once may take together.
@@ -222,6 +237,13 @@ impl<P: Pair> Generator<P> {
         Ok(generation.with_most_drafts(self.pair.most_drafts()))
     }
 }
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Generations whose passes, made together, take about as long by arithmetic as by reading the weights.
+const ENOUGH: usize = 32;
 
 /// How many generations the driver numbered `i` has at once, of so many in all.
 pub(crate) fn places(at_once: usize, drivers: usize, i: usize) -> usize {

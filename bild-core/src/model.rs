@@ -28,6 +28,11 @@ pub trait Model: Send + Sync {
     fn batch_size(&self) -> usize {
         1
     }
+
+    /// How many passes it computes at a time, each by a share of its threads, where several threads ask it for some.
+    fn passes_at_once(&self) -> usize {
+        1
+    }
 }
 
 /// A model that proposes tokens, one at a time or a few in one pass.

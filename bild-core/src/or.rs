@@ -83,6 +83,10 @@ impl<A: DraftModel, P: Pair> Pair for Or<A, P> {
         self.second.batch_size()
     }
 
+    fn passes_at_once(&self) -> usize {
+        self.second.passes_at_once()
+    }
+
     fn bytes_for(&self, source: usize, tokens: usize) -> u64 {
         self.first.bytes_for(source, tokens).saturating_add(self.second.bytes_for(source, tokens))
     }

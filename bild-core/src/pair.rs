@@ -48,6 +48,11 @@ pub trait Pair: Send + Sync {
         1
     }
 
+    /// As [`Model::passes_at_once`](crate::Model::passes_at_once), of the verifier.
+    fn passes_at_once(&self) -> usize {
+        1
+    }
+
     /// The same pair without its type, for a program that chooses at run time.
     fn boxed(self) -> BoxedPair
     where
@@ -105,6 +110,10 @@ impl<D: DraftModel, V: VerifierModel> Pair for (D, V) {
 
     fn batch_size(&self) -> usize {
         self.1.batch_size()
+    }
+
+    fn passes_at_once(&self) -> usize {
+        self.1.passes_at_once()
     }
 
     fn bytes_for(&self, source: usize, tokens: usize) -> u64 {

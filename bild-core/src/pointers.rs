@@ -23,6 +23,10 @@ macro_rules! shared {
             fn batch_size(&self) -> usize {
                 (**self).batch_size()
             }
+
+            fn passes_at_once(&self) -> usize {
+                (**self).passes_at_once()
+            }
         }
 
         impl<T: DraftModel + ?Sized> DraftModel for $pointer {
@@ -82,6 +86,10 @@ macro_rules! shared {
 
             fn batch_size(&self) -> usize {
                 (**self).batch_size()
+            }
+
+            fn passes_at_once(&self) -> usize {
+                (**self).passes_at_once()
             }
         }
 

@@ -189,7 +189,8 @@ impl<P: Pair + 'static> Generator<P> {
         let shared = Arc::new(Shared { options, state, arrived, left });
         let generator = Arc::new(self);
         let budget = Arc::new(generator.budget());
-        let (at_once, drivers) = (generator.at_once(), generator.drivers());
+        let at_once = generator.at_once_in_queue();
+        let drivers = generator.fewest_drivers(at_once);
         let drivers = (0..drivers).map(|i| {
             let places = places(at_once, drivers, i);
             let (generator, budget, shared) = (Arc::clone(&generator), Arc::clone(&budget), Arc::clone(&shared));

@@ -44,8 +44,8 @@ impl Want {
     }
 }
 
-/// A distribution over the next token, reduced to what was wanted of it. Probabilities are the f32 softmax over the
-/// whole head of the model.
+/// A distribution over the next token, reduced to what was wanted of it. Probabilities are the f32 softmax over what the
+/// head of the model scores: all of the vocabulary, or of a draft model with a short head the tokens of its list.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Row {

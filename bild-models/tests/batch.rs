@@ -3,11 +3,17 @@
 
 mod common;
 
-use std::num::NonZeroUsize;
+use std::{
+    num::NonZeroUsize,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use bild_core::{
-    Batch, BoxedPair, DraftModel, Error, Generator, NoDraft, Output, Pair, Pass, Request, Result, SessionLimit,
-    Settings, Source, Token, Want,
+    Batch, BoxedPair, Context, DraftModel, Drafted, Error, Generator, NoDraft, Output, Pair, Pass, Policy, PolicyState,
+    Request, Result, Role, Row, SessionLimit, Settings, Source, Start, Then, Token, Verdict, Want,
 };
 use bild_models::{Checkpoint, EarlyExit, LoadOptions, NgramLookup, Precision, SharedEncoder, T5, Threads};
 use bild_policies::{BigAlone, Bild, Lossless, Sampling, processors::NoRepeatNgram};
@@ -137,4 +143,48 @@ fn a_session_of_another_model_is_refused() {
     let pass = Pass::verify(0, &[0], Want::default());
     let found = one.pair().pass_all(&mut [(&mut session, pass)]).remove(0).unwrap_err().to_string();
     assert_eq!(found, "a model was given the session of another");
+}
+
+/// By default there are enough for a pass in each thread, whatever drafts, and each pass is of those of one driver.
+#[test]
+fn many_are_enough_for_a_pass_in_each_thread() {
+    for (threads, at_once) in [(1, 32), (2, 64), (3, 96)] {
+        let options = LoadOptions::default().with_threads(Threads::new(threads).unwrap());
+        for (name, pair) in pairs(&options) {
+            let generator = Generator::new(pair, Lossless::default()).unwrap();
+            assert_eq!(generator.at_once(), at_once, "{name} in {threads} threads");
+        }
+        let settings = Settings::default().with_max_new_tokens(3);
+        let (mut count, limit) = (0, threads * 32);
+        let policy = Widest(Arc::new(AtomicUsize::new(0)));
+        let seen = Arc::clone(&policy.0);
+        let generator = Generator::new((NoDraft, model(1, 48, &options)), policy).unwrap().with_settings(settings);
+        generator.generate_many((0..limit as u32).map(|i| Source::new([3 + i, 1])), |_, output| {
+            output.unwrap();
+            count += 1;
+        });
+        assert_eq!(count, limit);
+        assert!((1..=32).contains(&seen.load(Ordering::Relaxed)), "{seen:?} in a pass of {limit}");
+    }
+}
+
+/// Greedy, and keeps of how many a pass was at most.
+#[derive(Clone, Debug)]
+struct Widest(Arc<AtomicUsize>);
+
+impl Policy for Widest {
+    fn begin(&self, _: &Start<'_>) -> Box<dyn PolicyState> {
+        Box::new(self.clone())
+    }
+}
+
+impl PolicyState for Widest {
+    fn first(&self) -> Role {
+        Role::Verifier
+    }
+
+    fn verified(&mut self, at: &Context<'_>, _: &[Drafted], rows: &[Row]) -> Verdict {
+        self.0.fetch_max(at.batch_size, Ordering::Relaxed);
+        Verdict { accepted: 0, next: rows[0].argmax, then: Then::Verify }
+    }
 }

@@ -5,7 +5,7 @@ use burn::tensor::Tensor;
 
 use super::{
     BATCH_SIZE, Decoder, DecoderModel, Drafting, Part, asked, check_pass, check_tokens, draft, for_each_ok, in_output,
-    late::Late, most_drafts, run,
+    late::Late, most_drafts, passes_at_once, run,
 };
 use crate::{
     LoadError,
@@ -92,6 +92,10 @@ impl<M: DecoderModel> Pair for EarlyExit<M> {
 
     fn batch_size(&self) -> usize {
         BATCH_SIZE
+    }
+
+    fn passes_at_once(&self) -> usize {
+        passes_at_once(&**self.model.decoder())
     }
 
     fn bytes_for(&self, source: usize, tokens: usize) -> u64 {

@@ -148,6 +148,11 @@ pub trait DecoderModel: Clone + Send + Sync {
 /// So many sessions share the reading of the weights; with more, time goes into multiplying alone.
 pub(crate) const BATCH_SIZE: usize = 64;
 
+/// On the CPU each of the threads can compute a pass of its own; a device computes one after the other.
+pub(crate) fn passes_at_once<D: Decoder>(decoder: &D) -> usize {
+    if is_flex::<D::Backend>() { decoder.threads().count() } else { 1 }
+}
+
 /// Makes `$model<B>`, whose field `weights` is an `Arc` of the decoder `$weights<B>`, draft and verify.
 macro_rules! drafts_and_verifies {
     ($model:ident, $weights:ident) => {
@@ -172,6 +177,10 @@ macro_rules! drafts_and_verifies {
 
             fn batch_size(&self) -> usize {
                 $crate::decode::BATCH_SIZE
+            }
+
+            fn passes_at_once(&self) -> usize {
+                $crate::decode::passes_at_once(&*self.weights)
             }
         }
 

@@ -4,7 +4,7 @@ use bild_core::{
     DraftSession, Pair, PairSession, Pass, Result, Role, Rows, SessionLimit, Source, VerifierSession, Vocabulary,
 };
 
-use super::{BATCH_SIZE, Decoder, DecoderModel, Session, for_each_ok, late::Late, most_drafts};
+use super::{BATCH_SIZE, Decoder, DecoderModel, Session, for_each_ok, late::Late, most_drafts, passes_at_once};
 
 /// A model and a draft decoder that reads the states of the model's own encoder: a [`Pair`] by itself. A few decoder layers are all
 /// that it adds; embedding, encoder and head are the big model's, and a source is encoded once.
@@ -88,6 +88,10 @@ impl<M: DecoderModel> Pair for SharedEncoder<M> {
 
     fn batch_size(&self) -> usize {
         BATCH_SIZE
+    }
+
+    fn passes_at_once(&self) -> usize {
+        passes_at_once(&**self.big.decoder())
     }
 
     fn bytes_for(&self, source: usize, tokens: usize) -> u64 {

@@ -13,7 +13,7 @@ use std::{
 
 use bild::{
     CancelToken, Output,
-    decode::{Generation, Generator, Pair, PairSession, Pass, Row, SessionLimit, Source, Token, Want},
+    decode::{Finish, Generation, Generator, Pair, PairSession, Pass, Row, SessionLimit, Source, Token, Want},
 };
 use bild_eval::{Conditions, Observer};
 use serde::{Deserialize, Serialize};
@@ -193,7 +193,11 @@ impl Outputs {
         let (done, best) = (self.done.min(sources.len()), self.best);
         let (mut unwritable, mut failed) = (None, None);
         observer.begins("Writing outputs", sources.len() - done);
-        let begin = |source: &Source, _| Ok((source.into(), source.clone()));
+        // Who stops, and a full disk, end it with the sources that are begun.
+        let ended = AtomicBool::new(false);
+        let is_over = || ended.load(Ordering::Relaxed) || stop.is_cancelled();
+        let over = || bild::Error::Interrupted(Finish::Cancelled);
+        let begin = |source: &Source, _| if is_over() { Err(over()) } else { Ok((source.into(), source.clone())) };
         let moved = |source: &mut Source, generation: &mut Generation| {
             generation.without_events();
             if source.tokens().len() > generation.source().tokens().len() {
@@ -207,12 +211,12 @@ impl Outputs {
                 if best > 0 { teacher(generator.pair(), &source, &target, best)? } else { Teacher::default() };
             Ok((source, target, teacher))
         };
-        // Who stops, and a full disk, end it with the sources that are begun.
-        let ended = AtomicBool::new(false);
-        let is_over = || ended.load(Ordering::Relaxed) || stop.is_cancelled();
+        let mut left = false;
         let begun = sources[done..].iter().take_while(|_| !is_over());
         generator.generate_jobs(begun, begin, moved, finish, |i, output| {
-            if unwritable.is_some() {
+            // What comes after one that was not begun has no place.
+            left |= matches!(output, Err(bild::Error::Interrupted(_)));
+            if unwritable.is_some() || left {
                 return;
             }
             let (source, target, teacher) = output.unwrap_or_else(|error| {
