@@ -13,6 +13,7 @@ use bild::{
     Checkpoint, Flex, LoadOptions, Lossless, Precision, Settings, T5, Threads,
     decode::{Generator, NoDraft, Source, Token},
 };
+use bild_eval::median;
 use bild_models::{
     T5Config,
     internals::{Matrix, PANEL, compute_in},
@@ -62,7 +63,7 @@ fn products(precision: Precision) {
         for rows in ROWS {
             let x = Arc::new(numbers(rows * inputs));
             let count = (matrices.len() / 2).min(1 + (1 << 31) / (rows * inputs * outputs));
-            let mut times: Vec<f64> = (0..RUNS)
+            let times: Vec<f64> = (0..RUNS)
                 .map(|_| {
                     let (matrices, x) = (matrices.clone(), x.clone());
                     compute_in(&Threads::default(), move || {
@@ -72,7 +73,7 @@ fn products(precision: Precision) {
                     })
                 })
                 .collect();
-            let time = median(&mut times);
+            let time = median(times);
             print!(" {rows} {:.2} ({:.0});", (rows * inputs * outputs) as f64 / time / peak, time * 1e6);
         }
         println!();
@@ -93,7 +94,7 @@ fn generations(checkpoint: &Checkpoint, precision: Precision) {
             generator.with_settings(settings.clone()).with_at_once(NonZeroUsize::new(at_once).expect("some"));
         let sources: Vec<_> = (0..at_once.max(4)).map(|i| Source::new(source(i))).collect();
         let peak = peak(precision);
-        let mut speeds: Vec<f64> = (0..RUNS)
+        let speeds: Vec<f64> = (0..RUNS)
             .map(|_| {
                 let begun = Instant::now();
                 let mut tokens = 0;
@@ -102,7 +103,7 @@ fn generations(checkpoint: &Checkpoint, precision: Precision) {
                 tokens as f64 / begun.elapsed().as_secs_f64()
             })
             .collect();
-        let speed = median(&mut speeds);
+        let speed = median(speeds);
         println!("{at_once} at once: {speed:.0} tokens a second, {:.2} of the peak", speed * work / peak);
     }
 }
@@ -120,11 +121,6 @@ fn multiplications(config: &T5Config) -> usize {
 
 fn numbers(count: usize) -> Vec<f32> {
     (0..count).map(|i| ((i * 7919) % 1009) as f32 / 504.0 - 1.0).collect()
-}
-
-fn median(times: &mut [f64]) -> f64 {
-    times.sort_by(f64::total_cmp);
-    times[times.len() / 2]
 }
 
 /// Multiplications a second in all threads that passes are computed in: the best of several runs.

@@ -42,6 +42,10 @@ impl Pair for Stoppable {
         self.pair.batch_size()
     }
 
+    fn passes_at_once(&self) -> usize {
+        self.pair.passes_at_once()
+    }
+
     fn bytes_for(&self, source: usize, tokens: usize) -> u64 {
         self.pair.bytes_for(source, tokens)
     }
