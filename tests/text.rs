@@ -3,10 +3,10 @@
 use std::{num::NonZeroUsize, path::Path, sync::Arc};
 
 use bild::{
-    Bild, Checkpoint, Error, Flex, LoadOptions, Lossless, Output, Precision, Settings, T5, TextGenerator,
-    decode::{Generator, NoDraft, Overflow, Pair, Policy, Request, Source, Token, VerifierModel},
+    Bild, Checkpoint, Error, Flex, LoadOptions, Lossless, Output, Precision, Settings, T5, TextGenerator, Threads,
+    decode::{Generator, NoDraft, Overflow, Pair, Request, Source, Token, VerifierModel},
     models::Tokenizer,
-    policies::{BigAlone, Sampling},
+    policies::AnyPolicy,
 };
 use proptest::prelude::*;
 
@@ -36,6 +36,13 @@ fn sources() -> Vec<Vec<Token>> {
     recorded.into_iter().chain(spliced).collect()
 }
 
+/// At most 1,000 lines of the file that `BILD_SENTENCES` names, else those sources.
+fn some_sources() -> Vec<Vec<Token>> {
+    let Ok(path) = std::env::var("BILD_SENTENCES") else { return sources() };
+    let (text, tokenizer) = (std::fs::read_to_string(path).unwrap(), tokenizer());
+    text.lines().take(1000).map(|line| tokenizer.encode(line).unwrap()).collect()
+}
+
 #[test]
 fn a_sentence_is_translated() {
     let generator = TextGenerator::new(tokenizer(), (NoDraft, pair().1), Lossless::default()).unwrap();
@@ -47,14 +54,7 @@ fn a_sentence_is_translated() {
 /// With `BILD_SENTENCES` the sources are the lines of that file instead, at most 1,000.
 #[test]
 fn lossless_equals_greedy_for_a_thousand_sources() {
-    let tokenizer = tokenizer();
-    let sources = match std::env::var("BILD_SENTENCES") {
-        Ok(path) => {
-            let text = std::fs::read_to_string(path).unwrap();
-            text.lines().take(1000).map(|line| tokenizer.encode(line).unwrap()).collect()
-        }
-        Err(_) => sources(),
-    };
+    let sources = some_sources();
     let (little, big) = pair();
     let settings = Settings::default().with_max_new_tokens(32);
     let alone = Generator::new((NoDraft, big.clone()), Lossless::default()).unwrap().with_settings(settings.clone());
@@ -224,6 +224,12 @@ fn many_texts_keep_their_order_and_a_bad_one_loses_no_other() {
     let alone = |text| Some(generator.generate(text).unwrap().text);
     let expected = [(0, alone(texts[0])), (1, None), (2, alone(texts[2])), (3, alone(texts[3]))];
     assert_eq!(found, expected);
+
+    // In no order each is there once.
+    found.clear();
+    generator.generate_many_unordered(texts, |i, result| found.push((i, result.map(|output| output.text).ok())));
+    found.sort_unstable();
+    assert_eq!(found, expected);
 }
 
 #[test]
@@ -244,43 +250,72 @@ fn many_texts_stop_where_each_stops_alone() {
     }
 }
 
-/// Each of a thousand sources with one policy after the other, so that the neighbours of each are of all kinds.
+/// Every policy that does not go by the clock, each kind of rule in one.
+const POLICIES: [&str; 17] = [
+    r#"{"policy":"bild"}"#,
+    r#"{"policy":"bild","variant":"released","fallback":{"entropy":1.5},"max_draft":null}"#,
+    r#"{"policy":"bild","first":"verifier","fallback":{"margin":0.25},"rollback":{"rank":3}}"#,
+    r#"{"policy":"bild","fallback":{"accumulated":0.125},"rollback":{"probability":0.125}}"#,
+    r#"{"policy":"bild","fallback":{"random":0.25},"rollback":{"divergence":1.5}}"#,
+    r#"{"policy":"bild","fallback":{"acceptance":0.5},"rollback":{"typical":{"epsilon":0.25,"delta":0.5}}}"#,
+    r#"{"policy":"bild","rollback":{"deferral":0.2}}"#,
+    r#"{"policy":"lossless"}"#,
+    r#"{"policy":"lossless","fallback":null,"max_draft":3}"#,
+    r#"{"policy":"sampling","temperature":0.7,"max_draft":3}"#,
+    r#"{"policy":"sampling","top_k":40,"top_p":0.9}"#,
+    r#"{"policy":"sampling","lenience":0.5}"#,
+    r#"{"policy":"sampling","deferral":0.2}"#,
+    r#"{"policy":"adaptive_length"}"#,
+    r#"{"policy":"target_rollback","of":{},"rate":0.125}"#,
+    r#"{"policy":"big"}"#,
+    r#"{"policy":"little"}"#,
+];
+
+/// Each of a thousand sources with one policy after the other, so that the neighbours of each are of all kinds. With
+/// `BILD_SENTENCES` the sources are the lines of that file.
 #[test]
 fn a_thousand_sources_at_once_are_written_as_each_alone() {
-    let few = NonZeroUsize::new(3);
-    let policies: [Arc<dyn Policy>; 5] = [
-        Arc::new(Bild::default()),
-        Arc::new(Lossless::default()),
-        Arc::new(Lossless::default().with_max_draft(few)),
-        Arc::new(Sampling::new(0.7).unwrap().with_max_draft(few)),
-        Arc::new(BigAlone {}),
-    ];
-    let requests: Vec<Request> = sources()
-        .into_iter()
-        .zip(0..)
-        .map(|(source, i)| {
-            let settings = Settings::default().with_max_new_tokens(8 + i % 25);
-            Request::new(Source::new(source))
-                .with_settings(settings)
-                .with_policy(policies[i % 5].clone())
-                .with_seed(i as u64)
-        })
-        .collect();
-    for precision in [Precision::F32, Precision::Int8] {
-        let options = LoadOptions::default().with_precision(precision);
-        let load = |role| T5::<Flex>::load_with(&checkpoint(role), &Default::default(), &options).unwrap();
-        let generator = Generator::new((load("little"), load("big")), Lossless::default()).unwrap();
-        let generator = generator.with_at_once(NonZeroUsize::new(16).unwrap());
-        let mut next = 0;
-        generator.generate_many(requests.clone(), |i, together| {
-            assert_eq!(i, next);
-            next += 1;
-            let (together, alone) = (together.unwrap(), generator.generate(requests[i].clone()).unwrap());
-            assert_eq!(together.tokens, alone.tokens, "source {i}");
-            let bits = |output: &Output| output.log_probs.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
-            assert_eq!(bits(&together), bits(&alone), "source {i}");
-            assert_eq!((together.writers, together.finish), (alone.writers, alone.finish));
-        });
-        assert_eq!(next, 1000);
+    let policies = POLICIES.map(|json| Arc::new(serde_json::from_str::<AnyPolicy>(json).expect(json)));
+    let request = |(source, i): (Vec<Token>, usize)| {
+        let settings = Settings::default().with_max_new_tokens(8 + i % 25);
+        Request::new(Source::new(source))
+            .with_settings(settings)
+            .with_policy(policies[i % POLICIES.len()].clone())
+            .with_seed(i as u64)
+    };
+    let requests: Vec<Request> = some_sources().into_iter().zip(0..).map(request).collect();
+    for precision in [Precision::F32, Precision::Int8, Precision::Int4] {
+        let alone: Vec<_> = {
+            let generator = Generator::new(pair_with(precision, 2), Lossless::default()).unwrap();
+            requests.iter().map(|request| content(generator.generate(request.clone()).unwrap())).collect()
+        };
+        for threads in [2, 1, 3] {
+            let generator = Generator::new(pair_with(precision, threads), Lossless::default()).unwrap();
+            let generator = generator.with_at_once(NonZeroUsize::new(16).unwrap());
+            let mut next = 0;
+            generator.generate_many(requests.clone(), |i, together| {
+                assert_eq!(i, next);
+                next += 1;
+                let together = content(together.unwrap());
+                assert!(
+                    together == alone[i],
+                    "source {i}, {precision:?}, {threads} threads, {}",
+                    POLICIES[i % POLICIES.len()]
+                );
+            });
+            assert_eq!(next, requests.len());
+        }
     }
+}
+
+fn pair_with(precision: Precision, threads: usize) -> (T5<Flex>, T5<Flex>) {
+    let options = LoadOptions::default().with_precision(precision).with_threads(Threads::new(threads).unwrap());
+    let load = |role| T5::load_with(&checkpoint(role), &Default::default(), &options).unwrap();
+    (load("little"), load("big"))
+}
+
+/// What was written, with the bits of log-probabilities, by whom, and how it ended.
+fn content(output: Output) -> (Vec<Token>, Vec<u32>, String) {
+    let bits = output.log_probs.iter().map(|x| x.to_bits()).collect();
+    (output.tokens, bits, format!("{:?} {:?}", output.writers, output.finish))
 }

@@ -11,7 +11,7 @@ use crate::{
     budget::{Budget, LOOK},
     driver::Driver,
     error::megabytes,
-    many::{Desk, by_threads},
+    many::{Desk, Order, by_threads},
     settings::MOST_TOKENS,
 };
 
@@ -59,7 +59,7 @@ impl<P: Pair> Generator<P> {
     }
 
     /// Sets how many generations there are at once [of many](Self::generate_many). It changes how long they take, and nothing that
-    /// they write. By default there are as many as cores, or, where the pair computes the passes of several together, 32 for each pass that
+    /// they write. By default there are as many as cores, or, where the pair computes the passes of several together, 64 for each pass that
     /// it computes [at a time](Pair::passes_at_once), of eight such at most.
     pub fn with_at_once(mut self, generations: NonZeroUsize) -> Self {
         self.at_once = Some(generations);
@@ -68,19 +68,19 @@ impl<P: Pair> Generator<P> {
 
     /// How many generations there are at once of many.
     pub fn at_once(&self) -> usize {
-        self.at_once_by(self.pair.passes_at_once().clamp(1, 8))
+        self.at_once_by(2 * ENOUGH, self.pair.passes_at_once().clamp(1, 8))
     }
 
     /// The same of a queue, to which few come at a time as a rule.
     pub(crate) fn at_once_in_queue(&self) -> usize {
-        self.at_once_by(cores().div_ceil(8))
+        self.at_once_by(ENOUGH, cores().div_ceil(8))
     }
 
-    fn at_once_by(&self, passes: usize) -> usize {
+    fn at_once_by(&self, in_a_pass: usize, passes: usize) -> usize {
         self.at_once.map_or_else(
             || match self.pair.batch_size() {
                 0 | 1 => cores(),
-                most => most.min(ENOUGH) * passes,
+                most => most.min(in_a_pass) * passes,
             },
             usize::from,
         )
@@ -125,12 +125,31 @@ impl<P: Pair> Generator<P> {
         requests: impl IntoIterator<Item = R, IntoIter: Send>,
         each: impl FnMut(usize, Result<Output>),
     ) {
+        self.generate_all(requests, Order::Given, each);
+    }
+
+    /// As [`generate_many`](Self::generate_many), but hands over each result as soon as it is there, whatever order that is: none waits
+    /// for a longer one before it.
+    pub fn generate_many_unordered<R: Into<Request> + Send>(
+        &self,
+        requests: impl IntoIterator<Item = R, IntoIter: Send>,
+        each: impl FnMut(usize, Result<Output>),
+    ) {
+        self.generate_all(requests, Order::Done, each);
+    }
+
+    fn generate_all<R: Into<Request> + Send>(
+        &self,
+        requests: impl IntoIterator<Item = R, IntoIter: Send>,
+        order: Order,
+        each: impl FnMut(usize, Result<Output>),
+    ) {
         let begin = |request: R, _| Ok((request.into(), ()));
         let moved = |_: &mut (), generation: &mut Generation| {
             generation.without_events();
             Ok(())
         };
-        self.generate_jobs(requests, begin, moved, |(), output| Ok(output), each);
+        self.generate_jobs(requests, order, begin, moved, |(), output| Ok(output), each);
     }
 
     /// As [`generate_many`](Self::generate_many), for what makes its requests of something else and its results of outputs: `begin`
@@ -139,6 +158,7 @@ impl<P: Pair> Generator<P> {
     pub fn generate_jobs<I: Send, T, O: Send>(
         &self,
         items: impl IntoIterator<Item = I, IntoIter: Send>,
+        order: Order,
         begin: impl Fn(I, usize) -> Result<(Request, T)> + Sync,
         moved: impl Fn(&mut T, &mut Generation) -> Result<()> + Sync,
         finish: impl Fn(T, Output) -> Result<O> + Sync,
@@ -152,7 +172,8 @@ impl<P: Pair> Generator<P> {
             Ok((self.prepare(request, number)?, tag))
         };
         let drive = |desk: &Desk<I, Result<O>>| {
-            let mut driver = Driver::new(&self.pair, places(at_once, drivers, desk.thread));
+            let mut driver = Driver::new(&self.pair);
+            let most = places(at_once, drivers, desk.thread);
             let prepared = |wait| {
                 loop {
                     let (number, item) = desk.take(wait)?;
@@ -164,7 +185,8 @@ impl<P: Pair> Generator<P> {
             };
             // One that there is no memory for yet.
             let mut held = None;
-            while driver.fill(|wait| {
+            // Few are shared out evenly, but never so few that a pass waits for the weights.
+            while driver.fill(most.min(desk.share().max(ENOUGH)), |wait| {
                 let (mut generation, tag) = held.take().or_else(|| prepared(wait))?;
                 loop {
                     let patience = if wait { LOOK } else { Duration::ZERO };
@@ -183,7 +205,7 @@ impl<P: Pair> Generator<P> {
                 );
             }
         };
-        by_threads(items, drivers, places(at_once, drivers, 0), drive, each);
+        by_threads(items, drivers, places(at_once, drivers, 0), order, drive, each);
     }
 
     /// How many threads drive so many generations at once, of which there are always enough: where each has `ENOUGH`, one for each pass
@@ -243,7 +265,7 @@ fn cores() -> usize {
 }
 
 /// Generations whose passes, made together, take about as long by arithmetic as by reading the weights.
-const ENOUGH: usize = 32;
+pub(crate) const ENOUGH: usize = 32;
 
 /// How many generations the driver numbered `i` has at once, of so many in all.
 pub(crate) fn places(at_once: usize, drivers: usize, i: usize) -> usize {

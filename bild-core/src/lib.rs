@@ -67,6 +67,8 @@ pub use event::{Event, Role};
 pub use generation::Generation;
 pub use generator::{Generator, caught};
 pub use limit::SessionLimit;
+#[doc(hidden)]
+pub use many::Order;
 pub use many::in_order;
 pub use model::{DraftModel, DraftSession, Model, NoDraft, VerifierModel, VerifierSession};
 pub use or::{Or, OrSession};

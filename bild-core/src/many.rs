@@ -2,9 +2,15 @@ use std::{
     any::Any,
     collections::BTreeMap,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
-    sync::{Condvar, Mutex, PoisonError, mpsc},
+    sync::{
+        Condvar, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
     thread,
 };
+
+use crate::generator::ENOUGH;
 
 /// Does `work` on every item in `at_once` threads (at least one), and hands each result to `each` with its number: in the order of the
 /// items, on this thread, as soon as it and all before it are there. Items are taken as they are needed, on a thread of their own: at
@@ -26,13 +32,26 @@ pub fn in_order<T: Send, R: Send>(
             desk.give(i, work(item));
         }
     };
-    by_threads(items, at_once, 1, one_by_one, each);
+    by_threads(items, at_once, 1, Order::Given, one_by_one, each);
+}
+
+/// In which order results are handed over.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// That of the items.
+    Given,
+    /// Each when it is there.
+    Done,
 }
 
 /// Where a thread takes items and gives results.
 pub(crate) struct Desk<'a, T, R> {
     /// The number of the thread.
     pub(crate) thread: usize,
+    threads: usize,
+    /// How many items were taken whose result is not there.
+    open: &'a AtomicUsize,
     items: &'a Mutex<mpsc::Receiver<(usize, T)>>,
     results: mpsc::Sender<Result<(usize, R), Panic>>,
 }
@@ -50,8 +69,14 @@ impl<T, R> Desk<'_, T, R> {
         self.items.try_lock().ok()?.try_recv().ok()
     }
 
+    /// How many of the items that are to be done now each thread has if they are shared out evenly.
+    pub(crate) fn share(&self) -> usize {
+        self.open.load(Ordering::Relaxed).div_ceil(self.threads)
+    }
+
     /// Gives the result of an item.
     pub(crate) fn give(&self, number: usize, result: R) {
+        self.open.fetch_sub(1, Ordering::Relaxed);
         // Nobody takes it if another thread has panicked.
         let _ = self.results.send(Ok((number, result)));
     }
@@ -88,23 +113,26 @@ impl Drop for End<'_> {
     }
 }
 
-/// Lets `work` do items in `threads` threads, each of which has up to `share` of them under way, the first as many; else as [`in_order`].
+/// Lets `work` do items in `threads` threads, each of which has up to `share` of them under way and begins where those before it have
+/// `ENOUGH`; else as [`in_order`], or in another `order`.
 pub(crate) fn by_threads<I: IntoIterator<Item: Send, IntoIter: Send>, R: Send>(
     items: I,
     threads: usize,
     share: usize,
+    order: Order,
     work: impl Fn(&Desk<'_, I::Item, R>) + Sync,
     mut each: impl FnMut(usize, R),
 ) {
     let (threads, share) = (threads.max(1), share.max(1));
-    // Results are in order, so a long one holds up those after it: where many share a pass, places would stay empty meanwhile.
+    let few = share.min(ENOUGH);
+    // Where results are in order a long one holds up those after it: where many share a pass, places would stay empty meanwhile.
     let ahead = threads.saturating_mul(share).saturating_mul(if share == 1 { 2 } else { 8 });
     let (give, taken) = mpsc::channel();
     let (done, results) = mpsc::channel();
-    let (taken, pace) = (Mutex::new(taken), Pace::default());
+    let (taken, pace, open) = (Mutex::new(taken), Pace::default(), AtomicUsize::new(0));
     pace.set(Some(0));
     let mut items = items.into_iter().enumerate();
-    let (work, taken, pace) = (&work, &taken, &pace);
+    let (work, taken, pace, open) = (&work, &taken, &pace, &open);
     thread::scope(|scope| {
         // In a thread of their own: whoever waits for an item hands over results meanwhile.
         let panicked = done.clone();
@@ -114,8 +142,10 @@ pub(crate) fn by_threads<I: IntoIterator<Item: Send, IntoIter: Send>, R: Send>(
                     return;
                 }
                 let Some(item) = items.next() else { return };
-                if number % share == 0 && number / share < threads {
-                    let desk = Desk { thread: number / share, items: taken, results: done.clone() };
+                open.fetch_add(1, Ordering::Relaxed);
+                if number % few == 0 && number / few < threads {
+                    let (thread, results) = (number / few, done.clone());
+                    let desk = Desk { thread, threads, open, items: taken, results };
                     scope.spawn(move || {
                         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| work(&desk))) {
                             let _ = desk.results.send(Err(panic));
@@ -134,6 +164,12 @@ pub(crate) fn by_threads<I: IntoIterator<Item: Send, IntoIter: Send>, R: Send>(
         let (mut next, mut waiting) = (0, BTreeMap::new());
         for result in results {
             let (i, result) = result.unwrap_or_else(|panic| resume_unwind(panic));
+            if order == Order::Done {
+                each(i, result);
+                next += 1;
+                pace.set(Some(next));
+                continue;
+            }
             waiting.insert(i, result);
             while let Some(result) = waiting.remove(&next) {
                 each(next, result);
@@ -146,10 +182,7 @@ pub(crate) fn by_threads<I: IntoIterator<Item: Send, IntoIter: Send>, R: Send>(
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        sync::atomic::{AtomicUsize, Ordering},
-        time::Duration,
-    };
+    use std::time::Duration;
 
     use super::*;
 
@@ -196,8 +229,49 @@ mod tests {
                     desk.give(number, item);
                 }
             };
-            by_threads(questions, 2, share, work, |_, item| _ = answered.send(item));
+            by_threads(questions, 2, share, Order::Given, work, |_, item| _ = answered.send(item));
         }
+    }
+
+    #[test]
+    fn results_come_as_they_are_done_where_that_is_asked_for() {
+        // The first is done once the last has been handed over.
+        let (go, wait) = mpsc::channel();
+        let wait = Mutex::new(wait);
+        let work = |desk: &Desk<'_, usize, usize>| {
+            while let Some((number, item)) = desk.take(true) {
+                if item == 0 {
+                    wait.lock().unwrap().recv_timeout(Duration::from_secs(60)).unwrap();
+                }
+                desk.give(number, item);
+            }
+        };
+        let mut found = Vec::new();
+        by_threads(0..8usize, 2, 1, Order::Done, work, |number, item| {
+            assert_eq!(number, item);
+            found.push(item);
+            if found.len() == 7 {
+                go.send(()).unwrap();
+            }
+        });
+        assert_eq!(found.pop(), Some(0));
+        found.sort_unstable();
+        assert_eq!(found, (1..8).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn what_is_open_is_shared_out_evenly() {
+        let shares = Mutex::new(Vec::new());
+        let work = |desk: &Desk<'_, usize, ()>| {
+            while let Some((number, ())) = desk.take(true).map(|(number, _)| (number, ())) {
+                shares.lock().unwrap().push(desk.share());
+                desk.give(number, ());
+            }
+        };
+        by_threads(0..100usize, 1, 50, Order::Given, work, |_, ()| {});
+        let shares = shares.into_inner().unwrap();
+        assert!(shares.iter().all(|share| (1..=100).contains(share)), "{shares:?}");
+        assert_eq!(shares.last(), Some(&1), "nothing but the last item is open");
     }
 
     #[test]

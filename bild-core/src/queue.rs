@@ -195,9 +195,9 @@ impl<P: Pair + 'static> Generator<P> {
             let places = places(at_once, drivers, i);
             let (generator, budget, shared) = (Arc::clone(&generator), Arc::clone(&budget), Arc::clone(&shared));
             thread::spawn(move || {
-                let mut driver = Driver::new(generator.pair(), places);
+                let mut driver = Driver::new(generator.pair());
                 let lease = |generation: &mut Generation| budget.lease(generator.pair(), generation, Duration::ZERO);
-                while driver.fill(|wait| shared.next(wait, lease)) {
+                while driver.fill(places, |wait| shared.next(wait, lease)) {
                     driver.step(|job, generation| job.moved(generation), |job, output| shared.ended(job, output));
                     shared.sweep();
                 }

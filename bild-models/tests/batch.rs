@@ -148,7 +148,7 @@ fn a_session_of_another_model_is_refused() {
 /// By default there are enough for a pass in each thread, whatever drafts, and each pass is of those of one driver.
 #[test]
 fn many_are_enough_for_a_pass_in_each_thread() {
-    for (threads, at_once) in [(1, 32), (2, 64), (3, 96)] {
+    for (threads, at_once) in [(1, 64), (2, 128), (3, 192)] {
         let options = LoadOptions::default().with_threads(Threads::new(threads).unwrap());
         for (name, pair) in pairs(&options) {
             let generator = Generator::new(pair, Lossless::default()).unwrap();

@@ -7,7 +7,7 @@ use std::{
 
 use bild::{
     Output,
-    decode::{Request, Source, Token},
+    decode::{Order, Request, Source, Token},
 };
 use bild_eval::sentences;
 
@@ -87,7 +87,7 @@ impl Program<'_> {
                 each(line, split.and_then(|split| self.join(split, outputs)));
             }
         };
-        self.generator.generate_jobs(sources, begin, |(), _| Ok(()), |(), output| Ok(output), take);
+        self.generator.generate_jobs(sources, Order::Given, begin, |(), _| Ok(()), |(), output| Ok(output), take);
     }
 
     fn split(&self, line: &str, is_argument: bool) -> Result<Split, Error> {

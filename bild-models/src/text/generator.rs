@@ -1,8 +1,8 @@
 use std::{fmt, mem, num::NonZeroUsize, sync::Arc};
 
 use bild_core::{
-    Error, Event, EventStream, Generation, Generator, Output, Pair, PairSession, Policy, Queue, QueueOptions, Request,
-    Result, Settings, Source,
+    Error, Event, EventStream, Generation, Generator, Order, Output, Pair, PairSession, Policy, Queue, QueueOptions,
+    Request, Result, Settings, Source,
 };
 use serde::{Deserialize, Serialize};
 
@@ -132,8 +132,28 @@ impl<P: Pair> TextGenerator<P> {
         requests: impl IntoIterator<Item = R, IntoIter: Send>,
         each: impl FnMut(usize, Result<TextOutput>),
     ) {
+        self.generate_all(requests, Order::Given, each);
+    }
+
+    /// As [`generate_many`](Self::generate_many), but hands over each result as soon as it is there, whatever order that is. As
+    /// [`Generator::generate_many_unordered`].
+    pub fn generate_many_unordered<'t, R: Into<TextRequest<'t>> + Send>(
+        &self,
+        requests: impl IntoIterator<Item = R, IntoIter: Send>,
+        each: impl FnMut(usize, Result<TextOutput>),
+    ) {
+        self.generate_all(requests, Order::Done, each);
+    }
+
+    fn generate_all<'t, R: Into<TextRequest<'t>> + Send>(
+        &self,
+        requests: impl IntoIterator<Item = R, IntoIter: Send>,
+        order: Order,
+        each: impl FnMut(usize, Result<TextOutput>),
+    ) {
         self.generator.generate_jobs(
             requests,
+            order,
             |request: R, _| self.texts.request(request.into()),
             |text: &mut Text, generation| {
                 if text.stops.is_empty() {

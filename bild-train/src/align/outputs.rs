@@ -13,7 +13,7 @@ use std::{
 
 use bild::{
     CancelToken, Output,
-    decode::{Finish, Generation, Generator, Pair, PairSession, Pass, Row, SessionLimit, Source, Token, Want},
+    decode::{Finish, Generation, Generator, Order, Pair, PairSession, Pass, Row, SessionLimit, Source, Token, Want},
 };
 use bild_eval::{Conditions, Observer};
 use serde::{Deserialize, Serialize};
@@ -213,7 +213,7 @@ impl Outputs {
         };
         let mut left = false;
         let begun = sources[done..].iter().take_while(|_| !is_over());
-        generator.generate_jobs(begun, begin, moved, finish, |i, output| {
+        generator.generate_jobs(begun, Order::Given, begin, moved, finish, |i, output| {
             // What comes after one that was not begun has no place.
             left |= matches!(output, Err(bild::Error::Interrupted(_)));
             if unwritable.is_some() || left {
