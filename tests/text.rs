@@ -5,7 +5,7 @@ use std::{num::NonZeroUsize, path::Path, sync::Arc};
 use bild::{
     Bild, Checkpoint, Error, Flex, LoadOptions, Lossless, Output, Precision, Settings, T5, TextGenerator, Threads,
     decode::{Generator, NoDraft, Overflow, Pair, Request, Source, Token, VerifierModel},
-    models::Tokenizer,
+    models::{NgramLookup, Tokenizer},
     policies::AnyPolicy,
 };
 use proptest::prelude::*;
@@ -49,6 +49,29 @@ fn a_sentence_is_translated() {
     let translated = generator.generate("Ich habe heute leider keine Zeit.").unwrap();
     assert_eq!(translated.text, "I'm afraid I don't have time today.");
     assert_eq!(translated.output.tokens.last(), Some(&1));
+}
+
+/// What the corrector writes, which look-up in the source drafts nearly whole.
+#[test]
+fn a_sentence_is_corrected() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/en-correct");
+    let corrector = Checkpoint::open(directory).unwrap();
+    let pair = (NgramLookup::default(), T5::<Flex>::load(&corrector, &Default::default()).unwrap());
+    let generator = TextGenerator::new(corrector.tokenizer().unwrap(), pair, Lossless::default()).unwrap();
+    for (wrong, right) in [
+        ("He have alwayss been on time, but today hes late.", "He has always been on time, but today he's late."),
+        ("I dont know weather teh train has left.", "I don't know weather the train has left."),
+        ("she bought car last week.", "She bought a car last week."),
+        ("There is nothing wrong here.", "There is nothing wrong here."),
+    ] {
+        let written = generator.generate(wrong).unwrap();
+        assert_eq!(written.text, right);
+        assert!(
+            2 * written.output.statistics.verifier_calls < written.output.tokens.len(),
+            "{}",
+            written.output.statistics
+        );
+    }
 }
 
 /// With `BILD_SENTENCES` the sources are the lines of that file instead, at most 1,000.

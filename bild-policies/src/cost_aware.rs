@@ -221,7 +221,11 @@ impl PolicyState for State {
         match decided {
             Draft::Keep(token) => {
                 self.chance *= costs.chance(confidence(row, token));
-                if costs.next_pays(self.chance, certainty) { Draft::Keep(token) } else { Draft::KeepLast(token) }
+                if costs.next_pays(self.chance, certainty, pass.size) {
+                    Draft::Keep(token)
+                } else {
+                    Draft::KeepLast(token)
+                }
             }
             draft => draft,
         }

@@ -207,13 +207,13 @@ impl Costs {
         self.stood[bin(confidence)].mean().unwrap_or(confidence)
     }
 
-    /// What one more draft costs if draft steps are as these and all generations make one, and the tokens a second of the verifier
-    /// alone; nothing before both are known.
-    fn prices(&self, steps: &Line) -> Option<(f64, f64)> {
+    /// What one more draft costs if draft steps are as these and so many generations make one together, and the tokens a second of the
+    /// verifier alone; nothing before both are known.
+    fn prices(&self, steps: &Line, together: f64) -> Option<(f64, f64)> {
         let size = self.size.mean().unwrap_or(1.0);
         let (pass, row) = self.verify.fit()?;
         let (step, more) = steps.fit()?;
-        Some((step / size + more + row, 1.0 / (pass / size + row).max(1e-9)))
+        Some((step / together + more + row, 1.0 / (pass / size + row).max(1e-9)))
     }
 
     /// What a draft costs that no other generation makes.
@@ -223,10 +223,10 @@ impl Costs {
         step + more + row
     }
 
-    /// Whether another draft pays after drafts that all stand with this chance, the last of this confidence: the next is likely to be
-    /// made as that one was.
-    pub(crate) fn next_pays(&self, chance: f64, confidence: f64) -> bool {
-        let prices = self.prices(&self.by_kind[kind(confidence)]);
+    /// Whether another draft pays after drafts that all stand with this chance, the last of this confidence and made by so many generations
+    /// together: the next is likely to be made as that one was. Those that have stopped wait for it.
+    pub(crate) fn next_pays(&self, chance: f64, confidence: f64, together: usize) -> bool {
+        let prices = self.prices(&self.by_kind[kind(confidence)], together as f64);
         let (Some((price, alone)), Some(any)) = (prices, self.any.mean()) else { return true };
         let reached = match (self.tokens.mean(), self.seconds.mean()) {
             (Some(tokens), Some(seconds)) => tokens / seconds.max(1e-9),
@@ -251,17 +251,18 @@ impl Costs {
     /// Whether the draft model is to speak: because that pays, or because it is time for a trial. `unread`: it has not read the source, and
     /// the verifier has made so many passes.
     pub(crate) fn begins_draft(&mut self, unread: Option<usize>) -> bool {
-        let (Some((price, alone)), Some(first)) = (self.prices(&self.draft), self.first.mean()) else {
+        // All may draft.
+        let size = self.size.mean().unwrap_or(1.0);
+        let (Some((price, alone)), Some(first)) = (self.prices(&self.draft, size), self.first.mean()) else {
             // Where one is decoded at a time it finds out. Of many one does for all; two, in case it ends at once, and more if nothing is found,
             // as by a look-up.
-            let alone = self.size.mean().is_some_and(|size| size < 1.5);
+            let alone = self.size.mean().is_some() && size < 1.5;
             let tries = unread.is_none() || alone || self.early as f64 <= 1.0 + self.passes / 8.0;
             self.early += usize::from(tries);
             return tries;
         };
         let reading = unread.map_or(0.0, |_| self.prepare.mean().unwrap_or(0.0));
         // Among many that all draft alike, what a row costs is not known until one does not.
-        let size = self.size.mean().unwrap_or(1.0);
         let is_unknown = matches!(self.verify.spread(), (rows, false) if size > 1.5 && rows > 1.5 * size);
         let gain = first / alone - price;
         let passes = (self.passes / self.generations.max(1.0) - unread.unwrap_or(0) as f64).max(1.0);
@@ -300,7 +301,7 @@ mod tests {
                     seconds += draft;
                     steps += 1;
                     chance *= costs.chance(0.85);
-                    if !costs.next_pays(chance, 0.85) {
+                    if !costs.next_pays(chance, 0.85, 1) {
                         break;
                     }
                 }
@@ -348,8 +349,8 @@ mod tests {
                 costs.verified(alone(1.0), 2, 1, 1);
             }
         }
-        assert!(costs.next_pays(0.3, 1.0), "a copy costs nothing");
-        assert!(!costs.next_pays(0.3, 0.85), "a step of the model costs nearly half of a pass");
+        assert!(costs.next_pays(0.3, 1.0, 1), "a copy costs nothing");
+        assert!(!costs.next_pays(0.3, 0.85, 1), "a step of the model costs nearly half of a pass");
     }
 
     #[test]
@@ -361,6 +362,19 @@ mod tests {
         run(&mut costs, 0.9, 0.3, 1.0, 1000);
         let (length, rate) = run(&mut costs, 0.9, 0.3, 1.0, 500);
         assert!(length > 1.0 && rate > 0.9 * best(0.9, 0.3, 1.0), "{length} {rate}");
+    }
+
+    /// Of two that draft together one has stopped: the other's next step is its alone, while both wait.
+    #[test]
+    fn a_step_that_no_other_shares_costs_all_of_it() {
+        let mut costs = Costs::default();
+        for _ in 0..200 {
+            costs.drafted(Shared { time: 0.2, size: 2 }, 0.85);
+            costs.judged(0.85, true);
+            costs.verified(Shared { time: 0.5, size: 2 }, 4, 1, 1);
+        }
+        assert!(costs.next_pays(0.8, 0.85, 2));
+        assert!(!costs.next_pays(0.8, 0.85, 1));
     }
 
     /// Sixteen generations whose passes are made together: while a pass waits for memory more rows cost nothing, and all draft; once
