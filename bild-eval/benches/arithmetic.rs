@@ -29,7 +29,7 @@ const SHAPES: [(&str, usize, usize); 5] = [
     ("large feed-forward, in", 1024, 4096),
 ];
 const ROWS: [usize; 7] = [1, 8, 16, 32, 64, 128, 256];
-const AT_ONCE: [usize; 7] = [1, 2, 4, 8, 16, 32, 64];
+const AT_ONCE: [usize; 8] = [1, 2, 4, 8, 16, 32, 64, 128];
 /// Tokens of each source, and of each output.
 const LENGTH: usize = 64;
 /// Runs of which the median counts.
