@@ -123,6 +123,7 @@ impl Measured {
         ] {
             row(name, before, after);
         }
+        row("BLEU of the big model", format!("{:.2}", self.big), format!("{:.2}", after.big));
         let speed = |policy: &MeasuredPolicy| {
             let interval = policy.interval.map_or(String::new(), |(low, high)| format!(" ({low:.2} to {high:.2})"));
             format!("{:.2} times{interval}, {:.1} BLEU lost", policy.speedup, policy.loss + 0.0)
