@@ -25,9 +25,25 @@ pub(crate) use elementwise::{gated_gelu, rms_norm};
 pub use matrix::Matrix;
 pub use product::PANEL;
 
-/// From so many rows on, a product asks memory for the weights that come next: multiplying takes about as long as reading
-/// then, and both go on at once. With fewer rows the CPU asks early enough by itself, and is slower if it is told to.
-const WORTH_PREFETCHING: usize = 5;
+/// From so many rows on, a product asks memory for the weights that come next, so that multiplying and reading go on at once. With
+/// fewer rows some CPUs ask early enough by themselves and are slower if they are told to, as AMD's Zen 3 and 4; Intel's Sapphire Rapids
+/// take up to twice as long if they are not.
+fn worth_prefetching() -> usize {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    {
+        use std::{arch::x86_64::__cpuid, sync::OnceLock};
+        // Asking the CPU takes a virtual machine tens of microseconds.
+        static IS_INTEL: OnceLock<bool> = OnceLock::new();
+        let is_intel = || {
+            let name = __cpuid(0);
+            [name.ebx, name.edx, name.ecx].map(u32::to_le_bytes).as_flattened() == b"GenuineIntel"
+        };
+        if *IS_INTEL.get_or_init(is_intel) {
+            return 1;
+        }
+    }
+    5
+}
 
 /// In how many parts a product of `rows` rows with so many weights is computed, each by a thread of its own: one unless the
 /// thread that asks has others at hand. Sharing pays from about 30 µs on; reading a weight takes about as long as multiplying it

@@ -10,7 +10,7 @@ use aligned_vec::{AVec, avec};
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::{WORTH_PREFETCHING, lanes::prefetch, parts};
+use super::{lanes::prefetch, parts, worth_prefetching};
 use crate::backend::Threads;
 
 /// Outputs of one panel: a cache line or two of each input's weights, whatever vectors the CPU has.
@@ -191,11 +191,15 @@ impl WithSimd for Product<'_, '_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
+        // Whether it asks is known to the compiler: the loop is slower where it may ask for nothing.
+        let asks = self.x.rows >= worth_prefetching();
         match S::F32_LANES {
-            16 => self.panels::<S, 2>(simd),
-            8 => self.panels::<S, 4>(simd),
-            4 => self.panels::<S, 8>(simd),
-            _ => self.panels::<S, PANEL>(simd),
+            16 if asks => self.panels::<S, 2, true>(simd),
+            16 => self.panels::<S, 2, false>(simd),
+            8 if asks => self.panels::<S, 4, true>(simd),
+            8 => self.panels::<S, 4, false>(simd),
+            4 => self.panels::<S, 8, true>(simd),
+            _ => self.panels::<S, PANEL, true>(simd),
         }
     }
 }
@@ -209,9 +213,9 @@ const DEPTH: usize = 256;
 const EVENLY: usize = 4;
 
 impl Product<'_, '_> {
-    /// V vectors make a row of a panel.
+    /// V vectors make a row of a panel. ASKS: memory is asked for what comes next.
     #[inline(always)]
-    fn panels<S: Simd, const V: usize>(mut self, simd: S) {
+    fn panels<S: Simd, const V: usize, const ASKS: bool>(mut self, simd: S) {
         let Tiles { ref values, rows, width, .. } = *self.x;
         let count = self.results[0].len().div_ceil(PANEL);
         if rows == 1 {
@@ -236,11 +240,11 @@ impl Product<'_, '_> {
         for (i, panel) in self.weights.chunks_exact(PANEL * width).take(count).enumerate().skip(in_bursts) {
             let at = i * PANEL;
             if at < whole * PANEL {
-                self.x.times::<S, V>(simd, panel, self.results, at);
+                self.x.times::<S, V, ASKS>(simd, panel, self.results, at);
                 continue;
             }
             let mut block = vec![0.0; rows * PANEL];
-            self.x.times::<S, V>(simd, panel, &mut block.chunks_exact_mut(PANEL).collect::<Vec<_>>(), 0);
+            self.x.times::<S, V, ASKS>(simd, panel, &mut block.chunks_exact_mut(PANEL).collect::<Vec<_>>(), 0);
             copy_block(&block, at, self.results);
         }
     }
@@ -263,7 +267,13 @@ impl Product<'_, '_> {
 impl Tiles<'_> {
     /// All tiles times a panel, added to `PANEL` entries of each row of results, from `at` on.
     #[inline(always)]
-    fn times<S: Simd, const V: usize>(&self, simd: S, panel: &[f32], results: &mut [&mut [f32]], at: usize) {
+    fn times<S: Simd, const V: usize, const ASKS: bool>(
+        &self,
+        simd: S,
+        panel: &[f32],
+        results: &mut [&mut [f32]],
+        at: usize,
+    ) {
         let Self { ref values, rows, width, share } = *self;
         let passes = rows.div_ceil(share);
         // A single pass over the weights has no use for parts of them.
@@ -271,7 +281,7 @@ impl Tiles<'_> {
         let asking = if passes < EVENLY { passes.min(2) } else { passes };
         for (part, weights) in panel.chunks(depth * PANEL).enumerate() {
             for (pass, (x, results)) in values.chunks(share * width).zip(results.chunks_mut(share)).enumerate() {
-                let lines = if rows < WORTH_PREFETCHING || pass >= asking { 0 } else { (2 / asking).max(1) };
+                let lines = if ASKS && pass < asking { (2 / asking).max(1) } else { 0 };
                 let begin = size_of_val(panel) + size_of_val(weights) * pass / asking;
                 let step = Step { first: part == 0, begin, lines, stride: PANEL * size_of::<f32>() / asking };
                 let x = &x[part * depth * results.len()..][..weights.len() / PANEL * results.len()];

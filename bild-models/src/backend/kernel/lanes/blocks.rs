@@ -1,5 +1,4 @@
 use super::{Lanes, PANEL, WORD, prefetch};
-use crate::backend::kernel::WORTH_PREFETCHING;
 
 /// The weights of `PANEL` outputs for some inputs, as they lie in memory.
 #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))] // the shapes of tiles there
@@ -18,7 +17,7 @@ pub(in crate::backend::kernel) trait Block: Copy + Send + Sync + 'static {
     fn int8(blocks: &[Self]) -> Option<&[Int8Block]>;
 
     /// The products of R rows of inputs, a group of them, with V vectors of outputs from `first` on. While they are computed the CPU
-    /// is told that the same of the panel `next` bytes later is needed soon.
+    /// is told that the same of the panel `next` bytes later is needed soon, if one is named.
     ///
     /// # Safety
     ///
@@ -28,7 +27,7 @@ pub(in crate::backend::kernel) trait Block: Copy + Send + Sync + 'static {
         words: &[[i32; R]],
         offsets: &[[i32; R]],
         first: usize,
-        next: usize,
+        next: Option<usize>,
     ) -> [[L::Sums; V]; R];
 }
 
@@ -56,7 +55,7 @@ impl Block for Int8Block {
         words: &[[i32; R]],
         offsets: &[[i32; R]],
         first: usize,
-        next: usize,
+        next: Option<usize>,
     ) -> [[L::Sums; V]; R] {
         // SAFETY: a vector of COUNT outputs is read from `first + v · COUNT` on, which the caller keeps within a block.
         unsafe {
@@ -66,7 +65,7 @@ impl Block for Int8Block {
             }
             for (block, words) in blocks.iter().zip(words) {
                 let bytes = block.0.as_flattened();
-                if R >= WORTH_PREFETCHING {
+                if let Some(next) = next {
                     for v in 0..V {
                         prefetch(bytes, next + (first + v * L::COUNT) * WORD);
                     }
@@ -114,7 +113,7 @@ impl Block for Int4Block {
         words: &[[i32; R]],
         offsets: &[[i32; R]],
         first: usize,
-        next: usize,
+        next: Option<usize>,
     ) -> [[L::Sums; V]; R] {
         // SAFETY: vectors of COUNT outputs are read from `first + v · COUNT` on, which the caller keeps within a block.
         unsafe {
@@ -128,7 +127,7 @@ impl Block for Int4Block {
                     let bytes = pair.as_flattened();
                     for v in 0..V {
                         let at = (first + v * L::COUNT) * WORD;
-                        if R >= WORTH_PREFETCHING {
+                        if let Some(next) = next {
                             prefetch(bytes, next + at);
                         }
                         let weights = L::load_nibbles(bytes.as_ptr().add(at));

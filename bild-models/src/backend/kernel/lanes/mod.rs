@@ -17,7 +17,7 @@ mod x86;
 use std::cell::Cell;
 use std::marker::PhantomData;
 
-use super::PANEL;
+use super::{PANEL, worth_prefetching};
 
 pub(super) use blocks::{Block, Int4Block, Int8Block};
 
@@ -267,6 +267,7 @@ unsafe fn all<L: Lanes, B: Block, const V: usize, const R: usize>(
 ) {
     let (words, offsets) = (tile.words.as_chunks::<R>().0, tile.offsets.as_chunks::<R>().0);
     let input_scales = tile.scales.as_chunks::<R>().0;
+    let next = (R >= worth_prefetching()).then_some(size_of_val(panel));
     for first in (0..PANEL).step_by(V * L::COUNT) {
         // SAFETY: vectors are read from output `first + v · COUNT` of a block on, and `store` reads as many scales and writes
         // as many of the PANEL entries that `to` is checked to have; PANEL is a multiple of V · COUNT.
@@ -275,7 +276,7 @@ unsafe fn all<L: Lanes, B: Block, const V: usize, const R: usize>(
             let blocks = panel.chunks(GROUP / (B::WORDS * WORD));
             let groups = blocks.zip(words.chunks(GROUP / WORD)).zip(offsets.chunks(GROUP / B::OFFSET_INPUTS));
             for (((blocks, words), offsets), scales) in groups.zip(input_scales) {
-                let sums = B::sums::<L, V, R>(blocks, words, offsets, first, size_of_val(panel));
+                let sums = B::sums::<L, V, R>(blocks, words, offsets, first, next);
                 for r in 0..R {
                     for v in 0..V {
                         totals[r][v] = L::scaled(totals[r][v], sums[r][v], scales[r]);
