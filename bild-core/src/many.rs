@@ -263,7 +263,7 @@ mod tests {
     fn what_is_open_is_shared_out_evenly() {
         let shares = Mutex::new(Vec::new());
         let work = |desk: &Desk<'_, usize, ()>| {
-            while let Some((number, ())) = desk.take(true).map(|(number, _)| (number, ())) {
+            while let Some((number, _)) = desk.take(true) {
                 shares.lock().unwrap().push(desk.share());
                 desk.give(number, ());
             }
