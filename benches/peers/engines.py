@@ -18,6 +18,13 @@ def source_ids(directory, length, number=0):
     return [3 + (i + 31 * number) * 7919 % most for i in range(length)]
 
 
+def numbers_read(layers, decoders, width, heads, feed_forward, words):
+    """How many weights one reading of a source reads, the keys and values that the decoder makes of it included, and one pass of the
+    decoder. `heads` and `feed_forward`: how wide all heads are together, and all matrices of a feed-forward layer."""
+    return (width * (layers * (4 * heads + feed_forward) + decoders * 2 * heads),
+            width * (decoders * (6 * heads + feed_forward) + words))
+
+
 def peak_mib():
     with open("/proc/self/status") as status:
         return next(int(line.split()[1]) for line in status if line.startswith("VmHWM:")) / 1024

@@ -14,6 +14,8 @@ import argparse, itertools, json, os, statistics, subprocess, sys, tempfile, tim
 
 import sacrebleu
 
+from engines import numbers_read
+
 BILD = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../target/release/bild")
 FALLBACKS, ROLLBACKS, PARTS = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9], [1, 2, 3, 5], 5
 
@@ -62,11 +64,10 @@ def pass_bytes(directory):
     """What one pass of the encoder and one of the decoder reads, in f32 (of int8 a quarter: the ratio is the same)."""
     config = json.load(open(f"{directory}/config.json"))
     gated = 3 if config["feed_forward_proj"].startswith("gated") else 2
-    heads, d_model = config["num_heads"] * config["d_kv"], config["d_model"]
-    decoders = config.get("num_decoder_layers") or config["num_layers"]
-    encoder = config["num_layers"] * (4 * heads + gated * config["d_ff"]) + decoders * 2 * heads
-    decoder = decoders * (6 * heads + gated * config["d_ff"]) + config["vocab_size"]
-    return 4 * d_model * encoder, 4 * d_model * decoder, d_model
+    layers, heads, width = config["num_layers"], config["num_heads"] * config["d_kv"], config["d_model"]
+    decoders = config.get("num_decoder_layers") or layers
+    encoder, decoder = numbers_read(layers, decoders, width, heads, gated * config["d_ff"], config["vocab_size"])
+    return 4 * encoder, 4 * decoder, width
 
 
 def counted(found, extra=0):

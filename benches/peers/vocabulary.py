@@ -7,11 +7,13 @@
 The pair of the repository writes the sentences; how many passes that takes does not depend on the size of its models, nor on tokens that
 it never writes. A draft decoder counts as 2 layers of the large body. Needs nothing but Python.
 """
-import argparse, json, os, subprocess
+import argparse, json, subprocess
 
-BILD = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../target/release/bild")
+from engines import ROOT, numbers_read
+
 VOCABULARIES = 4000, 32128, 250112
-LARGE, SMALL = (24, 1024, 16 * 64, 4096), (6, 512, 8 * 64, 2048)
+# Width, and how wide all heads and the two matrices of a feed-forward layer are.
+LARGE, SMALL = (1024, 16 * 64, 2 * 4096), (512, 8 * 64, 2 * 2048)
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--big", required=True)
@@ -26,29 +28,21 @@ arguments = parser.parse_args()
 
 
 def translate(*options):
-    command = [BILD, "translate", "--whole", "--json", "--big", arguments.big, "--file", arguments.source, *options]
+    command = [f"{ROOT}/target/release/bild", "translate", "--whole", "--json", "--big", arguments.big, "--file", arguments.source, *options]
     run = subprocess.run(command, check=True, capture_output=True, text=True)
     return [json.loads(line) for line in run.stdout.splitlines()]
-
-
-def encoder(layers, width, heads, feed_forward):
-    """Numbers that reading a source reads, the keys and values that the decoder makes of it included."""
-    return width * layers * (4 * heads + 2 * feed_forward + 2 * heads)
-
-
-def decoder(words, layers, width, heads, feed_forward):
-    return width * (layers * (6 * heads + 2 * feed_forward) + words)
 
 
 def read(outputs, words, scored):
     """Numbers that all passes read, of drafts that score so many words."""
     total = lambda name: sum(output["stats"][name] for output in outputs)
-    sources, draft = encoder(*LARGE), decoder(scored, *SMALL)
+    source, verify = numbers_read(24, 24, *LARGE, words)
     if arguments.shared_encoder:
-        draft = decoder(scored, 2, *LARGE[1:])
-    elif total("draft_steps"):
-        sources += encoder(*SMALL)
-    return len(outputs) * sources + total("draft_steps") * draft + total("verifier_calls") * decoder(words, *LARGE)
+        _, draft = numbers_read(0, 2, *LARGE, scored)
+    else:
+        of_little, draft = numbers_read(6, 6, *SMALL, scored)
+        source += of_little if total("draft_steps") else 0
+    return len(outputs) * source + total("draft_steps") * draft + total("verifier_calls") * verify
 
 
 little = ["--little", arguments.little] if arguments.little else ["--shared-encoder", arguments.shared_encoder]

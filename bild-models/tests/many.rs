@@ -3,6 +3,8 @@
 
 mod common;
 
+use std::num::NonZeroUsize;
+
 use bild_core::{Generator, Settings, Source};
 use bild_policies::Lossless;
 use common::{Numbers, random_model};
@@ -17,6 +19,8 @@ fn memory_does_not_grow_with_the_number_of_sources() {
     let pair = (random_model(json!({}), 1), random_model(json!({ "d_model": 24 }), 2));
     let settings = Settings::default().with_max_new_tokens(12);
     let generator = Generator::new(pair, Lossless::default()).unwrap().with_settings(settings);
+    // However many cores there are.
+    let generator = generator.with_at_once(NonZeroUsize::new(64).unwrap());
     // Source 400 holds a token that the model does not have.
     let source = |i: u64| if i == 400 { Source::new([99]) } else { Source::new(Numbers(i).tokens(8, 37)) };
     let run = |count: u64| {

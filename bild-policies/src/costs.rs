@@ -207,13 +207,17 @@ impl Costs {
         self.stood[bin(confidence)].mean().unwrap_or(confidence)
     }
 
+    /// For how many generations a pass of the verifier is made.
+    fn mean_size(&self) -> f64 {
+        self.size.mean().unwrap_or(1.0)
+    }
+
     /// What one more draft costs if draft steps are as these and so many generations make one together, and the tokens a second of the
     /// verifier alone; nothing before both are known.
     fn prices(&self, steps: &Line, together: f64) -> Option<(f64, f64)> {
-        let size = self.size.mean().unwrap_or(1.0);
         let (pass, row) = self.verify.fit()?;
         let (step, more) = steps.fit()?;
-        Some((step / together + more + row, 1.0 / (pass / size + row).max(1e-9)))
+        Some((step / together + more + row, 1.0 / (pass / self.mean_size() + row).max(1e-9)))
     }
 
     /// What a draft costs that no other generation makes.
@@ -252,11 +256,11 @@ impl Costs {
     /// the verifier has made so many passes.
     pub(crate) fn begins_draft(&mut self, unread: Option<usize>) -> bool {
         // All may draft.
-        let size = self.size.mean().unwrap_or(1.0);
+        let size = self.mean_size();
         let (Some((price, alone)), Some(first)) = (self.prices(&self.draft, size), self.first.mean()) else {
             // Where one is decoded at a time it finds out. Of many one does for all; two, in case it ends at once, and more if nothing is found,
             // as by a look-up.
-            let alone = self.size.mean().is_some() && size < 1.5;
+            let alone = self.size.mean().is_some_and(|size| size < 1.5);
             let tries = unread.is_none() || alone || self.early as f64 <= 1.0 + self.passes / 8.0;
             self.early += usize::from(tries);
             return tries;

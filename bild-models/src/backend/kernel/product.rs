@@ -191,7 +191,8 @@ impl WithSimd for Product<'_, '_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        // Whether it asks is known to the compiler: the loop is slower where it may ask for nothing.
+        // Whether it asks is known to the compiler: the loop is slower where it may ask for nothing. With narrower vectors memory is not
+        // what is waited for.
         let asks = self.x.rows >= worth_prefetching();
         match S::F32_LANES {
             16 if asks => self.panels::<S, 2, true>(simd),
